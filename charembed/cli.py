@@ -1,0 +1,212 @@
+"""Receives a command line; hands it on to the library. The command `charembed`."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from charembed import __version__
+from charembed.corpus import Corpus
+from charembed.embedder import CharEmbedder
+from charembed.errors import CharEmbedError, MissingExtraError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def train_command(arguments: Namespace) -> int:
+    """Train a language model in both directions on your own text."""
+    from charembed.trainer import BEST, TrainConfig, train
+
+    config = TrainConfig(**vars(arguments))
+    result = train(config)
+    best = result.best
+    print(f"{result.folder / BEST}: {best.bits_per_character:.4f} bits per character, mean of both directions")
+    return EXIT_INTERRUPTED if result.interrupted else 0
+
+
+def embed_command(arguments: Namespace) -> int:
+    """Write the vectors of all words of some files, one text a line."""
+    from charembed.output import write_embeddings
+
+    embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
+    texts = _corpus(arguments).lines()
+    counts = write_embeddings(embedder, texts, arguments.output)
+    print(
+        f"{arguments.output}: {counts.words:,} words of {counts.texts:,} texts, {embedder.embedding_dim} numbers each"
+    )
+    return 0
+
+
+def evaluate_command(arguments: Namespace) -> int:
+    """Measure how well a model predicts some files, in bits per character."""
+    import numpy as np
+
+    from charembed.directions import DirectionPool
+    from charembed.pretrained import Pretrained
+    from charembed.scoring import score_both
+    from charembed.stream import DOCUMENT_END
+
+    pretrained = Pretrained.load(arguments.model, arguments.device)
+    pieces = [pretrained.vocab.encode(document + DOCUMENT_END) for document in _corpus(arguments)]
+    if not pieces:
+        raise CharEmbedError(f"no text in {arguments.files!r}")
+    scores = score_both(pretrained.model, np.concatenate(pieces), pretrained.vocab, DirectionPool())
+    for direction, score in scores.items():
+        print(f"{direction:8} {score.bits_per_character:.4f} bits per character")
+    some = scores["forward"]
+    print(f"{some.characters:,} characters, {some.unknown_rate:.4%} unknown")
+    return 0
+
+
+def generate_command(arguments: Namespace) -> int:
+    """Let the forward model go on with a text."""
+    from charembed.generation import generate
+    from charembed.pretrained import Pretrained
+
+    pretrained = Pretrained.load(arguments.model, arguments.device)
+    characters = generate(
+        pretrained.model.forward_lm,
+        pretrained.vocab,
+        arguments.prompt,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+    )
+    print(arguments.prompt, end="")
+    for character in itertools.islice(characters, arguments.characters):
+        print(character, end="", flush=True)
+    print()
+    return 0
+
+
+def neighbors_command(arguments: Namespace) -> int:
+    """Show the words of some files that are used most like a word in its sentence."""
+    from charembed.neighbors import find_neighbors
+
+    embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
+    found = find_neighbors(
+        embedder, arguments.sentence, arguments.word, _corpus(arguments).lines(), count=arguments.count
+    )
+    for neighbor in found:
+        start, end = neighbor.span
+        before = neighbor.text[max(0, start - 30) : start]
+        after = neighbor.text[end : end + 30]
+        print(f"{neighbor.similarity:6.3f}  {neighbor.word:<16} … {before:>30}[{neighbor.word}]{after} …")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "train": train_command,
+    "embed": embed_command,
+    "evaluate": evaluate_command,
+    "generate": generate_command,
+    "neighbors": neighbors_command,
+}
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of the whole command line."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="charembed",
+        version=__version__,
+        allow_abbrev=False,
+        description="Contextual character embeddings: train language models on your own text, embed words with them.",
+    )
+    commands = parser.add_subcommands(required=True, dest="command")
+    commands.add_subcommand("train", _train_parser(), help=train_command.__doc__)
+    for name, parts in {
+        "embed": (_add_files, _add_embed_options),
+        "evaluate": (_add_files,),
+        "generate": (_add_generate_options,),
+        "neighbors": (_add_files, _add_neighbors_options),
+    }.items():
+        command = ArgumentParser(description=COMMANDS[name].__doc__, allow_abbrev=False)
+        for add in parts:
+            add(command)
+        _add_model(command)
+        commands.add_subcommand(name, command, help=COMMANDS[name].__doc__)
+    return parser
+
+
+def _train_parser() -> ArgumentParser:
+    from charembed.trainer import TrainConfig
+
+    parser = ArgumentParser(description=train_command.__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--config", action="config", help="YAML file of the options below; what follows it overrides it"
+    )
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", required=True, type=str, help="folder of the model")
+    parser.add_argument("--device", default="cpu", type=str, help="where to run: cpu, cuda, …")
+
+
+def _add_files(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=str,
+        help="text: files, folders, globs (plain, .gz, .xz, .bz2, .jsonl, .parquet) or dataset:NAME",
+    )
+    parser.add_argument(
+        "--text_column", default="text", type=str, help="column of the text in .jsonl, .parquet, data sets"
+    )
+    parser.add_argument(
+        "--errors", default="strict", choices=["strict", "replace"], help="what to do with invalid UTF-8"
+    )
+
+
+def _add_embed_options(parser: ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", required=True, type=str, help="file to write: .parquet or .npz")
+
+
+def _add_generate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--prompt", default="", type=str, help="text to go on from")
+    parser.add_argument("--characters", default=500, type=int, help="how many to write")
+    parser.add_argument("--temperature", default=0.7, type=float, help="lower is more predictable")
+    parser.add_argument("--seed", default=None, type=int, help="for the same text every time")
+
+
+def _add_neighbors_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--sentence", required=True, type=str, help="the context of the word")
+    parser.add_argument("--word", required=True, type=str, help="a word of the sentence")
+    parser.add_argument("--count", default=10, type=int, help="how many words to show")
+
+
+def _corpus(arguments: Namespace) -> Corpus:
+    return Corpus(arguments.files, text_column=arguments.text_column, errors=arguments.errors)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns:
+        The exit status: 0, 2 after bad input, 130 after Ctrl-C.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        arguments = parser.instantiate(arguments)
+        command: Any = arguments.command
+        chosen = arguments[command]
+        chosen.pop("config", None)
+        return COMMANDS[command](chosen)
+    except (CharEmbedError, MissingExtraError, OSError) as error:
+        print(f"charembed: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

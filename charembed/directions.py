@@ -1,0 +1,39 @@
+"""Receives work to be done once for each direction; hands on both results, computed at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from charembed.language_model import DIRECTIONS, Direction
+
+Result = TypeVar("Result")
+
+
+class DirectionPool:
+    """Two threads, one a direction, each with one thread of its own inside PyTorch's operators.
+
+    Two threads inside one operator stall as soon as anything else runs on the machine; one thread a direction does not,
+    and keeps two cores just as busy.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(
+            len(DIRECTIONS), "charembed", initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    def __reduce__(self) -> tuple[type[DirectionPool], tuple[()]]:
+        """Copies and pickles are pools with threads of their own."""
+        return DirectionPool, ()
+
+    def map(self, work: Callable[[Direction], Result]) -> dict[Direction, Result]:
+        """Do the work for both directions and wait for both; an error in either is raised after that."""
+        futures = {direction: self._executor.submit(work, direction) for direction in DIRECTIONS}
+        try:
+            return {direction: future.result() for direction, future in futures.items()}
+        finally:
+            for future in futures.values():
+                future.exception()  # waits: no thread may go on with the model behind the caller's back

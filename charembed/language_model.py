@@ -1,0 +1,155 @@
+"""Receives character ids; hands on hidden states and the scores of the next character. One direction, and the pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from charembed.errors import CharEmbedError
+from charembed.recurrent import LSTM, LSTMState, VariationalDropout
+
+Direction = Literal["forward", "backward"]
+DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
+
+
+@dataclass
+class CharLMConfig:
+    """The architecture of one language model; both directions share it."""
+
+    cell: Literal["lstm"] = "lstm"
+    """Recurrence."""
+    embedding_dim: int = 64
+    """Width of a character's embedding, the input of the recurrence."""
+    hidden_size: int = 512
+    """Width of the hidden state. A word vector is twice as wide, forward and backward side by side."""
+    num_layers: int = 1
+    """Layers of the recurrence; word vectors are read from the top one."""
+    dropout: float = 0.0
+    """Probability with which units of the character embedding and of each layer's output are zeroed in training, the
+    same units at every character of a window. It helps where a run reads its text many times."""
+    proj_size: int | None = None
+    """Width of a linear projection above the top layer, for narrower word vectors; none by default."""
+    vocab_size: int | None = None
+    """Number of character ids. Training takes it from the vocabulary."""
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "hidden_size", "num_layers", "proj_size", "vocab_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise CharEmbedError(f"model.{name} must be positive, got {value}")
+        if self.cell != "lstm":
+            raise CharEmbedError(f"model.cell must be lstm, got {self.cell!r}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {self.dropout}")
+
+    @property
+    def output_size(self) -> int:
+        """Width of the states that word vectors are read from."""
+        return self.proj_size or self.hidden_size
+
+
+class CharLM(nn.Module):
+    """Character language model of one direction: embedding, recurrence, optional projection, decoder.
+
+    It reads ids in the order given; a backward model is one that is given reversed text.
+    """
+
+    def __init__(self, config: CharLMConfig) -> None:
+        """
+        Raises:
+            CharEmbedError: `config.vocab_size` is not set.
+        """
+        super().__init__()
+        if config.vocab_size is None:
+            raise CharEmbedError("CharLMConfig.vocab_size is not set: give it len(vocab)")
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
+        self.rnn = LSTM(config.embedding_dim, config.hidden_size, config.num_layers, config.dropout)
+        self.proj = nn.Linear(config.hidden_size, config.proj_size) if config.proj_size else None
+        self.decoder = nn.Linear(config.output_size, config.vocab_size)
+        self.dropout = VariationalDropout(config.dropout)
+        nn.init.zeros_(self.decoder.bias)
+
+    def seed_dropout(self, seed: int) -> None:
+        """Draw dropout masks from a generator of this model's own."""
+        generator = torch.Generator(self.decoder.weight.device).manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, VariationalDropout):
+                module.generator = generator
+
+    def hidden_states(self, ids: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """States after each character, from which word vectors are read.
+
+        Args:
+            ids: Shape: (seq_len, batch)
+            state: where to start; the zero state by default.
+
+        Returns:
+            The states, and the recurrence's state after the last character. Shape: (seq_len, batch, output_size)
+        """
+        output, state = self.rnn(self.dropout(self.embedding(ids)), state)
+        return (output if self.proj is None else self.proj(output)), state
+
+    def forward(self, ids: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+        """Logits of the character that follows each one.
+
+        Args:
+            ids: Shape: (seq_len, batch)
+            state: where to start; the zero state by default.
+
+        Returns:
+            The logits, and the recurrence's state after the last character. Shape: (seq_len, batch, vocab_size)
+        """
+        states, state = self.hidden_states(ids, state)
+        logits: Tensor = self.decoder(self.dropout(states))
+        return logits, state
+
+
+@dataclass(frozen=True)
+class BiCharLMOutput:
+    """Logits of both models, each at the place of the last character it has read."""
+
+    forward_logits: Tensor
+    """At t: scores of character t + 1, given those up to t. Shape: (seq_len, batch, vocab_size)"""
+    backward_logits: Tensor
+    """At t: scores of character t - 1, given those from t on. Shape: (seq_len, batch, vocab_size)"""
+
+
+class BiCharLM(nn.Module):
+    """A forward and a backward language model over one vocabulary.
+
+    They share no weights: a model that saw both sides of a character would not have to predict it.
+    """
+
+    def __init__(self, config: CharLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.forward_lm = CharLM(config)
+        self.backward_lm = CharLM(config)
+
+    def direction(self, name: Direction) -> CharLM:
+        """The model of one direction."""
+        return self.forward_lm if name == "forward" else self.backward_lm
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of a word vector: both directions side by side."""
+        return 2 * self.config.output_size
+
+    def forward(self, ids: Tensor) -> BiCharLMOutput:
+        """Run both models over whole sequences from the zero state.
+
+        Args:
+            ids: in reading order. Shape: (seq_len, batch)
+        """
+        forward_logits, _ = self.forward_lm(ids)
+        backward_logits, _ = self.backward_lm(ids.flip(0))
+        return BiCharLMOutput(forward_logits, backward_logits.flip(0))
+
+    @torch.no_grad()
+    def parameter_count(self) -> int:
+        """Number of weights of both models."""
+        return sum(parameter.numel() for parameter in self.parameters())

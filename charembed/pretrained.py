@@ -1,0 +1,177 @@
+"""Receives a trained pair of language models and what is known of it; hands on the model folder, and reads it back.
+
+The folder is specified in docs/model-folder.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from charembed import __version__
+from charembed.errors import CharEmbedError
+from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
+from charembed.model_card import model_card
+from charembed.vocab import CharVocab
+
+FORMAT_VERSION = 1
+CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
+
+Readout = Literal["word", "separator"]
+
+
+@dataclass
+class Pretrained:
+    """All that a model folder holds."""
+
+    model: BiCharLM
+    vocab: CharVocab
+    readout: Readout = "word"
+    """Where a word's states are read: on its own last and first character, or on those just outside it."""
+    delimiter: str = "\n"
+    """What both models read before a text; at least one character, from which an empty first word has its states."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where the weights come from: corpus, characters seen, bits per character. JSON values."""
+
+    def __post_init__(self) -> None:
+        if self.readout not in get_args(Readout):
+            raise CharEmbedError(f"readout must be {' or '.join(get_args(Readout))}, got {self.readout!r}")
+        if not self.delimiter:
+            raise CharEmbedError("delimiter must hold at least one character")
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model folder, aside first, then in its place; a model folder that is there is replaced.
+
+        Raises:
+            CharEmbedError: the folder exists and holds something else.
+            OSError: it cannot be written; what was there is left as it was.
+        """
+        target = Path(folder)
+        if target.exists() and not (target / CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise CharEmbedError(f"{target} exists and is not a model folder: remove it or name another")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
+            new, old = Path(aside, "new"), Path(aside, "old")
+            new.mkdir()
+            self._write(new)
+            if target.exists():
+                os.replace(target, old)
+            os.replace(new, target)
+
+    def _write(self, folder: Path) -> None:
+        config = {
+            "format_version": FORMAT_VERSION,
+            "charembed_version": __version__,
+            "architecture": dataclasses.asdict(self.model.config),
+            "readout": self.readout,
+            "delimiter": self.delimiter,
+            "provenance": self.provenance,
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.vocab.save(folder / TOKENIZER)
+        tensors = {
+            f"{direction}.{name}": tensor.detach().cpu().contiguous()
+            for direction in DIRECTIONS
+            for name, tensor in self.model.direction(direction).state_dict().items()
+        }
+        safetensors.torch.save_file(tensors, folder / WEIGHTS)
+        (folder / CARD).write_text(model_card(self.model, self.provenance), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Pretrained:
+        """Read a model folder. Nothing in it is unpickled.
+
+        Raises:
+            CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
+        """
+        path = Path(folder)
+        if not path.is_dir():
+            raise CharEmbedError(f"{path} is not a model folder: there is no such folder")
+        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
+        if missing:
+            nested = [name for name in ("best", "last") if (path / name / CONFIG).is_file()]
+            hint = (
+                f"; it is a training run, its models are {' and '.join(str(path / n) for n in nested)}"
+                if nested
+                else ""
+            )
+            raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{hint}")
+        config = _read_config(path / CONFIG)
+        vocab = CharVocab.load(path / TOKENIZER)
+        architecture = _architecture(config, path / CONFIG)
+        if architecture.vocab_size != len(vocab):
+            raise CharEmbedError(
+                f"{path}: {CONFIG} says {architecture.vocab_size} characters, {TOKENIZER} holds {len(vocab)}"
+            )
+        with torch.device("meta"):  # shapes alone: the weights come from the file
+            model = BiCharLM(architecture)
+        _load_weights(model, path / WEIGHTS, device)
+        return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CharEmbedError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict) or not isinstance(version := config.get("format_version"), int):
+        raise CharEmbedError(f"{path} is not the config.json of a charembed model: no format_version")
+    if version > FORMAT_VERSION:
+        raise CharEmbedError(
+            f"{path} has format version {version}, this charembed ({__version__}) reads up to {FORMAT_VERSION}:"
+            " pip install -U charembed"
+        )
+    kinds = {"architecture": dict, "readout": str, "delimiter": str, "provenance": dict}
+    for key, kind in kinds.items():
+        if not isinstance(config.get(key), kind):
+            raise CharEmbedError(f"{path}: {key} is missing or not a {kind.__name__}")
+    return config
+
+
+def _architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
+    given = config["architecture"]
+    unknown = sorted(set(given) - {f.name for f in dataclasses.fields(CharLMConfig)})
+    if unknown:
+        raise CharEmbedError(f"{path}: unknown architecture field {', '.join(unknown)}")
+    try:
+        return CharLMConfig(**given)
+    except (CharEmbedError, TypeError) as error:
+        raise CharEmbedError(f"{path}: {error}") from error
+
+
+def _load_weights(model: BiCharLM, path: Path, device: torch.device | str) -> None:
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device=str(device))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
+    expected = {
+        f"{direction}.{name}": tensor.shape
+        for direction in DIRECTIONS
+        for name, tensor in model.direction(direction).state_dict().items()
+    }
+    for problem, names in (
+        ("lacks", sorted(expected.keys() - tensors.keys())),
+        ("holds the foreign", sorted(tensors.keys() - expected.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CharEmbedError(f"{path} {problem} tensors {', '.join(names[:3])}{more}")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise CharEmbedError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}")
+        if not tensors[name].is_floating_point():
+            raise CharEmbedError(f"{path}: {name} has type {tensors[name].dtype}, expected floating point")
+    for direction in DIRECTIONS:
+        prefix = f"{direction}."
+        own = {name.removeprefix(prefix): t.float() for name, t in tensors.items() if name.startswith(prefix)}
+        model.direction(direction).load_state_dict(own, assign=True)

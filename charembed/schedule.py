@@ -1,0 +1,78 @@
+"""Receives a budget and how much of it is spent; hands on the learning rate and when to stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from charembed.errors import CharEmbedError
+
+
+@dataclass
+class BudgetConfig:
+    """How long to train. Where several are given, the first one spent ends the run; where none is, 60 minutes."""
+
+    minutes: float | None = None
+    """Wall-clock minutes, validation included."""
+    steps: int | None = None
+    """Optimiser steps. 0 writes the untrained model."""
+    epochs: float | None = None
+    """Passes over the training text."""
+
+    def __post_init__(self) -> None:
+        if self.minutes is self.steps is self.epochs is None:
+            self.minutes = 60.0
+        for name in ("minutes", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise CharEmbedError(f"budget.{name} must be positive, got {value}")
+        if self.steps is not None and self.steps < 0:
+            raise CharEmbedError(f"budget.steps must not be negative, got {self.steps}")
+
+    def spent(self, *, seconds: float, steps: int, steps_per_epoch: int) -> float:
+        """Share of the budget that is spent, 1 at its end."""
+        shares = []
+        if self.minutes is not None:
+            shares.append(seconds / (60.0 * self.minutes))
+        if self.steps is not None:
+            shares.append(steps / self.steps if self.steps else 1.0)
+        if self.epochs is not None:
+            shares.append(steps / math.ceil(self.epochs * steps_per_epoch))
+        return max(shares)
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay that ends with the budget."""
+
+    lr: float = 5e-3
+    """Highest learning rate."""
+    final_lr: float = 0.01
+    """Learning rate at the end of the budget, as a share of the highest."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises to the highest."""
+    weight_decay: float = 0.01
+    """Decay of the weight matrices; biases are left alone."""
+    beta1: float = 0.9
+    """Decay rate of the first moment."""
+    beta2: float = 0.99
+    """Decay rate of the second moment."""
+    clip_norm: float = 1.0
+    """Norm that the gradient of each direction is scaled down to where it is greater."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise CharEmbedError(f"optimizer.{name} must be positive, got {getattr(self, name)}")
+        for name in ("final_lr", "warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise CharEmbedError(f"optimizer.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise CharEmbedError(f"optimizer.{name} must be at least 0 and below 1, got {getattr(self, name)}")
+
+    def learning_rate(self, *, spent: float, step: int) -> float:
+        """Learning rate of a step, counted from 0, when a share of the budget is spent."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(spent, 1.0)))
+        return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * cosine)

@@ -1,0 +1,344 @@
+"""Receives a corpus and a configuration; trains both directions and hands on model folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import shutil
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from charembed.corpus import CorpusConfig
+from charembed.directions import DirectionPool
+from charembed.errors import CharEmbedError
+from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig, Direction
+from charembed.pretrained import Pretrained
+from charembed.recurrent import LSTMState
+from charembed.run_log import RunLog
+from charembed.schedule import BudgetConfig, OptimizerConfig
+from charembed.scoring import Score, score_both
+from charembed.stream import TextStreams, VocabConfig, Window, WindowStream, read_streams
+
+logger = logging.getLogger(__name__)
+
+CONFIG, BEST, LAST = "config.yaml", "best", "last"
+LOG_SECONDS = 10.0
+
+
+@dataclass
+class TrainConfig:
+    """One training run: both directions of a character language model on one corpus."""
+
+    output: str
+    """Folder of the run: best/ and last/ are model folders, log.jsonl the progress, config.yaml this configuration."""
+    data: CorpusConfig
+    """The text to train on."""
+    model: CharLMConfig = field(default_factory=CharLMConfig)
+    """The architecture."""
+    vocab: VocabConfig = field(default_factory=VocabConfig)
+    """The vocabulary."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """How long to train."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser and its schedule."""
+    batch_size: int = 8
+    """Lanes of text read side by side."""
+    seq_len: int = 64
+    """Characters per lane and step, over which gradients flow back; states are carried on from step to step."""
+    validations: int = 10
+    """How many times to validate and save, spread evenly over the budget."""
+    seed: int = 1
+    """Of the held-out text, the initial weights, dropout and the places where epochs start."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, …"""
+    tensorboard: bool = False
+    """Write TensorBoard event files to the output folder too."""
+    overwrite: bool = False
+    """Replace a run that is in the output folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "seq_len", "validations"):
+            if getattr(self, name) < 1:
+                raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # an unknown name, a device this build or machine lacks
+            raise CharEmbedError(f"device {self.device!r} cannot be used: {error}") from error
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation during a run."""
+
+    step: int
+    seconds: float
+    """Since training began, validation included."""
+    characters: int
+    """Read by each direction in training so far."""
+    scores: dict[Direction, Score]
+
+    @property
+    def bits_per_character(self) -> float:
+        """Mean of both directions."""
+        return sum(score.bits_per_character for score in self.scores.values()) / len(self.scores)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave."""
+
+    folder: Path
+    best: Validation
+    last: Validation
+    interrupted: bool
+    """It was ended by Ctrl-C, before its budget was spent."""
+
+
+class DirectionTrainer:
+    """Model, optimiser, stream and carried state of one direction."""
+
+    def __init__(self, lm: CharLM, windows: WindowStream, config: OptimizerConfig) -> None:
+        self.lm = lm
+        self.windows = windows
+        self.clip_norm = config.clip_norm
+        self.state: LSTMState | None = None
+        matrices = [parameter for parameter in lm.parameters() if parameter.dim() > 1]
+        biases = [parameter for parameter in lm.parameters() if parameter.dim() == 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": biases, "weight_decay": 0.0}],
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            fused=True,
+        )
+
+    def step(self, number: int, lr: float) -> Tensor:
+        """One step of truncated back-propagation through time (Williams & Peng 1990).
+
+        Returns:
+            Mean loss of the window, in bits per character. Shape: ()
+        """
+        window: Window = self.windows.window(number)
+        device = self.lm.decoder.weight.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        state = None if window.starts_epoch or self.state is None else self.state.detach()
+
+        self.optimizer.zero_grad()
+        logits, self.state = self.lm(window.inputs.to(device), state)
+        loss = functional.cross_entropy(logits.flatten(0, 1), window.targets.to(device).flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.lm.parameters(), self.clip_norm)
+        self.optimizer.step()
+
+        return loss.detach() / math.log(2)
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train both directions and write model folders.
+
+    The best model by validation and the last one are kept in `output/best` and `output/last`, written at every
+    validation. Ctrl-C ends the run early and keeps what it has.
+
+    Raises:
+        CharEmbedError: a corpus that cannot be read or is too small, an output folder in use, a loss that is no number.
+        MissingExtraError: TensorBoard or a data format is asked for and its package is not installed.
+        OSError: the output folder cannot be written.
+    """
+    folder = Path(config.output)
+    _check_output(folder, config.overwrite)
+    streams = read_streams(config.data, config.vocab, config.seed)
+    logger.info(
+        "%s characters to train on, %s to validate on, from %s documents; %d character ids, %.4f %% unknown",
+        *(f"{n:,}" for n in (len(streams.train), len(streams.valid), streams.documents)),
+        len(streams.vocab),
+        100 * streams.unknown_rate,
+    )
+    model, trainers = _build(config, streams)
+    steps_per_epoch = trainers["forward"].windows.steps_per_epoch
+    logger.info(
+        "%s weights in both directions, %s steps an epoch",
+        *(f"{n:,}" for n in (model.parameter_count(), steps_per_epoch)),
+    )
+    _start_output(folder, config)
+
+    pool = DirectionPool()
+    characters_per_step = config.batch_size * config.seq_len
+    step = validations = 0
+    interrupted = False
+    with RunLog(folder, tensorboard=config.tensorboard) as log, _progress_bar() as bar, logging_redirect_tqdm():
+        keeper = _Keeper(config, folder, streams, model, pool, log)
+        started = time.monotonic()
+        meter = _Meter()
+        spent = config.budget.spent(seconds=0.0, steps=0, steps_per_epoch=steps_per_epoch)
+        try:
+            while spent < 1.0:
+                lr = config.optimizer.learning_rate(spent=spent, step=step)
+                meter.add(pool.map(partial(_step, trainers, step, lr)))
+                step += 1
+                seconds = time.monotonic() - started
+                spent = config.budget.spent(seconds=seconds, steps=step, steps_per_epoch=steps_per_epoch)
+
+                if meter.seconds >= LOG_SECONDS or spent >= 1.0:
+                    rate = meter.steps * characters_per_step / meter.seconds
+                    bits = meter.mean()
+                    _check_finite(bits, step)
+                    values = {"seconds": seconds, "characters": step * characters_per_step, "lr": lr}
+                    log.write("train", step, **values, characters_per_second=rate, **_bits_fields(bits))
+                    bar.set_postfix_str(f"bits → {bits['forward']:.3f} ← {bits['backward']:.3f}, {rate:,.0f} char/s")
+                    meter = _Meter()
+                bar.update(min(spent, 1.0) - bar.n)
+
+                if (validations + 1) / config.validations <= spent < 1.0:
+                    validations = int(spent * config.validations)
+                    keeper.validate(step, started)
+                    meter = _Meter()
+        except KeyboardInterrupt:
+            interrupted = True
+            logger.warning("interrupted: validating and saving what there is (Ctrl-C again to leave at once)")
+        last = keeper.validate(step, started)
+    assert keeper.best is not None
+    return TrainResult(folder, keeper.best, last, interrupted)
+
+
+def _step(trainers: dict[Direction, DirectionTrainer], number: int, lr: float, direction: Direction) -> Tensor:
+    return trainers[direction].step(number, lr)
+
+
+class _Meter:
+    """Mean loss over some steps, and how long they took."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._started = time.monotonic()
+        self._sums: dict[Direction, Tensor] = {}
+
+    def add(self, losses: dict[Direction, Tensor]) -> None:
+        self.steps += 1
+        self._sums = {d: loss if self.steps == 1 else self._sums[d] + loss for d, loss in losses.items()}
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def mean(self) -> dict[Direction, float]:
+        return {d: float(total) / self.steps for d, total in self._sums.items()}  # the one wait for the device
+
+
+class _Keeper:
+    """Validates, and keeps the last model and the best."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        streams: TextStreams,
+        model: BiCharLM,
+        pool: DirectionPool,
+        log: RunLog,
+    ) -> None:
+        self.config, self.folder, self.streams, self.model, self.pool, self.log = (
+            config, folder, streams, model, pool, log,
+        )  # fmt: skip
+        self.best: Validation | None = None
+
+    def validate(self, step: int, started: float) -> Validation:
+        scores = score_both(self.model, self.streams.valid, self.streams.vocab, self.pool)
+        characters = step * self.config.batch_size * self.config.seq_len
+        last = Validation(step, time.monotonic() - started, characters, scores)
+        bits = {d: score.bits_per_character for d, score in scores.items()}
+        _check_finite(bits, step)
+        provenance = _provenance(self.config, self.streams, last)
+        pretrained = Pretrained(self.model, self.streams.vocab, provenance=provenance)
+        pretrained.save(self.folder / LAST)
+        if self.best is None or last.bits_per_character < self.best.bits_per_character:
+            self.best = last
+            pretrained.save(self.folder / BEST)
+        self.log.write("valid", step, seconds=last.seconds, characters=characters, **_bits_fields(bits))
+        logger.info(
+            "step %s, %.1f min, %s characters each way: validation %.4f bits per character forward, %.4f backward",
+            f"{step:,}", last.seconds / 60, f"{characters:,}", bits["forward"], bits["backward"],
+        )  # fmt: skip
+        return last
+
+
+def _bits_fields(bits: dict[Direction, float]) -> dict[str, float]:
+    return {f"bits_per_character_{direction}": value for direction, value in bits.items()}
+
+
+def _check_output(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CharEmbedError(f"output {folder} is a file: name a folder")
+    is_run = (folder / CONFIG).is_file()
+    if is_run and not overwrite:
+        raise CharEmbedError(f"output {folder} holds a run already: name another folder, or replace it with overwrite")
+    if not is_run and any(folder.iterdir()):
+        raise CharEmbedError(f"output {folder} holds something that is no training run: name another folder")
+
+
+def _start_output(folder: Path, config: TrainConfig) -> None:
+    """Make the run's folder; models of a run it replaces go first, so that none is taken for one of this run."""
+    for name in (BEST, LAST):
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+
+
+def _build(config: TrainConfig, streams: TextStreams) -> tuple[BiCharLM, dict[Direction, DirectionTrainer]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = BiCharLM(dataclasses.replace(config.model, vocab_size=len(streams.vocab))).to(config.device)
+    trainers: dict[Direction, DirectionTrainer] = {}
+    for number, direction in enumerate(DIRECTIONS):
+        ids = streams.train if direction == "forward" else streams.train[::-1]
+        windows = WindowStream(ids, config.batch_size, config.seq_len, config.seed)
+        lm = model.direction(direction)
+        lm.seed_dropout(2 * config.seed + number)
+        trainers[direction] = DirectionTrainer(lm, windows, config.optimizer)
+    return model, trainers
+
+
+def _check_finite(bits: dict[Direction, float], step: int) -> None:
+    for direction, value in bits.items():
+        if not math.isfinite(value):
+            raise CharEmbedError(
+                f"the {direction} model's loss is {value} by step {step}: lower optimizer.lr;"
+                " the models saved before are kept"
+            )
+
+
+def _provenance(config: TrainConfig, streams: TextStreams, validation: Validation) -> dict[str, Any]:
+    """What the model folder says of where its weights come from."""
+    score = validation.scores["forward"]
+    return {
+        "corpus": config.data.train,
+        "corpus_sha256": streams.fingerprint,
+        "corpus_documents": streams.documents,
+        "training_characters": len(streams.train),
+        "characters_seen": validation.characters,
+        "minutes": round(validation.seconds / 60, 2),
+        "bits_per_character": {d: round(s.bits_per_character, 4) for d, s in validation.scores.items()},
+        "validation_characters": score.characters,
+        "validation_unknown_rate": score.unknown_rate,
+        "seed": config.seed,
+        "torch_version": torch.__version__,
+    }
+
+
+def _progress_bar() -> Any:
+    """A bar over the share of the budget; nothing where standard error is no terminal."""
+    layout = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}{postfix}"
+    return tqdm(total=1.0, bar_format=layout, disable=None, dynamic_ncols=True)

@@ -1,0 +1,147 @@
+"""Shared fixtures: awkward text, small models, and the two helpers every parity test uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from numpy.typing import NDArray
+
+from charembed import CharEmbedder, CharLMConfig, CharVocab, TrainConfig, train
+from charembed.corpus import CorpusConfig
+from charembed.language_model import BiCharLM, CharLM
+from charembed.pretrained import Pretrained, Readout
+from charembed.schedule import BudgetConfig, OptimizerConfig
+from charembed.trainer import TrainResult
+from charembed.words import SpannedText, TextInput
+
+ROOT = Path(__file__).parent.parent
+EXCERPT = ROOT / "configs" / "data" / "en_excerpt.txt"
+
+settings.register_profile("charembed", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("charembed")
+
+AWKWARD_TEXTS = [
+    "",
+    " ",
+    "a",
+    "Plain words, with a comma.",
+    "two  spaces,\ttab\nand newline ",
+    "İstanbul'da ILGAZ ﬁne ẞ",
+    "e\u0301te\u0301 \u0301 alone",
+    "👩‍🔬 and 👨‍👩‍👧‍👦🇩🇪🇫🇷 👍🏽!",
+    "zero\u200bwidth \u200b \ufeffbom",
+    "שלום, עולם: مرحبا بالعالم",
+    "東京は日本の首都です。",
+    "हिन्दी में शब्द",
+    "lone \ud800 surrogate \udfff",
+    "control \x00 \x07 and \x85 \u2028 lines",
+    "x" * 10_000,
+    "never seen: ꙮ ⵣ 𓀀",
+    "<unk> is five characters",
+]
+
+
+def small_model(
+    seed: int = 3,
+    *,
+    num_layers: int = 1,
+    proj_size: int | None = None,
+    readout: Readout = "word",
+    delimiter: str = "\n",
+) -> Pretrained:
+    """An untrained pair of models with large random weights, so that every character leaves its mark on the states."""
+    vocab = CharVocab.build(["The quick brown fox jumps over the lazy dog. 0123456789,'é東"], coverage=1.0)
+    config = CharLMConfig(
+        embedding_dim=5, hidden_size=12, num_layers=num_layers, proj_size=proj_size, vocab_size=len(vocab), dropout=0.3
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BiCharLM(config)
+    return Pretrained(model, vocab, readout, delimiter, {"seed": seed})
+
+
+@pytest.fixture
+def pretrained() -> Pretrained:
+    return small_model()
+
+
+@pytest.fixture
+def embedder(pretrained: Pretrained) -> CharEmbedder:
+    return CharEmbedder(pretrained)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A short training run on real text: 200 steps of a small model."""
+    return train(
+        TrainConfig(
+            output=str(tmp_path_factory.mktemp("run") / "out"),
+            data=CorpusConfig(train=str(EXCERPT), held_out=0.03),
+            model=CharLMConfig(hidden_size=48, embedding_dim=16),
+            budget=BudgetConfig(steps=200),
+            optimizer=OptimizerConfig(lr=1e-2, warmup_steps=10),
+            batch_size=16,
+            seq_len=32,
+            validations=3,
+        )
+    )
+
+
+def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+    """States after each character, by PyTorch's LSTM cell, one character at a time: slow and obvious.
+
+    Shape: (characters, output_size)
+    """
+    cells = []
+    for layer in range(lm.config.num_layers):
+        weight_ih, weight_hh, bias = lm.rnn.layer_parameters(layer)
+        cell = torch.nn.LSTMCell(weight_ih.shape[1], lm.config.hidden_size)
+        cell.load_state_dict(
+            {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias, "bias_hh": torch.zeros_like(bias)}
+        )
+        cells.append(cell)
+    states = [(torch.zeros(1, lm.config.hidden_size), torch.zeros(1, lm.config.hidden_size)) for _ in cells]
+    outputs = []
+    with torch.no_grad():
+        for one in ids:
+            x = lm.embedding(torch.tensor([int(one)]))
+            for layer, cell in enumerate(cells):
+                states[layer] = cell(x, states[layer])
+                x = states[layer][0]
+            outputs.append(x[0] if lm.proj is None else lm.proj(x)[0])
+    return torch.stack(outputs).numpy()
+
+
+def reference_vectors(pretrained: Pretrained, item: TextInput) -> NDArray[np.float32]:
+    """Word vectors of one text as the literature defines them, from `states_one_by_one`.
+
+    Shape: (words, embedding_dim)
+    """
+    spanned = SpannedText.of(item)
+    vocab, model = pretrained.vocab, pretrained.model
+    before = len(pretrained.delimiter)
+    forward = states_one_by_one(model.forward_lm, vocab.encode(pretrained.delimiter + spanned.text + " "))
+    backward = states_one_by_one(model.backward_lm, vocab.encode(pretrained.delimiter + spanned.text[::-1] + " "))
+    outside = 1 if pretrained.readout == "separator" else 0
+    vectors = []
+    for start, end in spanned.spans:
+        last_character_read = before + end - 1 + outside
+        first_character_read = before + len(spanned.text) - start - 1 + outside
+        vectors.append(np.concatenate([forward[last_character_read], backward[first_character_read]]))
+    return np.array(vectors, dtype=np.float32).reshape(len(spanned.spans), model.embedding_dim)
+
+
+def assert_same_vectors(
+    found: NDArray[np.float32], wanted: NDArray[np.float32], words: list[str], *, tolerance: float = 1e-5
+) -> None:
+    """Fails with the worst word and its difference."""
+    assert found.shape == wanted.shape, f"shape {found.shape}, expected {wanted.shape}"
+    if not len(words):
+        return
+    difference = np.abs(found - wanted).max(axis=1)
+    worst = int(difference.argmax())
+    assert difference[worst] <= tolerance, f"{words[worst]!r} (word {worst}) differs by {difference[worst]:.2e}"

@@ -1,0 +1,60 @@
+"""The road has one direction: embedding imports no training code, the core no optional package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import charembed
+from charembed.errors import MissingExtraError, import_extra
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_front_door_is_small_and_quick() -> None:
+    loaded = modules_after("import charembed")
+    assert not {"torch", "numpy", "tokenizers"} & loaded
+
+
+@pytest.mark.parametrize("name", charembed.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    thing = getattr(charembed, name)
+    assert name == "__version__" or thing.__doc__
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'CharEmbeder'"):
+        _ = charembed.CharEmbeder
+
+
+def test_embedding_imports_no_training_code() -> None:
+    loaded = modules_after("from charembed import CharEmbedder")
+    ours = {name.removeprefix("charembed.") for name in loaded if name.startswith("charembed.")}
+    assert not ours & {"trainer", "stream", "corpus", "schedule", "scoring", "run_log", "cli"}, ours
+    assert "jsonargparse" not in loaded
+
+
+OPTIONAL = {"flair", "spacy", "onnx", "onnxruntime", "datasets", "pyarrow", "tensorboard", "transformers"}
+
+
+def test_training_and_the_command_line_import_no_optional_package() -> None:
+    assert not OPTIONAL & modules_after(
+        "import charembed.cli, charembed.trainer, charembed.output, charembed.neighbors"
+    )
+
+
+def test_a_missing_extra_says_how_to_install_it() -> None:
+    with pytest.raises(MissingExtraError, match=r"reading it needs absent_package: pip install 'charembed\[train\]'"):
+        import_extra("absent_package.sub", extra="train", purpose="reading it")
+
+
+def test_flair_integration_without_flair() -> None:
+    code = "import sys; sys.modules['flair'] = None\nimport charembed.integrations.flair"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "charembed.integrations.flair needs flair: pip install 'charembed[flair]'" in done.stderr
