@@ -111,6 +111,7 @@ class Corpus:
         self.errors = errors
         self.replaced = 0
         """Invalid byte sequences and lone surrogates replaced during the latest pass."""
+        self._told = False
         excluded = {path.resolve() for path in exclude}
         self.parts: list[Path | DatasetName] = []
         seen: set[Path] = set()
@@ -149,7 +150,8 @@ class Corpus:
                 yield from self._jsonl_records(part)
             else:
                 yield from self._text_blocks(part)
-        if self.replaced:
+        if self.replaced and not self._told:
+            self._told = True
             logger.warning("%d invalid UTF-8 sequences or lone surrogates were read as U+FFFD", self.replaced)
 
     def lines(self) -> Iterator[str]:

@@ -78,10 +78,9 @@ def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> 
     counter = CharacterCounter()
     digest = hashlib.sha256()
     lengths = []
-    for text in train_corpus:
-        piece = text + DOCUMENT_END
+    for piece in _pieces(train_corpus):
         counter.update(piece)
-        digest.update(piece.encode("utf-8", "surrogatepass"))
+        digest.update(piece.encode())
         lengths.append(len(piece))
     if not lengths:
         raise CharEmbedError(f"the corpus is empty: no text in {config.train!r}")
@@ -89,29 +88,40 @@ def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> 
         vocab = CharVocab.load(vocab_config.path)
     else:
         vocab = CharVocab.from_counts(counter, coverage=vocab_config.coverage, max_size=vocab_config.max_size)
-    pieces: Iterable[str] = (text + DOCUMENT_END for text in train_corpus)
     if valid_corpus is not None:
-        train = _encode(pieces, sum(lengths), vocab)
-        valid = vocab.encode(_first_documents(valid_corpus, MAX_VALIDATION))
+        train = _encode(_pieces(train_corpus), sum(lengths), vocab)
+        valid: Ids = vocab.encode(_first_documents(valid_corpus, MAX_VALIDATION))
         if valid.size == 0:
             raise CharEmbedError(f"the validation text is empty: no text in {config.valid!r}")
     else:
-        size = min(int(config.held_out * sum(lengths)), MAX_VALIDATION)
-        held_out = choose_held_out(lengths, size, seed)
-        if held_out is None:  # too few documents, or too long ones: passages of them instead
-            length = max(size // 10, 1)
-            lengths = [len(part) for piece in pieces for part in passages(piece, length)]
-            pieces = (part for text in train_corpus for part in passages(text + DOCUMENT_END, length))
-            held_out = choose_held_out(lengths, size, seed)
-        if held_out is None:
-            raise CharEmbedError(
-                f"the corpus is too small to hold out {config.held_out:.1%} of its {sum(lengths):,} characters:"
-                " give more text, or validation text of its own (data.valid)"
-            )
-        parts = _encode(pieces, sum(lengths), vocab)
-        mask = np.repeat(held_out, lengths)
-        train, valid = parts[~mask], parts[mask]
+        held_out = _hold_out(train_corpus, lengths, config.held_out, seed)
+        everything = _encode(_pieces(train_corpus), sum(lengths), vocab)
+        train, valid = everything[~held_out], everything[held_out]
     return TextStreams(vocab, train, valid, digest.hexdigest(), len(lengths))
+
+
+def _pieces(corpus: Corpus) -> Iterator[str]:
+    """The stream in pieces, one a document."""
+    return (text + DOCUMENT_END for text in corpus)
+
+
+def _hold_out(corpus: Corpus, lengths: list[int], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which characters of the stream are held out: whole documents, or passages where documents are few or long.
+
+    Shape: (characters,)
+    """
+    size = min(int(share * sum(lengths)), MAX_VALIDATION)
+    chosen = choose_held_out(lengths, size, seed)
+    if chosen is None:
+        length = max(size // 10, 1)
+        lengths = [len(passage) for piece in _pieces(corpus) for passage in passages(piece, length)]
+        chosen = choose_held_out(lengths, size, seed)
+    if chosen is None:
+        raise CharEmbedError(
+            f"the corpus is too small to hold out {share:.1%} of its {sum(lengths):,} characters:"
+            " give more text, or validation text of its own (data.valid)"
+        )
+    return np.repeat(chosen, lengths)
 
 
 def _first_documents(corpus: Corpus, size: int) -> str:
@@ -129,8 +139,12 @@ def _encode(pieces: Iterable[str], total: int, vocab: CharVocab) -> Ids:
     stream: Ids = np.empty(total, dtype=np.uint16 if len(vocab) <= 0x10000 else np.int32)
     at = 0
     for piece in pieces:
-        stream[at : at + len(piece)] = vocab.encode(piece)
-        at += len(piece)
+        end = at + len(piece)
+        if end <= total:
+            stream[at:end] = vocab.encode(piece)
+        at = end
+    if at != total:
+        raise CharEmbedError(f"the corpus changed while it was read: {total:,} characters at first, then {at:,}")
     return stream
 
 

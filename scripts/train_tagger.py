@@ -1,20 +1,22 @@
 """Train a Flair sequence tagger (BiLSTM-CRF) on charembed vectors, and print its score on the test file.
 
-    python scripts/train_tagger.py runs/mine/best --train train.conll --dev dev.conll --test test.conll
+    python scripts/train_tagger.py --model runs/mine/best --train train.conll --dev dev.conll --test test.conll
 
 Reads CoNLL columns (one token a line, a blank line after a sentence) and CoNLL-U, plain or .gz/.xz/.bz2. Named entities
 are scored by entity F1, parts of speech by accuracy. Needs `pip install 'charembed[flair]'`.
 """
 
+import io
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
+import conllu
 import flair
 import torch
 from flair.data import Corpus, Sentence
-from flair.datasets import ColumnCorpus, UniversalDependenciesCorpus
+from flair.datasets import ColumnCorpus
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
 from jsonargparse import auto_cli
@@ -23,17 +25,32 @@ from charembed.corpus import open_binary
 from charembed.integrations.flair import CharEmbedderEmbeddings
 
 
+def to_columns(source: Path, target: Path) -> None:
+    """Write tokens and parts of speech of a CoNLL-U file as columns; multi-word and empty tokens are left out."""
+    with (
+        io.TextIOWrapper(open_binary(source), encoding="utf-8") as treebank,
+        target.open("w", encoding="utf-8") as columns,
+    ):
+        for sentence in conllu.parse_incr(treebank):
+            rows = [f"{token['form']}\t{token['upos']}\n" for token in sentence if isinstance(token["id"], int)]
+            columns.write("".join(rows) + "\n")
+
+
 def read_corpus(files: dict[str, str | None], columns: dict[int, str], workspace: Path) -> Corpus[Sentence]:
     """Read labelled files; Flair samples those that are missing from the training file, by its seed."""
     names: dict[str, Any] = {}
+    delimiter = r"\s+"
     for split, source in files.items():
-        if source is not None:
+        if source is None:
+            continue
+        if ".conllu" in Path(source).suffixes:
+            to_columns(Path(source), workspace / split)
+            columns, delimiter = {0: "text", 1: "upos"}, "\t"
+        else:
             with open_binary(Path(source)) as packed, (workspace / split).open("wb") as plain:
                 shutil.copyfileobj(packed, plain)
-            names[f"{split}_file"] = split
-    if ".conllu" in Path(str(files["train"])).suffixes:
-        return UniversalDependenciesCorpus(workspace, **names)
-    return ColumnCorpus(workspace, columns, **names)
+        names[f"{split}_file"] = split
+    return ColumnCorpus(workspace, columns, column_delimiter=delimiter, **names)
 
 
 def main(
@@ -91,4 +108,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    auto_cli(main, as_positional=False)

@@ -104,7 +104,7 @@ def test_tagger_script_on_columns(embedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")
     (tmp_path / "train.conll").write_text(TRAIN * 3)
     files = ["--train", tmp_path / "train.conll", "--dev", tmp_path / "train.conll", "--test", tmp_path / "train.conll"]
-    assert "entity F1 " in run_script(tmp_path / "model", *files, "--output", tmp_path / "tagger")
+    assert "entity F1 " in run_script("--model", tmp_path / "model", *files, "--output", tmp_path / "tagger")
     assert (tmp_path / "tagger" / "best-model.pt").exists() or (tmp_path / "tagger" / "final-model.pt").exists()
 
 
@@ -116,6 +116,6 @@ def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
     rows = ["\t".join([number, word, "_", tag, *["_"] * 6]) for number, word, tag in words]
     with lzma.open(tmp_path / "train.conllu.xz", "wt", encoding="utf-8") as file:
         file.write(("# text = Don't go\n" + "\n".join(rows) + "\n\n") * 12)
-    accuracy = run_script(tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
+    accuracy = run_script("--model", tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
     assert "accuracy " in accuracy
     assert "a tenth of" in accuracy

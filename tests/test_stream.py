@@ -11,7 +11,7 @@ from conftest import EXCERPT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charembed import CharEmbedError, CharVocab
+from charembed import CharEmbedError, CharVocab, stream
 from charembed.corpus import CorpusConfig
 from charembed.stream import TextStreams, VocabConfig, WindowStream, choose_held_out, passages, read_streams
 
@@ -51,6 +51,7 @@ def test_one_long_document_is_held_out_in_passages(tmp_path: Path, separator: st
     path.write_text(text)
     streams = streams_of(path, held_out=0.1)
     assert len(streams.train) + len(streams.valid) == len(text) + 2
+    assert streams.documents == 1
     assert 0.05 * len(text) <= len(streams.valid) <= 0.15 * len(text)
     for word in (streams.vocab.decode(streams.valid) + streams.vocab.decode(streams.train)).split():
         assert word.startswith("word"), "no word is cut"
@@ -97,6 +98,22 @@ def test_empty_corpus(tmp_path: Path, content: str) -> None:
         streams_of(full, valid=str(path))
 
 
+def test_a_corpus_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("text " * 100)
+    original = stream._hold_out
+
+    def grow(*arguments: object) -> object:
+        chosen = original(*arguments)
+        with path.open("a") as file:
+            file.write("more")
+        return chosen
+
+    monkeypatch.setattr(stream, "_hold_out", grow)
+    with pytest.raises(CharEmbedError, match="the corpus changed while it was read: 502 characters at first, then 506"):
+        streams_of(path, held_out=0.2)
+
+
 def test_too_little_to_hold_out(tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("short")
@@ -120,25 +137,25 @@ def test_a_vocabulary_can_be_given(tmp_path: Path) -> None:
 )
 def test_windows_go_on_where_the_last_ones_ended(length: int, batch_size: int, seq_len: int, seed: int) -> None:
     ids = np.arange(length, dtype=np.uint16)
-    stream = WindowStream(ids, batch_size, seq_len, seed)
+    cut = WindowStream(ids, batch_size, seq_len, seed)
     epochs = 2
-    windows = [stream.window(step) for step in range(epochs * stream.steps_per_epoch)]
+    windows = [cut.window(step) for step in range(epochs * cut.steps_per_epoch)]
     for step, window in enumerate(windows):
         assert window.inputs.shape == window.targets.shape == (seq_len, batch_size)
         assert ((window.inputs + 1) % length == window.targets).all(), "a target is the character after its input"
-        assert window.starts_epoch == (step % stream.steps_per_epoch == 0)
+        assert window.starts_epoch == (step % cut.steps_per_epoch == 0)
         if not window.starts_epoch:
             assert (window.inputs[0] == windows[step - 1].targets[-1]).all(), "lanes go on"
     for epoch in range(epochs):
-        part = windows[epoch * stream.steps_per_epoch : (epoch + 1) * stream.steps_per_epoch]
+        part = windows[epoch * cut.steps_per_epoch : (epoch + 1) * cut.steps_per_epoch]
         read = np.concatenate([window.inputs.numpy().ravel() for window in part])
         assert len(set(read.tolist())) == len(read), "no character twice in an epoch"
         assert len(read) > length - batch_size * (seq_len + 1), "no more left out than the lanes' last cuts"
 
 
 def test_epochs_start_at_different_places() -> None:
-    stream = WindowStream(np.arange(1000), 2, 10, seed=1)
-    starts = {int(stream.window(epoch * stream.steps_per_epoch).inputs[0, 0]) for epoch in range(5)}
+    cut = WindowStream(np.arange(1000), 2, 10, seed=1)
+    starts = {int(cut.window(epoch * cut.steps_per_epoch).inputs[0, 0]) for epoch in range(5)}
     assert len(starts) == 5
 
 
