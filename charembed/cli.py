@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from charembed import __version__
 from charembed.corpus import Corpus
@@ -17,6 +19,7 @@ from charembed.errors import CharEmbedError, MissingExtraError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 def train_command(arguments: Namespace) -> int:
@@ -31,11 +34,11 @@ def train_command(arguments: Namespace) -> int:
 
 
 def embed_command(arguments: Namespace) -> int:
-    """Write the vectors of all words of some files, one text a line."""
+    """Write the vectors of all words of some files, each line or record a text of its own."""
     from charembed.output import write_embeddings
 
     embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
-    texts = _corpus(arguments).lines()
+    texts = _corpus(arguments).texts()
     counts = write_embeddings(embedder, texts, arguments.output)
     print(
         f"{arguments.output}: {counts.words:,} words of {counts.texts:,} texts, {embedder.embedding_dim} numbers each"
@@ -55,7 +58,7 @@ def evaluate_command(arguments: Namespace) -> int:
     pretrained = Pretrained.load(arguments.model, arguments.device)
     pieces = [pretrained.vocab.encode(document + DOCUMENT_END) for document in _corpus(arguments)]
     if not pieces:
-        raise CharEmbedError(f"no text in {arguments.files!r}")
+        raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
     scores = score_both(pretrained.model, np.concatenate(pieces), pretrained.vocab, DirectionPool())
     for direction, score in scores.items():
         print(f"{direction:8} {score.bits_per_character:.4f} bits per character")
@@ -85,13 +88,12 @@ def generate_command(arguments: Namespace) -> int:
 
 
 def neighbors_command(arguments: Namespace) -> int:
-    """Show the words of some files that are used most like a word in its sentence."""
+    """Show the words of some files that are used most like a word in its sentence, other than the word itself."""
     from charembed.neighbors import find_neighbors
 
     embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
-    found = find_neighbors(
-        embedder, arguments.sentence, arguments.word, _corpus(arguments).lines(), count=arguments.count
-    )
+    texts = (text.text for text in _corpus(arguments).texts())
+    found = find_neighbors(embedder, arguments.sentence, arguments.word, texts, count=arguments.count)
     for neighbor in found:
         start, end = neighbor.span
         before = neighbor.text[max(0, start - 30) : start]
@@ -137,7 +139,8 @@ def build_parser() -> ArgumentParser:
 def _train_parser() -> ArgumentParser:
     from charembed.trainer import TrainConfig
 
-    parser = ArgumentParser(description=train_command.__doc__, allow_abbrev=False)
+    usage = "charembed train [--config FILE] --data.train TEXT --output FOLDER [option …]"
+    parser = ArgumentParser(usage=usage, description=train_command.__doc__, allow_abbrev=False)
     parser.add_argument(
         "--config", action="config", help="YAML file of the options below; what follows it overrides it"
     )
@@ -166,12 +169,19 @@ def _add_files(parser: ArgumentParser) -> None:
 
 
 def _add_embed_options(parser: ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", required=True, type=str, help="file to write: .parquet or .npz")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=str,
+        help="file to write, .parquet or .npz: a row a word, with its source (file), number (line or record, from 1),"
+        " word, start and end (characters), vector; in .npz the source is an index into the array 'sources'",
+    )
 
 
 def _add_generate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--prompt", default="", type=str, help="text to go on from")
-    parser.add_argument("--characters", default=500, type=int, help="how many to write")
+    parser.add_argument("--characters", default=500, type=NonNegativeInt, help="how many to write")
     parser.add_argument("--temperature", default=0.7, type=float, help="lower is more predictable")
     parser.add_argument("--seed", default=None, type=int, help="for the same text every time")
 
@@ -179,7 +189,7 @@ def _add_generate_options(parser: ArgumentParser) -> None:
 def _add_neighbors_options(parser: ArgumentParser) -> None:
     parser.add_argument("--sentence", required=True, type=str, help="the context of the word")
     parser.add_argument("--word", required=True, type=str, help="a word of the sentence")
-    parser.add_argument("--count", default=10, type=int, help="how many words to show")
+    parser.add_argument("--count", default=10, type=PositiveInt, help="how many words to show")
 
 
 def _corpus(arguments: Namespace) -> Corpus:
@@ -194,19 +204,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     parser = build_parser()
-    arguments = parser.parse_args(argv)
     try:
-        arguments = parser.instantiate(arguments)
+        arguments = parser.instantiate(parser.parse_args(argv))
         command: Any = arguments.command
         chosen = arguments[command]
         chosen.pop("config", None)
         return COMMANDS[command](chosen)
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except UnicodeDecodeError as error:
+        return _refuse(f"a configuration file is not UTF-8 text: {error}")
     except (CharEmbedError, MissingExtraError, OSError) as error:
-        print(f"charembed: error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return _refuse(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _refuse(reason: object) -> int:
+    print(f"charembed: error: {reason}", file=sys.stderr)
+    return EXIT_BAD_INPUT

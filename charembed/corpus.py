@@ -1,33 +1,40 @@
-"""Receives names of files, folders and data sets; hands on their documents, one string each.
+"""Receives names of files, folders and data sets; hands on their documents for training, their texts for embedding.
 
-In a text file a document is a block of lines ended by a blank line. In JSONL, Parquet and Hugging Face data sets it is
-one record's text column.
+In a text file a document is a block of lines ended by a blank line, a text is a line. In JSONL, Parquet and Hugging
+Face data sets both are one record's text column.
 """
 
 from __future__ import annotations
 
-import bz2
-import glob
-import gzip
 import json
 import logging
 import lzma
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from charembed.errors import CharEmbedError, import_extra
+from charembed.sources import (
+    DATASET_PREFIX,
+    JSONL_SUFFIXES,
+    PACKED,
+    DatasetName,
+    find_files,
+    format_suffix,
+    open_binary,
+)
 
 logger = logging.getLogger(__name__)
 
 Sources = str | list[str]
+Part = Path | DatasetName
 
-DATASET_PREFIX = "dataset:"
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-_FOLDER_SUFFIXES = (".txt", ".jsonl", ".parquet")
+MAX_BLOCK = 1_000_000
+"""Characters after which a block of lines ends without a blank line: files without any take bounded memory."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
 
@@ -38,8 +45,9 @@ class CorpusConfig:
 
     train: Sources
     """Text to train on: a file, a folder (read with its subfolders), a glob such as 'notes/*.txt.gz', or a list of
-    these. Text files may end in .gz, .xz or .bz2; .jsonl and .parquet files are read by their text column; anything
-    else is UTF-8 text. 'dataset:NAME[,config=C][,split=S]' is a Hugging Face data set, by name or local folder."""
+    these, '[a.txt, b.txt]'. Files may end in .gz, .xz or .bz2. Those in .jsonl, .ndjson and .parquet are read by their
+    text column, a record a document; anything else is UTF-8 text, a document ended by a blank line.
+    'dataset:NAME[,config=C][,split=S]' is a Hugging Face data set, by name or local folder."""
     valid: Sources | None = None
     """Text to validate on, named in the same way; its first 500,000 characters are used. Without it a part of the
     training text is held out."""
@@ -53,56 +61,44 @@ class CorpusConfig:
     them."""
 
     def __post_init__(self) -> None:
+        self.train = _as_names(self.train)
+        self.valid = None if self.valid is None else _as_names(self.valid)
         if not 0.0 < self.held_out < 1.0:
             raise CharEmbedError(f"held_out must be between 0 and 1, got {self.held_out}")
 
 
 @dataclass(frozen=True)
-class DatasetName:
-    """A Hugging Face data set: `dataset:NAME[,config=C][,split=S]`."""
+class SourceText:
+    """One text, and where it stands."""
 
-    name: str
-    config: str | None = None
-    split: str = "train"
-
-    @classmethod
-    def parse(cls, source: str) -> DatasetName:
-        """
-        Raises:
-            CharEmbedError: an option is not `config=` or `split=`, or the name is missing.
-        """
-        name, *options = source.removeprefix(DATASET_PREFIX).split(",")
-        given: dict[str, str] = {}
-        for option in options:
-            key, _, value = option.partition("=")
-            if key not in ("config", "split") or not value:
-                raise CharEmbedError(f"{source}: expected config=… or split=… after the name, got {option!r}")
-            given[key] = value
-        if not name:
-            raise CharEmbedError(f"{source}: the name of the data set is missing")
-        return cls(name, **given)
+    source: str
+    """File or data set."""
+    number: int
+    """Line of the file, or number of the record, from 1."""
+    text: str
+    """As it stands there, without the line end."""
 
 
 class Corpus:
-    """Documents of one or several sources, in the order of the sources (files of one source by path).
+    """Documents or texts of one or several sources, in the order of the sources (files of one source by path).
 
     Iterating reads them anew each time, one at a time.
     """
 
     def __init__(
         self,
-        sources: Sources,
+        sources: str | os.PathLike[str] | list[str],
         *,
         text_column: str = "text",
         errors: Literal["strict", "replace"] = "strict",
-        exclude: Iterable[Path] = (),
+        exclude: Iterable[Part] = (),
     ) -> None:
         """
         Args:
             sources: as in `CorpusConfig.train`.
             text_column: column that holds the text, in JSONL, Parquet and data sets.
             errors: what to do with bytes that are not UTF-8.
-            exclude: files left out, such as those held back for validation.
+            exclude: files and data sets left out, such as those held back for validation.
 
         Raises:
             CharEmbedError: a source names nothing that can be read.
@@ -112,27 +108,20 @@ class Corpus:
         self.replaced = 0
         """Invalid byte sequences and lone surrogates replaced during the latest pass."""
         self._told = False
-        excluded = {path.resolve() for path in exclude}
-        self.parts: list[Path | DatasetName] = []
-        seen: set[Path] = set()
-        for source in [sources] if isinstance(sources, str) else sources:
-            if source.startswith(DATASET_PREFIX):
-                self.parts.append(DatasetName.parse(source))
-                continue
-            for path in find_files(source):
-                real = path.resolve()
-                if real in excluded:
-                    logger.info("%s is validation text: left out of the training text", path)
-                elif real not in seen:
-                    seen.add(real)
-                    self.parts.append(path)
+        self.parts: list[Part] = []
+        excluded = {_identity(part) for part in exclude}
+        seen: set[Part] = set()
+        names = _as_names(sources)
+        for source in [names] if isinstance(names, str) else names:
+            is_dataset = source.startswith(DATASET_PREFIX)
+            for part in [DatasetName.parse(source)] if is_dataset else find_files(source):
+                if _identity(part) in excluded:
+                    logger.info("%s is validation text: left out of the training text", part)
+                elif _identity(part) not in seen:
+                    seen.add(_identity(part))
+                    self.parts.append(part)
         if not self.parts:
-            raise CharEmbedError(f"no text to read in {sources!r}")
-
-    @property
-    def files(self) -> list[Path]:
-        """The local files among the sources."""
-        return [part for part in self.parts if isinstance(part, Path)]
+            raise CharEmbedError(f"no text to read in {names!r}")
 
     def __iter__(self) -> Iterator[str]:
         """The documents: no blank lines in them, no newline at their end.
@@ -142,112 +131,123 @@ class Corpus:
         """
         self.replaced = 0
         for part in self.parts:
-            if isinstance(part, DatasetName):
-                yield from self._dataset_records(part)
-            elif _suffix(part) == ".parquet":
-                yield from self._parquet_records(part)
-            elif _suffix(part) == ".jsonl":
-                yield from self._jsonl_records(part)
+            if self._holds_records(part):
+                documents = ("\n".join(_full_lines(text)) for _, text in self._numbered(part))
+                yield from (document for document in documents if document)
             else:
-                yield from self._text_blocks(part)
+                yield from _blocks(line for _, line in self._numbered(part))
+        self._tell()
+
+    def texts(self) -> Iterator[SourceText]:
+        """The texts, blank ones left out: a line each of text files, a record each of others.
+
+        Raises:
+            CharEmbedError: a file cannot be read or decoded, or a record has no text.
+        """
+        self.replaced = 0
+        for part in self.parts:
+            for number, text in self._numbered(part):
+                if text.strip():
+                    yield SourceText(str(part), number, text)
+        self._tell()
+
+    def _tell(self) -> None:
         if self.replaced and not self._told:
             self._told = True
             logger.warning("%d invalid UTF-8 sequences or lone surrogates were read as U+FFFD", self.replaced)
 
-    def lines(self) -> Iterator[str]:
-        """The lines of all documents, blank ones left out."""
-        for document in self:
-            yield from (line for line in document.split("\n") if line.strip())
+    def _holds_records(self, part: Part) -> bool:
+        return isinstance(part, DatasetName) or format_suffix(part) in (*JSONL_SUFFIXES, ".parquet")
 
-    def _text_blocks(self, path: Path) -> Iterator[str]:
-        block: list[str] = []
-        for _, line in self._decoded_lines(path):
-            if line.strip():
-                block.append(line)
-            elif block:
-                yield "\n".join(block)
-                block = []
-        if block:
-            yield "\n".join(block)
+    def _numbered(self, part: Part) -> Iterator[tuple[int, str]]:
+        """Lines of a text file or texts of records as they stand there, numbered from 1."""
+        if isinstance(part, DatasetName):
+            return self._dataset_records(part)
+        if format_suffix(part) == ".parquet":
+            return self._parquet_records(part)
+        if format_suffix(part) in JSONL_SUFFIXES:
+            return self._jsonl_records(part)
+        return self._decoded_lines(part)
 
-    def _jsonl_records(self, path: Path) -> Iterator[str]:
+    def _jsonl_records(self, path: Path) -> Iterator[tuple[int, str]]:
         for number, line in self._decoded_lines(path):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise CharEmbedError(f"{where}: not JSON: {error}") from error
             if not isinstance(record, dict):
                 raise CharEmbedError(f"{where}: expected a JSON object, got {type(record).__name__}")
-            self._check_column(record, where)
-            yield from self._record_text(record[self.text_column], where)
+            yield number, self._record_text(record, where)
 
-    def _parquet_records(self, path: Path) -> Iterator[str]:
+    def _parquet_records(self, path: Path) -> Iterator[tuple[int, str]]:
+        arrow = import_extra("pyarrow", extra="parquet", purpose=f"reading {path}")
         parquet = import_extra("pyarrow.parquet", extra="parquet", purpose=f"reading {path}")
-        pyarrow = import_extra("pyarrow", extra="parquet", purpose=f"reading {path}")
+        number = 0
         try:
             with parquet.ParquetFile(path) as file:
                 self._check_column(file.schema_arrow.names, str(path))
+                kind = file.schema_arrow.field(self.text_column).type
+                if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
+                    raise CharEmbedError(f"{path}: column {self.text_column!r} must hold text, got {kind}")
                 for batch in file.iter_batches(columns=[self.text_column], batch_size=1024):
-                    for value in batch.column(0).to_pylist():
-                        yield from self._record_text(value, str(path))
-        except (OSError, pyarrow.ArrowException) as error:
+                    # As bytes: Parquet does not promise that its strings are UTF-8.
+                    for raw in batch.column(0).cast(arrow.large_binary()).to_pylist():
+                        number += 1
+                        yield number, self._decode(raw or b"", f"{path}, row {number}", 0)
+        except (OSError, arrow.ArrowException) as error:
             raise CharEmbedError(f"{path}: cannot be read: {error}") from error
 
-    def _dataset_records(self, source: DatasetName) -> Iterator[str]:
-        datasets = import_extra("datasets", extra="train", purpose=f"reading the data set {source.name}")
-        where = f"data set {source.name}"
+    def _dataset_records(self, source: DatasetName) -> Iterator[tuple[int, str]]:
         try:
-            records = _open_dataset(datasets, source)
-        # Unknown names, configurations and splits come as ValueError, missing files and refused connections as OSError.
+            for number, record in enumerate(source.open(), start=1):
+                yield number, self._record_text(record, f"{source}, record {number}")
+        except CharEmbedError:
+            raise
+        # Unknown names, configurations and splits and broken files come as ValueError, the network's as OSError.
         except (ValueError, OSError) as error:
-            raise CharEmbedError(f"{where} cannot be opened: {error}") from error
-        for record in records:
-            self._check_column(record, where)
-            yield from self._record_text(record[self.text_column], where)
+            raise CharEmbedError(f"{source} cannot be read: {error}") from error
 
     def _check_column(self, columns: Iterable[str], where: str) -> None:
         if self.text_column not in columns:
             raise CharEmbedError(f"{where}: no column {self.text_column!r}, there are: {', '.join(sorted(columns))}")
 
-    def _record_text(self, value: object, where: str) -> Iterator[str]:
+    def _record_text(self, record: dict[str, Any], where: str) -> str:
+        self._check_column(record, where)
+        value = record[self.text_column]
         if value is None:
-            return
+            return ""
         if not isinstance(value, str):
             raise CharEmbedError(f"{where}: column {self.text_column!r} must hold text, got {type(value).__name__}")
-        text = "\n".join(line for line in value.replace("\r\n", "\n").split("\n") if line.strip())
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:  # JSON can spell lone surrogates, which are no characters
-            if self.errors == "strict":
-                raise CharEmbedError(
-                    f"{where}: character {error.start} of the text is a lone surrogate: mend it, or read such"
-                    " characters as U+FFFD with errors 'replace'"
-                ) from error
-            replaced = _SURROGATE.sub("\ufffd", text)
-            self.replaced += sum(a != b for a, b in zip(text, replaced, strict=True))
-            text = replaced
-        if text:
-            yield text
+        found = _SURROGATE.search(value)  # JSON can spell lone surrogates, which are no characters
+        if found is None:
+            return value
+        if self.errors == "strict":
+            raise CharEmbedError(
+                f"{where}: character {found.start()} of the text is a lone surrogate: mend it, or read such characters"
+                " as U+FFFD with errors 'replace'"
+            )
+        text, count = _SURROGATE.subn("\ufffd", value)
+        self.replaced += count
+        return text
 
     def _decoded_lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """Line numbers and lines of a UTF-8 file, without their line ends."""
+        name = f"{path} (unpacked)" if path.suffix.lower() in PACKED else str(path)
         offset = 0
-        number = 0
         try:
             with open_binary(path) as handle:
                 for number, raw in enumerate(handle, start=1):
-                    yield number, self._decode(raw, path, offset).rstrip("\r\n")
+                    start = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
+                    yield number, self._decode(raw[start:], name, offset + start).rstrip("\r\n")
                     offset += len(raw)
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise CharEmbedError(f"{path}: cannot be read: {reason}") from error
 
-    def _decode(self, raw: bytes, path: Path, offset: int) -> str:
-        if offset == 0 and raw.startswith(_BOM):
-            raw, offset = raw[len(_BOM) :], len(_BOM)
+    def _decode(self, raw: bytes, name: str, offset: int) -> str:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -256,68 +256,36 @@ class Corpus:
                 self.replaced += text.count("\ufffd") - raw.count("\ufffd".encode())
                 return text
             at = offset + error.start
-            unpacked = " of the unpacked text" if path.suffix in _OPENERS else ""
             hint = " (it looks like UTF-16)" if at == 0 and raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
             raise CharEmbedError(
-                f"{path}: byte {at}{unpacked} (0x{raw[error.start]:02x}) is not UTF-8{hint}: convert the file to UTF-8,"
-                " or read such bytes as U+FFFD with errors 'replace'"
+                f"{name}: byte {at} (0x{raw[error.start]:02x}) is not UTF-8{hint}: convert the file to UTF-8, or read"
+                " such bytes as U+FFFD with errors 'replace'"
             ) from error
 
 
-def find_files(source: str) -> list[Path]:
-    """Files that a source names, sorted by path: a file, a folder with its subfolders, or a glob.
-
-    Raises:
-        CharEmbedError: it names no file, or a folder without text files.
-    """
-    path = Path(source)
-    if path.is_dir():
-        visible = [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path)]
-        found = [p for p in visible if _suffix(p) in _FOLDER_SUFFIXES]
-        if not found:
-            wanted = ", ".join(_FOLDER_SUFFIXES)
-            raise CharEmbedError(
-                f"{source}: no file in this folder ends in {wanted} (or one of these with .gz, .xz, .bz2);"
-                " name other text files by a glob"
-            )
-        if len(found) < len(visible):
-            logger.info("%s: %d files left out, their names end in no known suffix", source, len(visible) - len(found))
-        return found
-    if path.exists():
-        return [path]
-    matches = sorted(Path(name) for name in glob.glob(source, recursive=True))
-    files = [match for match in matches if match.is_file()]
-    if not files:
-        raise CharEmbedError(f"{source}: no such file or folder, and no file matches it as a glob")
-    return files
+def _as_names(sources: str | os.PathLike[str] | list[str]) -> Sources:
+    if isinstance(sources, (str, os.PathLike)):
+        return os.fspath(sources)
+    return [os.fspath(source) for source in sources]
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _identity(part: Part) -> Part:
+    return part.resolve() if isinstance(part, Path) else part
 
 
-def _suffix(path: Path) -> str:
-    """The suffix that tells the format, compression taken off."""
-    return Path(path.stem).suffix if path.suffix in _OPENERS else path.suffix
+def _full_lines(text: str) -> list[str]:
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
-def open_binary(path: Path) -> IO[bytes]:
-    """Open a file to read its bytes, unpacked where its name ends in .gz, .xz or .bz2."""
-    handle: IO[bytes] = _OPENERS.get(path.suffix, open)(path, "rb")
-    return handle
-
-
-def _open_dataset(datasets: Any, source: DatasetName) -> Iterable[dict[str, Any]]:
-    saved_split = os.path.join(source.name, "state.json")
-    saved_dict = os.path.join(source.name, "dataset_dict.json")
-    records: Iterable[dict[str, Any]]
-    if os.path.exists(saved_split):  # a folder that Dataset.save_to_disk wrote
-        records = datasets.load_from_disk(source.name)
-    elif os.path.exists(saved_dict):  # … and DatasetDict.save_to_disk
-        splits = datasets.load_from_disk(source.name)
-        if source.split not in splits:
-            raise ValueError(f"no split {source.split!r}, there are: {', '.join(splits)}")
-        records = splits[source.split]
-    else:
-        records = datasets.load_dataset(source.name, source.config, split=source.split, streaming=True)
-    return records
+def _blocks(lines: Iterable[str]) -> Iterator[str]:
+    block: list[str] = []
+    size = 0
+    for line in lines:
+        if line.strip():
+            block.append(line)
+            size += len(line)
+        if block and (size >= MAX_BLOCK or not line.strip()):
+            yield "\n".join(block)
+            block, size = [], 0
+    if block:
+        yield "\n".join(block)

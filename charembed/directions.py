@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,9 +22,14 @@ class DirectionPool:
     """
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
         self._executor = ThreadPoolExecutor(
             len(DIRECTIONS), "charembed", initializer=torch.set_num_threads, initargs=(1,)
         )
+        self._is_new = True
 
     def __reduce__(self) -> tuple[type[DirectionPool], tuple[()]]:
         """Copies and pickles are pools with threads of their own."""
@@ -31,9 +37,14 @@ class DirectionPool:
 
     def map(self, work: Callable[[Direction], Result]) -> dict[Direction, Result]:
         """Do the work for both directions and wait for both; an error in either is raised after that."""
+        if self._process != os.getpid():  # a fork copies the pool, not its threads
+            self._start()
         futures = {direction: self._executor.submit(work, direction) for direction in DIRECTIONS}
         try:
             return {direction: future.result() for direction, future in futures.items()}
         finally:
             for future in futures.values():
                 future.exception()  # waits: no thread may go on with the model behind the caller's back
+            if self._is_new:  # what a thread sets becomes the default of threads still to come: set it back
+                torch.set_num_threads(torch.get_num_threads())
+                self._is_new = False

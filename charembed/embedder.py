@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from charembed.devices import usable_device
 from charembed.directions import DirectionPool
 from charembed.engine import Reading, read_states
 from charembed.errors import CharEmbedError
@@ -55,7 +57,7 @@ class CharEmbedder:
             device: where to run; where the models are, by default.
         """
         self.pretrained = pretrained
-        self.model = pretrained.model if device is None else pretrained.model.to(device)
+        self.model = pretrained.model if device is None else pretrained.model.to(usable_device(device))
         self.model.eval()
         self._pool = DirectionPool()
 
@@ -82,9 +84,10 @@ class CharEmbedder:
             raise CharEmbedError(f"engine must be auto or torch, got {engine!r}")
         if precision != "float32":
             raise CharEmbedError(f"precision must be float32, got {precision!r}")
-        if not os.path.isdir(name_or_path):
+        name_or_path = Path(name_or_path).expanduser()
+        if not name_or_path.is_dir():
             raise CharEmbedError(
-                f"no model {os.fspath(name_or_path)!r}: no folder has this name, and no model comes with this version."
+                f"no model '{name_or_path}': no folder has this name, and no model comes with this version."
                 " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER"
             )
         return cls(Pretrained.load(name_or_path, device="cpu" if device is None else device))

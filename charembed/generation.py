@@ -10,6 +10,8 @@ from charembed.errors import CharEmbedError
 from charembed.language_model import CharLM
 from charembed.vocab import UNKNOWN_ID, CharVocab
 
+MAX_SEED = 2**31
+
 
 def generate(
     lm: CharLM, vocab: CharVocab, prompt: str = "", *, temperature: float = 1.0, seed: int | None = None
@@ -27,10 +29,12 @@ def generate(
         The next character, never an unknown one.
 
     Raises:
-        CharEmbedError: the temperature is not positive.
+        CharEmbedError: the temperature is not positive, or the seed out of range.
     """
     if not temperature > 0.0:
         raise CharEmbedError(f"temperature must be positive, got {temperature}")
+    if seed is not None and not 0 <= seed < MAX_SEED:
+        raise CharEmbedError(f"seed must be from 0 to {MAX_SEED - 1}, got {seed}")
     return _generate(lm, vocab, prompt, temperature, seed)
 
 
@@ -47,7 +51,8 @@ def _generate(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, see
     while True:
         with torch.inference_mode():
             logits, state = lm(ids, state)
-            scores = logits[-1, 0].double() / temperature
+            scores = logits[-1, 0].double()
             scores[UNKNOWN_ID] = -torch.inf
+            scores = (scores - scores.max()) / temperature
             ids = torch.multinomial(scores.softmax(dim=0), 1, generator=generator).unsqueeze(1)
         yield vocab.decode([int(ids)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,11 +39,18 @@ class CharLMConfig:
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "hidden_size", "num_layers", "proj_size", "vocab_size"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is None and name in ("proj_size", "vocab_size"):
+                continue
+            try:
+                value = operator.index(value)  # int, or NumPy's
+            except TypeError as error:
+                raise CharEmbedError(f"model.{name} must be a whole number, got {value!r}") from error
+            if value < 1:
                 raise CharEmbedError(f"model.{name} must be positive, got {value}")
+            setattr(self, name, value)
         if self.cell != "lstm":
             raise CharEmbedError(f"model.cell must be lstm, got {self.cell!r}")
-        if not 0.0 <= self.dropout < 1.0:
+        if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
             raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {self.dropout}")
 
     @property

@@ -41,8 +41,10 @@ def find_neighbors(
         max_words: how many words of the texts to look at, from the first; their vectors are held in memory.
 
     Raises:
-        CharEmbedError: the word does not stand in the sentence, or the texts hold no words.
+        CharEmbedError: the word does not stand in the sentence, the texts hold no words, or no word is asked for.
     """
+    if count < 1:
+        raise CharEmbedError(f"count must be positive, got {count}")
     asked = embedder.embed([sentence])[0]
     if word not in asked.words:
         raise CharEmbedError(f"{word!r} is not one of the words of the sentence: {' · '.join(asked.words)}")

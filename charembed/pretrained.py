@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from charembed import __version__
+from charembed.devices import usable_device
 from charembed.errors import CharEmbedError
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
 from charembed.model_card import model_card
@@ -53,20 +54,24 @@ class Pretrained:
         """Write the model folder, aside first, then in its place; a model folder that is there is replaced.
 
         Raises:
-            CharEmbedError: the folder exists and holds something else.
+            CharEmbedError: the folder exists and holds anything else.
             OSError: it cannot be written; what was there is left as it was.
         """
-        target = Path(folder)
-        if target.exists() and not (target / CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
-            raise CharEmbedError(f"{target} exists and is not a model folder: remove it or name another")
+        target = Path(folder).expanduser().resolve()
+        _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
             new, old = Path(aside, "new"), Path(aside, "old")
             new.mkdir()
             self._write(new)
-            if target.exists():
-                os.replace(target, old)
-            os.replace(new, target)
+            try:
+                if target.exists():
+                    os.replace(target, old)
+                os.replace(new, target)
+            except BaseException:
+                if old.exists() and not target.exists():
+                    os.replace(old, target)
+                raise
 
     def _write(self, folder: Path) -> None:
         config = {
@@ -84,7 +89,7 @@ class Pretrained:
             for direction in DIRECTIONS
             for name, tensor in self.model.direction(direction).state_dict().items()
         }
-        safetensors.torch.save_file(tensors, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (folder / CARD).write_text(model_card(self.model, self.provenance), encoding="utf-8")
 
     @classmethod
@@ -94,7 +99,8 @@ class Pretrained:
         Raises:
             CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
         """
-        path = Path(folder)
+        path = Path(folder).expanduser()
+        device = usable_device(device)
         if not path.is_dir():
             raise CharEmbedError(f"{path} is not a model folder: there is no such folder")
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
@@ -113,18 +119,35 @@ class Pretrained:
             raise CharEmbedError(
                 f"{path}: {CONFIG} says {architecture.vocab_size} characters, {TOKENIZER} holds {len(vocab)}"
             )
-        with torch.device("meta"):  # shapes alone: the weights come from the file
-            model = BiCharLM(architecture)
+        try:
+            with torch.device("meta"):  # shapes alone: the weights come from the file
+                model = BiCharLM(architecture)
+        except RuntimeError as error:
+            raise CharEmbedError(f"{path / CONFIG}: no model has such an architecture: {error}") from error
         _load_weights(model, path / WEIGHTS, device)
         return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
 
 
+def _check_replaceable(target: Path) -> None:
+    """Only a model folder or an empty one may be replaced, so that no other work is lost."""
+    if not target.exists():
+        return
+    if target.is_dir():
+        foreign = sorted({path.name for path in target.iterdir()} - {CONFIG, TOKENIZER, WEIGHTS, CARD})
+        if not foreign:
+            return
+        raise CharEmbedError(f"{target} holds {foreign[0]}, which is no part of a model: name another folder")
+    raise CharEmbedError(f"{target} is a file: name a folder")
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CharEmbedError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or not isinstance(version := config.get("format_version"), int):
+    config: dict[str, Any] = read if isinstance(read, dict) else {}
+    version = config.get("format_version")
+    if type(version) is not int or version < 1:
         raise CharEmbedError(f"{path} is not the config.json of a charembed model: no format_version")
     if version > FORMAT_VERSION:
         raise CharEmbedError(
@@ -149,7 +172,7 @@ def _architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
         raise CharEmbedError(f"{path}: {error}") from error
 
 
-def _load_weights(model: BiCharLM, path: Path, device: torch.device | str) -> None:
+def _load_weights(model: BiCharLM, path: Path, device: torch.device) -> None:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device=str(device))
     except (safetensors.SafetensorError, OSError) as error:
@@ -171,6 +194,8 @@ def _load_weights(model: BiCharLM, path: Path, device: torch.device | str) -> No
             raise CharEmbedError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}")
         if not tensors[name].is_floating_point():
             raise CharEmbedError(f"{path}: {name} has type {tensors[name].dtype}, expected floating point")
+        if not tensors[name].isfinite().all():
+            raise CharEmbedError(f"{path}: {name} holds values that are no finite numbers")
     for direction in DIRECTIONS:
         prefix = f"{direction}."
         own = {name.removeprefix(prefix): t.float() for name, t in tensors.items() if name.startswith(prefix)}

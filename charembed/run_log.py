@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from charembed.errors import import_extra
-
 
 class RunLog:
     """One JSON object a line in `log.jsonl`; its numbers also as TensorBoard scalars, by step."""
@@ -18,14 +16,10 @@ class RunLog:
         """
         Args:
             folder: the run's folder.
-            tensorboard: write event files there too.
-
-        Raises:
-            MissingExtraError: TensorBoard is wanted and not installed.
+            tensorboard: write event files there too; TensorBoard must be installed.
         """
         self._writer: Any = None
         if tensorboard:
-            import_extra("tensorboard", extra="train", purpose="tensorboard: true")
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(os.fspath(folder))

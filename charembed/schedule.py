@@ -24,8 +24,8 @@ class BudgetConfig:
             self.minutes = 60.0
         for name in ("minutes", "epochs"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise CharEmbedError(f"budget.{name} must be positive, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise CharEmbedError(f"budget.{name} must be positive and finite, got {value}")
         if self.steps is not None and self.steps < 0:
             raise CharEmbedError(f"budget.steps must not be negative, got {self.steps}")
 
@@ -62,11 +62,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise CharEmbedError(f"optimizer.{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise CharEmbedError(f"optimizer.{name} must be positive and finite, got {getattr(self, name)}")
         for name in ("final_lr", "warmup_steps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise CharEmbedError(f"optimizer.{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise CharEmbedError(f"optimizer.{name} must be finite and not negative, got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise CharEmbedError(f"optimizer.{name} must be at least 0 and below 1, got {getattr(self, name)}")

@@ -61,7 +61,8 @@ class TextStreams:
 def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> TextStreams:
     """Read a corpus: build the vocabulary, hold out validation text when none is given, encode both parts.
 
-    The text is read twice or three times and never held in memory as a whole; the ids take 2 bytes a character.
+    The text is read twice or three times, a document at a time; its ids take 2 bytes a character, 5 for the moment in
+    which held-out text is taken out.
 
     Raises:
         CharEmbedError: text that cannot be read, or none at all.
@@ -73,7 +74,7 @@ def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> 
         config.train,
         text_column=config.text_column,
         errors=config.errors,
-        exclude=valid_corpus.files if valid_corpus else (),
+        exclude=valid_corpus.parts if valid_corpus else (),
     )
     counter = CharacterCounter()
     digest = hashlib.sha256()
@@ -94,7 +95,7 @@ def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> 
         if valid.size == 0:
             raise CharEmbedError(f"the validation text is empty: no text in {config.valid!r}")
     else:
-        held_out = _hold_out(train_corpus, lengths, config.held_out, seed)
+        held_out = _hold_out(train_corpus, config.held_out * sum(lengths), seed)
         everything = _encode(_pieces(train_corpus), sum(lengths), vocab)
         train, valid = everything[~held_out], everything[held_out]
     return TextStreams(vocab, train, valid, digest.hexdigest(), len(lengths))
@@ -105,23 +106,34 @@ def _pieces(corpus: Corpus) -> Iterator[str]:
     return (text + DOCUMENT_END for text in corpus)
 
 
-def _hold_out(corpus: Corpus, lengths: list[int], share: float, seed: int) -> NDArray[np.bool_]:
+def _hold_out(corpus: Corpus, wanted: float, seed: int) -> NDArray[np.bool_]:
     """Which characters of the stream are held out: whole documents, or passages where documents are few or long.
 
     Shape: (characters,)
     """
-    size = min(int(share * sum(lengths)), MAX_VALIDATION)
-    chosen = choose_held_out(lengths, size, seed)
-    if chosen is None:
-        length = max(size // 10, 1)
-        lengths = [len(passage) for piece in _pieces(corpus) for passage in passages(piece, length)]
-        chosen = choose_held_out(lengths, size, seed)
-    if chosen is None:
-        raise CharEmbedError(
-            f"the corpus is too small to hold out {share:.1%} of its {sum(lengths):,} characters:"
-            " give more text, or validation text of its own (data.valid)"
-        )
-    return np.repeat(chosen, lengths)
+    size = min(int(wanted), MAX_VALIDATION)
+    total = 0
+    for length in (None, max(size // 10, 1)):
+        pieces = _pieces(corpus) if length is None else (p for text in _pieces(corpus) for p in passages(text, length))
+        lengths, once = _lengths_and_uniqueness(pieces)
+        total = int(lengths.sum())
+        chosen = choose_held_out(lengths, once, size, seed)
+        if chosen is not None:
+            return np.repeat(chosen, lengths)
+    raise CharEmbedError(
+        f"the corpus is too small, or repeats itself too much, to hold out {wanted:.0f} of its {total:,} characters:"
+        " give more text, or validation text of its own (data.valid)"
+    )
+
+
+def _lengths_and_uniqueness(pieces: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Length of each piece, and whether it occurs but once: text that is trained on too would flatter a validation."""
+    lengths, digests = [], []
+    for piece in pieces:
+        lengths.append(len(piece))
+        digests.append(int.from_bytes(hashlib.blake2b(piece.encode(), digest_size=8).digest()))
+    _, which, counts = np.unique(np.array(digests, dtype=np.uint64), return_inverse=True, return_counts=True)
+    return np.array(lengths, dtype=np.int64), counts[which] == 1
 
 
 def _first_documents(corpus: Corpus, size: int) -> str:
@@ -148,11 +160,14 @@ def _encode(pieces: Iterable[str], total: int, vocab: CharVocab) -> Ids:
     return stream
 
 
-def choose_held_out(lengths: list[int], size: int, seed: int) -> NDArray[np.bool_] | None:
+def choose_held_out(
+    lengths: NDArray[np.int64], eligible: NDArray[np.bool_], size: int, seed: int
+) -> NDArray[np.bool_] | None:
     """Choose pieces at random that together have about `size` characters, from half of it to one and a half times it.
 
     Args:
-        lengths: characters of each piece.
+        lengths: characters of each piece. Shape: (pieces,)
+        eligible: whether it may be chosen. Shape: (pieces,)
         size: characters wanted.
         seed: of the choice.
 
@@ -162,13 +177,13 @@ def choose_held_out(lengths: list[int], size: int, seed: int) -> NDArray[np.bool
     """
     chosen = np.zeros(len(lengths), dtype=np.bool_)
     held = 0
-    for piece in np.random.default_rng(seed).permutation(len(lengths)):
+    for piece in np.random.default_rng(seed).permutation(np.flatnonzero(eligible)):
         if held >= size:
             break
         if held + lengths[piece] <= 1.5 * size:
             chosen[piece] = True
-            held += lengths[piece]
-    return chosen if held >= 0.5 * size and 0 < held < sum(lengths) else None
+            held += int(lengths[piece])
+    return chosen if held >= 0.5 * size and 0 < held < lengths.sum() else None
 
 
 def passages(text: str, length: int) -> Iterator[str]:

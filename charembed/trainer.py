@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -14,14 +15,17 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from charembed.corpus import CorpusConfig
+from charembed.corpus import CorpusConfig, Sources
+from charembed.devices import usable_device
 from charembed.directions import DirectionPool
-from charembed.errors import CharEmbedError
+from charembed.errors import CharEmbedError, import_extra
+from charembed.generation import MAX_SEED
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig, Direction
 from charembed.pretrained import Pretrained
 from charembed.recurrent import LSTMState
@@ -32,8 +36,10 @@ from charembed.stream import TextStreams, VocabConfig, Window, WindowStream, rea
 
 logger = logging.getLogger(__name__)
 
-CONFIG, BEST, LAST = "config.yaml", "best", "last"
-LOG_SECONDS = 10.0
+CONFIG, BEST, LAST, LOCK = "config.yaml", "best", "last", ".lock"
+LOG_SECONDS = 5.0
+TELL_SECONDS = 60.0
+"""How often to say how it goes where no progress bar can be drawn."""
 
 
 @dataclass
@@ -49,7 +55,8 @@ class TrainConfig:
     vocab: VocabConfig = field(default_factory=VocabConfig)
     """The vocabulary."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    """How long to train."""
+    """How long to train, in minutes, steps or epochs. Where several are given, the first one spent ends the run; where
+    none is, 60 minutes."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser and its schedule."""
     batch_size: int = 8
@@ -68,13 +75,13 @@ class TrainConfig:
     """Replace a run that is in the output folder."""
 
     def __post_init__(self) -> None:
+        self.output = os.fspath(Path(self.output).expanduser())
         for name in ("batch_size", "seq_len", "validations"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # an unknown name, a device this build or machine lacks
-            raise CharEmbedError(f"device {self.device!r} cannot be used: {error}") from error
+        if not 0 <= self.seed < MAX_SEED:
+            raise CharEmbedError(f"seed must be from 0 to {MAX_SEED - 1}, got {self.seed}")
+        usable_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,8 @@ def train(config: TrainConfig) -> TrainResult:
     """
     folder = Path(config.output)
     _check_output(folder, config.overwrite)
+    if config.tensorboard:
+        import_extra("tensorboard", extra="train", purpose="tensorboard: true")
     streams = read_streams(config.data, config.vocab, config.seed)
     logger.info(
         "%s characters to train on, %s to validate on, from %s documents; %d character ids, %.4f %% unknown",
@@ -170,15 +179,31 @@ def train(config: TrainConfig) -> TrainResult:
         "%s weights in both directions, %s steps an epoch",
         *(f"{n:,}" for n in (model.parameter_count(), steps_per_epoch)),
     )
-    _start_output(folder, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            _start_output(folder, config)
+            return _train(config, folder, streams, model, trainers)
+    except Timeout as error:
+        raise CharEmbedError(f"output {folder} is in use by another run: name another folder, or wait") from error
 
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    streams: TextStreams,
+    model: BiCharLM,
+    trainers: dict[Direction, DirectionTrainer],
+) -> TrainResult:
+    """The run itself, in a folder that is ours."""
+    steps_per_epoch = trainers["forward"].windows.steps_per_epoch
     pool = DirectionPool()
     characters_per_step = config.batch_size * config.seq_len
     step = validations = 0
     interrupted = False
     with RunLog(folder, tensorboard=config.tensorboard) as log, _progress_bar() as bar, logging_redirect_tqdm():
         keeper = _Keeper(config, folder, streams, model, pool, log)
-        started = time.monotonic()
+        started = told = time.monotonic()
         meter = _Meter()
         spent = config.budget.spent(seconds=0.0, steps=0, steps_per_epoch=steps_per_epoch)
         try:
@@ -195,7 +220,10 @@ def train(config: TrainConfig) -> TrainResult:
                     _check_finite(bits, step)
                     values = {"seconds": seconds, "characters": step * characters_per_step, "lr": lr}
                     log.write("train", step, **values, characters_per_second=rate, **_bits_fields(bits))
-                    bar.set_postfix_str(f"bits → {bits['forward']:.3f} ← {bits['backward']:.3f}, {rate:,.0f} char/s")
+                    if bar.disable and time.monotonic() - told >= TELL_SECONDS:
+                        told = time.monotonic()
+                        logger.info("%.0f %% of the budget, %s", 100 * min(spent, 1.0), _describe(bits, rate))
+                    bar.set_postfix_str(_describe(bits, rate))
                     meter = _Meter()
                 bar.update(min(spent, 1.0) - bar.n)
 
@@ -276,24 +304,28 @@ def _bits_fields(bits: dict[Direction, float]) -> dict[str, float]:
     return {f"bits_per_character_{direction}": value for direction, value in bits.items()}
 
 
+def _describe(bits: dict[Direction, float], rate: float) -> str:
+    return f"bits → {bits['forward']:.3f} ← {bits['backward']:.3f}, {rate:,.0f} char/s"
+
+
 def _check_output(folder: Path, overwrite: bool) -> None:
+    """A run that left no model is replaced; one that did, when asked to; anything else never."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise CharEmbedError(f"output {folder} is a file: name a folder")
-    is_run = (folder / CONFIG).is_file()
-    if is_run and not overwrite:
-        raise CharEmbedError(f"output {folder} holds a run already: name another folder, or replace it with overwrite")
-    if not is_run and any(folder.iterdir()):
+    if not (folder / CONFIG).is_file() and {path.name for path in folder.iterdir()} - {LOCK}:
         raise CharEmbedError(f"output {folder} holds something that is no training run: name another folder")
+    if not overwrite and ((folder / BEST).exists() or (folder / LAST).exists()):
+        raise CharEmbedError(f"output {folder} holds a run already: name another folder, or say overwrite: true")
 
 
 def _start_output(folder: Path, config: TrainConfig) -> None:
-    """Make the run's folder; models of a run it replaces go first, so that none is taken for one of this run."""
+    """Once more, now that nobody else can; models of a run it replaces go, so that none is taken for one of this."""
+    _check_output(folder, config.overwrite)
     for name in (BEST, LAST):
         if (folder / name).exists():
             shutil.rmtree(folder / name)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
 
 
@@ -324,7 +356,7 @@ def _provenance(config: TrainConfig, streams: TextStreams, validation: Validatio
     """What the model folder says of where its weights come from."""
     score = validation.scores["forward"]
     return {
-        "corpus": config.data.train,
+        "corpus": _printable(config.data.train),
         "corpus_sha256": streams.fingerprint,
         "corpus_documents": streams.documents,
         "training_characters": len(streams.train),
@@ -336,6 +368,13 @@ def _provenance(config: TrainConfig, streams: TextStreams, validation: Validatio
         "seed": config.seed,
         "torch_version": torch.__version__,
     }
+
+
+def _printable(names: Sources) -> Sources:
+    """File names as text: those that are no UTF-8 would end the run when the model is saved."""
+    if isinstance(names, str):
+        return names.encode("utf-8", "backslashreplace").decode()
+    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
 
 
 def _progress_bar() -> Any:

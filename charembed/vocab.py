@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -189,11 +190,18 @@ class CharVocab:
             CharEmbedError: not a tokenizer, or not a table of single characters with `<unk>` as id 0.
         """
         try:
-            table = Tokenizer.from_str(text).get_vocab()
-        except Exception as error:  # the Rust library raises plain Exception
-            raise CharEmbedError(f"{source} is not a tokenizer.json: {error}") from error
-        by_id = sorted(table, key=lambda token: table[token])
-        if sorted(table.values()) != list(range(len(table))) or by_id[:1] != [UNKNOWN]:
+            read = json.loads(text)
+            model = read["model"]
+            table = model["vocab"]
+            plain = model["type"] == "BPE" and model["unk_token"] == UNKNOWN and not model["merges"]
+            plain = plain and not any(read.get(part) for part in ("added_tokens", "normalizer", "pre_tokenizer"))
+            by_id = sorted(table, key=table.__getitem__)
+            in_order = [table[token] for token in by_id] == list(range(len(table))) and by_id[:1] == [UNKNOWN]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CharEmbedError(f"{source} is not a tokenizer.json: {type(error).__name__}: {error}") from error
+        if not plain:
+            raise CharEmbedError(f"{source} is not a character vocabulary: expected BPE without merges and other steps")
+        if not in_order:
             raise CharEmbedError(f"{source} is not a character vocabulary: ids must run from 0, {UNKNOWN} first")
         try:
             return cls(by_id[1:])
@@ -215,4 +223,4 @@ class CharVocab:
             FileNotFoundError: there is no such file.
             CharEmbedError: it is no character vocabulary.
         """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"), source=str(path))
+        return cls.from_json(Path(path).read_bytes().decode("utf-8", "replace"), source=str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -45,14 +46,17 @@ class SpannedText:
         """
         if isinstance(item, str):
             return cls(item, find_words(item))
-        if not isinstance(item, Sequence):
+        if not isinstance(item, Sequence) or isinstance(item, (bytes, bytearray)):
             raise TypeError(f"a text is a str, a list of words or a pair (str, spans), got {type(item).__name__}")
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and not isinstance(item[1], str):
             return cls(item[0], check_spans(item[0], item[1]))
         words = list(item)
         for word in words:
             if not isinstance(word, str):
-                raise TypeError(f"a list of words holds str, got {type(word).__name__}: {word!r}")
+                raise TypeError(
+                    f"a list of words holds str, got {type(word).__name__}: {word!r};"
+                    " a text with spans is a pair (str, spans), and embed takes a list of texts"
+                )
         ends = accumulate(len(word) + 1 for word in words)
         return cls(" ".join(words), [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)])
 
@@ -74,7 +78,7 @@ def check_spans(text: str, spans: Sequence[Span]) -> list[Span]:
     checked = []
     for span in spans:
         try:
-            start, end = (int(offset) for offset in span)
+            start, end = (operator.index(offset) for offset in span)
         except (TypeError, ValueError) as error:
             raise CharEmbedError(f"a span is a pair of character offsets, got {span!r}") from error
         if not 0 <= start <= end <= len(text):

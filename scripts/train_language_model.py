@@ -14,7 +14,9 @@ from charembed.corpus import CorpusConfig
 from charembed.schedule import BudgetConfig
 
 
-def main(text: str, output: str, minutes: float = 60.0, hidden_size: int = 512, seed: int = 1) -> None:
+def main(
+    text: str, output: str, minutes: float = 60.0, hidden_size: int = 512, seed: int = 1, overwrite: bool = False
+) -> None:
     """Train a character language model in both directions.
 
     Args:
@@ -23,6 +25,7 @@ def main(text: str, output: str, minutes: float = 60.0, hidden_size: int = 512, 
         minutes: wall-clock budget.
         hidden_size: width of the hidden state; word vectors are twice as wide.
         seed: of everything random.
+        overwrite: replace a run that is in the output folder.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     result = train(
@@ -32,6 +35,7 @@ def main(text: str, output: str, minutes: float = 60.0, hidden_size: int = 512, 
             model=CharLMConfig(hidden_size=hidden_size),
             budget=BudgetConfig(minutes=minutes),
             seed=seed,
+            overwrite=overwrite,
         )
     )
     print(f"{result.folder / 'best'}: {result.best.bits_per_character:.4f} bits per character")

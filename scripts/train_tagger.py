@@ -8,11 +8,11 @@ are scored by entity F1, parts of speech by accuracy. Needs `pip install 'charem
 
 import io
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-import conllu
 import flair
 import torch
 from flair.data import Corpus, Sentence
@@ -21,8 +21,8 @@ from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
 from jsonargparse import auto_cli
 
-from charembed.corpus import open_binary
 from charembed.integrations.flair import CharEmbedderEmbeddings
+from charembed.sources import open_binary
 
 
 def to_columns(source: Path, target: Path) -> None:
@@ -81,17 +81,21 @@ def main(
         max_epochs: epochs of the tagger.
         seed: of the tagger and of sampled splits.
         threads: threads inside PyTorch's operators.
-        output: folder that keeps the tagger; nothing is kept by default.
+        output: folder that keeps the tagger; nothing is kept by default. To load it with Flair, import
+            charembed.integrations.flair first; the folder of the language model is not needed any more.
     """
     torch.set_num_threads(threads)
     flair.set_seed(seed)
     with tempfile.TemporaryDirectory() as workspace:
         files = {"train": train, "dev": dev, "test": test}
         corpus = read_corpus(files, {token_column: "text", tag_column: task}, Path(workspace))
+        labels = corpus.make_label_dictionary(label_type=task, add_unk=False)
+        if not len(labels):
+            sys.exit(f"{train} holds no {task} labels in column {tag_column}: see --token_column and --tag_column")
         tagger = SequenceTagger(
             hidden_size=hidden_size,
             embeddings=CharEmbedderEmbeddings(model),
-            tag_dictionary=corpus.make_label_dictionary(label_type=task, add_unk=False),
+            tag_dictionary=labels,
             tag_type=task,
             use_crf=task == "ner",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "-
 
 
 def charembed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "charembed.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "charembed", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -44,14 +46,17 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert len(near.stdout.splitlines()) == 3, near.stderr
 
 
-def test_evaluate_measures_what_training_measured(
-    run: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = tmp_path / "text.txt"
+def test_evaluate_measures_what_training_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "valid.txt"
     text.write_text(EXCERPT.read_text(encoding="utf-8")[:30_000], encoding="utf-8")
-    assert main(["evaluate", "--model", str(run.folder / "last"), str(text)]) == 0
-    forward = float(capsys.readouterr().out.split()[1])
-    assert forward == pytest.approx(run.last.scores["forward"].bits_per_character, abs=0.4)
+    where = ["--data.train", str(EXCERPT), "--data.valid", str(text), "--output", str(tmp_path / "out")]
+    assert main(["train", *where, *SMALL]) == 0
+    measured = Pretrained.load(tmp_path / "out" / "last").provenance["bits_per_character"]
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(tmp_path / "out" / "last"), str(text)]) == 0
+    printed = capsys.readouterr().out
+    for direction in ("forward", "backward"):
+        assert re.search(rf"{direction} +{measured[direction]:.4f} bits", printed), printed
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
@@ -111,6 +116,8 @@ def test_unknown_keys_and_wrong_types_are_refused_by_name(
         (["embed", "--model", "absent", str(EXCERPT), "-o", "x.npz"], "no model 'absent'"),
         (["evaluate", "--model", "absent", str(EXCERPT)], "absent is not a model folder"),
         (["generate", "--model", "absent"], "absent is not a model folder"),
+        (["train", "--data.train", "", "--output", "out"], "the name of a text file is empty"),
+        (["train", "--data.train", str(EXCERPT), "--output", "out", "--device", "cuda:99"], "cannot be used"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_written(
@@ -126,6 +133,27 @@ def test_bad_input_is_one_line_and_nothing_written(
     assert message in error
     assert error.splitlines()[-1].startswith("charembed: error: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_wrong_numbers_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["generate", "--model", "m", "--characters", "-3"], ["train", "--data", str(EXCERPT) + ".xz"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert arguments[-2].lstrip("-") in capsys.readouterr().err
+
+
+def test_a_packed_file_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt.xz").write_bytes(lzma.compress(b"text"))
+    assert main(["train", "--data", str(tmp_path / "text.txt.xz"), "--output", "out"]) == 2
+    assert "a configuration file is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error(run: TrainResult) -> None:
+    command = [sys.executable, "-m", "charembed", "generate", "--model", str(run.folder / "best"), "--seed", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:

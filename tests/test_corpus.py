@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from charembed import CharEmbedError
-from charembed.corpus import Corpus, CorpusConfig, DatasetName
+from charembed import CharEmbedError, corpus
+from charembed.corpus import Corpus, CorpusConfig, SourceText
+from charembed.sources import DatasetName
 
 TEXT = "First paragraph, é.\nSecond paragraph.\n\nSecond document.\n\n\n \nThird.\n"
 DOCUMENTS = ["First paragraph, é.\nSecond paragraph.", "Second document.", "Third."]
@@ -29,10 +30,23 @@ def test_text_file(tmp_path: Path, suffix: str, line_end: str) -> None:
     assert list(Corpus(str(path))) == DOCUMENTS
 
 
-def test_lines_are_those_of_all_documents(tmp_path: Path) -> None:
-    path = tmp_path / "text"
-    path.write_text(TEXT, encoding="utf-8")
-    assert list(Corpus(str(path)).lines()) == "\n".join(DOCUMENTS).split("\n")
+def test_texts_say_where_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.\n\n Two \r\n", encoding="utf-8")
+    (tmp_path / "b.ndjson").write_text('{"text": "Three\\n\\nthree"}\n\n{"text": ""}\n{"text": "Four"}\n')
+    a, b = str(tmp_path / "a.txt"), str(tmp_path / "b.ndjson")
+    assert list(Corpus(tmp_path).texts()) == [
+        SourceText(a, 1, "One."),
+        SourceText(a, 3, " Two "),
+        SourceText(b, 1, "Three\n\nthree"),
+        SourceText(b, 4, "Four"),
+    ]
+
+
+def test_a_file_without_blank_lines_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "MAX_BLOCK", 8)
+    path = tmp_path / "text.txt"
+    path.write_text("12345\n67890\nabc\n\nde\n")
+    assert list(Corpus(path)) == ["12345\n67890", "abc", "de"]
 
 
 def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
@@ -44,7 +58,7 @@ def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
 def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("one\x0bline\x85\u2028still\n", encoding="utf-8")
-    assert list(Corpus(str(path)).lines()) == ["one\x0bline\x85\u2028still"]
+    assert [text.text for text in Corpus(path).texts()] == ["one\x0bline\x85\u2028still"]
 
 
 def test_folder_glob_and_list_in_order_without_doubles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,6 +73,9 @@ def test_folder_glob_and_list_in_order_without_doubles(tmp_path: Path, caplog: p
     assert list(Corpus(str(tmp_path / "**" / "*.txt"))) == ["A", "B", "C"]
     assert list(Corpus([str(tmp_path / "sub"), str(tmp_path / "b.txt"), str(tmp_path)])) == ["C", "B", "A"]
     assert list(Corpus(str(tmp_path), exclude=[tmp_path / "a.txt"])) == ["B", "C"]
+    assert Corpus("dataset:a", exclude=[DatasetName("b")]).parts == [DatasetName("a")]
+    with pytest.raises(CharEmbedError, match="no text to read in 'dataset:a'"):
+        Corpus("dataset:a", exclude=[DatasetName("a")])
 
 
 def test_jsonl(tmp_path: Path) -> None:
@@ -72,6 +89,8 @@ def test_jsonl(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"text": "a"', "notes.jsonl, line 2: not JSON"),
+        ("[" * 100_000, "notes.jsonl, line 2: not JSON"),
+        ('{"text": ' + "9" * 5000 + "}", "notes.jsonl, line 2: not JSON"),
         ("[1]", "line 2: expected a JSON object, got list"),
         ('{"body": "a", "title": "b"}', "line 2: no column 'text', there are: body, title"),
         ('{"text": 5}', "line 2: column 'text' must hold text, got int"),
@@ -100,6 +119,14 @@ def test_parquet(tmp_path: Path) -> None:
     assert list(Corpus(str(path))) == ["One", "Two\ntwo"]
     with pytest.raises(CharEmbedError, match=r"no column 'body', there are: id, text"):
         list(Corpus(str(path), text_column="body"))
+    pyarrow.parquet.write_table(pyarrow.table({"text": [["a", "list"]]}), path)
+    with pytest.raises(CharEmbedError, match="column 'text' must hold text, got list"):
+        list(Corpus(path))
+    invalid = pyarrow.StringArray.from_buffers(2, *pyarrow.array([b"ok", b"caf\xe9"]).buffers()[1:])
+    pyarrow.parquet.write_table(pyarrow.table({"text": invalid}), path)
+    with pytest.raises(CharEmbedError, match=r"row 2: byte 3 \(0xe9\) is not UTF-8"):
+        list(Corpus(path))
+    assert list(Corpus(path, errors="replace")) == ["ok", "caf\ufffd"]
     path.write_bytes(b"no parquet at all")
     with pytest.raises(CharEmbedError, match=r"notes.parquet: cannot be read"):
         list(Corpus(str(path)))
@@ -127,8 +154,12 @@ def test_hugging_face_datasets_from_local_folders(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     one.to_json(tmp_path / "plain" / "train.jsonl")
     assert list(Corpus(f"dataset:{tmp_path / 'plain'}")) == ["One", "Two"]
-    with pytest.raises(CharEmbedError, match="cannot be opened"):
+    with pytest.raises(CharEmbedError, match="absent cannot be read"):
         list(Corpus(f"dataset:{tmp_path / 'absent'}"))
+    with (tmp_path / "plain" / "train.jsonl").open("a") as file:
+        file.write('{"text": "broken')
+    with pytest.raises(CharEmbedError, match="plain cannot be read"):
+        list(Corpus(f"dataset:{tmp_path / 'plain'}"))
 
 
 def test_dataset_names() -> None:
@@ -145,7 +176,7 @@ def test_invalid_utf8_is_an_error_with_file_and_byte(tmp_path: Path) -> None:
         list(Corpus(str(path)))
     packed = tmp_path / "latin.txt.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(CharEmbedError, match=r"byte 12 of the unpacked text \(0xe9\)"):
+    with pytest.raises(CharEmbedError, match=r"\(unpacked\): byte 12 \(0xe9\)"):
         list(Corpus(str(packed)))
 
 
@@ -166,16 +197,16 @@ def test_utf16_is_recognised(tmp_path: Path) -> None:
 def test_replacement_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes("\ufffd was here, ".encode() + "caf\xe9 na\xefve".encode("latin-1"))
-    corpus = Corpus(str(path), errors="replace")
-    assert list(corpus) == ["\ufffd was here, caf\ufffd na\ufffdve"]
-    assert list(corpus) == ["\ufffd was here, caf\ufffd na\ufffdve"]
-    assert corpus.replaced == 2, "counted anew in each pass, characters that were U+FFFD already left out"
+    replacing = Corpus(str(path), errors="replace")
+    assert list(replacing) == ["\ufffd was here, caf\ufffd na\ufffdve"]
+    assert list(replacing) == ["\ufffd was here, caf\ufffd na\ufffdve"]
+    assert replacing.replaced == 2, "counted anew in each pass, characters that were U+FFFD already left out"
     assert "2 invalid UTF-8 sequences" in caplog.text
     escaped = tmp_path / "escaped.jsonl"
     escaped.write_text('{"text": "a\\ud800b"}')
-    corpus = Corpus(str(escaped), errors="replace")
-    assert list(corpus) == ["a\ufffdb"]
-    assert corpus.replaced == 1
+    replacing = Corpus(str(escaped), errors="replace")
+    assert list(replacing) == ["a\ufffdb"]
+    assert replacing.replaced == 1
 
 
 def test_unreadable_sources(tmp_path: Path) -> None:
@@ -185,11 +216,18 @@ def test_unreadable_sources(tmp_path: Path) -> None:
         Corpus(str(tmp_path))
     with pytest.raises(CharEmbedError, match="no text to read"):
         Corpus([])
+    with pytest.raises(CharEmbedError, match="the name of a text file is empty"):
+        Corpus("")
     for suffix in ("gz", "xz", "bz2"):
         broken = tmp_path / f"broken.txt.{suffix}"
         broken.write_bytes(b"this is not packed at all")
         with pytest.raises(CharEmbedError, match=f"broken.txt.{suffix}: cannot be read"):
             list(Corpus(str(broken)))
+    middle = bytearray(gzip.compress(bytes(range(256)) * 100))
+    middle[60:90] = b"\xff" * 30
+    (tmp_path / "middle.txt.gz").write_bytes(middle)
+    with pytest.raises(CharEmbedError, match=r"middle.txt.gz: cannot be read"):
+        list(Corpus(tmp_path / "middle.txt.gz", errors="replace"))
     cut = tmp_path / "cut.txt.gz"
     cut.write_bytes(gzip.compress(b"text " * 1000)[:-10])
     with pytest.raises(CharEmbedError, match=r"cut.txt.gz: cannot be read"):

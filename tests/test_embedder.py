@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +125,34 @@ def test_from_pretrained_gives_back_the_same_vectors(embedder: CharEmbedder, tmp
     texts = ["The same vectors", "after loading."]
     for a, b in zip(embedder.embed(texts), again.embed(texts), strict=True):
         assert np.array_equal(a.vectors, b.vectors)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_process_embeds_too(embedder: CharEmbedder) -> None:
+    wanted = embedder.embed(["forked"])[0].vectors
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        found = pool.apply_async(embedder.embed, (["forked"],)).get(timeout=60)
+    assert np.array_equal(found[0].vectors, wanted)
+
+
+def test_several_threads_share_an_embedder(embedder: CharEmbedder) -> None:
+    texts = [f"thread number {k}" for k in range(20)]
+    wanted = [embedder.embed([text])[0].vectors for text in texts]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda text: embedder.embed([text])[0].vectors, texts))
+    assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_embedding_leaves_the_threads_of_torch_as_they_were() -> None:
+    code = (
+        "import threading, torch; torch.set_num_threads(2)\n"
+        "from conftest import CharEmbedder, small_model; CharEmbedder(small_model()).embed(['x'])\n"
+        "seen = [torch.get_num_threads()]\n"
+        "t = threading.Thread(target=lambda: seen.append(torch.get_num_threads())); t.start(); t.join()\n"
+        "print(seen)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.stdout.strip() == "[2, 2]", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ def test_unknown_characters_are_read_but_never_written(pretrained: Pretrained) -
     assert "\ufffd" not in drawn(pretrained, prompt="Ω", seed=1)
 
 
+def test_a_temperature_next_to_nothing_is_no_trouble(pretrained: Pretrained) -> None:
+    assert drawn(pretrained, temperature=1e-320) == drawn(pretrained, temperature=1e-9)
+
+
+def test_seed_out_of_range(pretrained: Pretrained) -> None:
+    with pytest.raises(CharEmbedError, match="seed must be from 0 to 2147483647, got -1"):
+        drawn(pretrained, seed=-1)
+
+
 def test_temperature_must_be_positive(pretrained: Pretrained) -> None:
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(CharEmbedError, match="temperature must be positive"):

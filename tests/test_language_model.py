@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import small_model
@@ -60,12 +61,19 @@ def test_dropout_of_a_seeded_model_does_not_touch_the_global_generator() -> None
         ("hidden_size", 0, "model.hidden_size must be positive, got 0"),
         ("proj_size", -1, "model.proj_size must be positive"),
         ("dropout", 1.0, "model.dropout must be at least 0 and below 1, got 1.0"),
+        ("hidden_size", 12.0, "model.hidden_size must be a whole number, got 12.0"),
+        ("vocab_size", "9", "model.vocab_size must be a whole number, got '9'"),
+        ("dropout", "much", "model.dropout must be"),
         ("cell", "lstn", "model.cell must be lstm, got 'lstn'"),
     ],
 )
 def test_configuration_refuses(field: str, value: object, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         CharLMConfig(**{field: value})
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    assert type(CharLMConfig(hidden_size=np.int64(8)).hidden_size) is int
 
 
 def test_a_model_needs_the_size_of_its_vocabulary() -> None:

@@ -37,6 +37,11 @@ def test_a_word_that_is_not_in_the_sentence(embedder: CharEmbedder) -> None:
         find_neighbors(embedder, "The dog", "cat", TEXTS)
 
 
+def test_no_words_asked_for(embedder: CharEmbedder) -> None:
+    with pytest.raises(CharEmbedError, match="count must be positive, got 0"):
+        find_neighbors(embedder, "The dog", "dog", TEXTS, count=0)
+
+
 def test_texts_without_words(embedder: CharEmbedder) -> None:
     with pytest.raises(CharEmbedError, match="no words in the texts"):
         find_neighbors(embedder, "The dog", "dog", [" "])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -69,25 +71,60 @@ def test_saving_replaces_a_model_and_leaves_nothing_beside_it(folder: Path) -> N
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-def test_a_failed_save_leaves_the_model_that_was_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_leaves_the_model_that_was_there(folder: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))  # enough for the small files, not for the weights
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            small_model(seed=4).save(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Pretrained.load(folder).provenance == {"seed": 3}
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_an_interrupt_between_the_renames_leaves_the_model(
+    folder: Path, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    original = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += target.name != "tokenizer.json"
+        if calls == failing:
+            calls += 1
+            raise KeyboardInterrupt
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         small_model(seed=4).save(folder)
     assert Pretrained.load(folder).provenance == {"seed": 3}
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-def test_saving_over_something_else_is_refused(pretrained: Pretrained, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+def test_all_files_have_the_same_permissions(folder: Path) -> None:
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
+def test_saving_through_a_link_replaces_what_it_points_to(folder: Path) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    small_model(seed=4).save(link)
+    assert link.is_symlink()
+    assert Pretrained.load(folder).provenance == {"seed": 4}
+
+
+def test_saving_over_other_work_is_refused(pretrained: Pretrained, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    for name in ("thesis", "file"):
-        with pytest.raises(CharEmbedError, match=f"{name} exists and is not a model folder"):
-            pretrained.save(tmp_path / name)
-    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "years of work"
+    with pytest.raises(CharEmbedError, match="file is a file: name a folder"):
+        pretrained.save(tmp_path / "file")
+    (folder / "thesis.tex").write_text("years of work")  # even inside a model folder
+    with pytest.raises(CharEmbedError, match=r"holds thesis.tex, which is no part of a model"):
+        pretrained.save(folder)
+    assert (folder / "thesis.tex").read_text() == "years of work"
     (tmp_path / "empty").mkdir()
     pretrained.save(tmp_path / "empty")
 
@@ -103,6 +140,10 @@ def edit_config(folder: Path, **changes: object) -> None:
     [
         ({"format_version": 2}, r"format version 2, this charembed .* reads up to 1: pip install -U charembed"),
         ({"format_version": None}, "no format_version"),
+        ({"format_version": True}, "no format_version"),
+        ({"format_version": 0}, "no format_version"),
+        ({"architecture": {"hidden_size": 10**12, "vocab_size": 45}}, "no model has such an architecture"),
+        ({"architecture": {"hidden_size": 12.0}}, "hidden_size must be a whole number"),
         ({"readout": "middle"}, "readout must be word or separator, got 'middle'"),
         ({"delimiter": None}, "delimiter is missing or not a str"),
         ({"delimiter": ""}, "delimiter must hold at least one character"),
@@ -146,6 +187,9 @@ def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
         Pretrained.load(folder)
     saved(**{"forward.decoder.bias": weights["forward.decoder.bias"].int()})
     with pytest.raises(CharEmbedError, match="expected floating point"):
+        Pretrained.load(folder)
+    saved(**{"backward.rnn.bias_l0": torch.full((48,), torch.nan)})
+    with pytest.raises(CharEmbedError, match=r"backward.rnn.bias_l0 holds values that are no finite numbers"):
         Pretrained.load(folder)
 
 

@@ -41,12 +41,13 @@ def test_learning_rate_rises_then_falls_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BudgetConfig(minutes=0), "budget.minutes must be positive, got 0"),
+        (lambda: BudgetConfig(minutes=0), "budget.minutes must be positive and finite, got 0"),
         (lambda: BudgetConfig(minutes=float("nan")), "budget.minutes"),
+        (lambda: BudgetConfig(epochs=float("inf")), "budget.epochs must be positive and finite, got inf"),
         (lambda: BudgetConfig(steps=-1), "budget.steps must not be negative"),
-        (lambda: OptimizerConfig(lr=0), "optimizer.lr must be positive, got 0"),
+        (lambda: OptimizerConfig(lr=0), "optimizer.lr must be positive and finite, got 0"),
         (lambda: OptimizerConfig(beta2=1.0), "optimizer.beta2 must be at least 0 and below 1"),
-        (lambda: OptimizerConfig(warmup_steps=-1), "optimizer.warmup_steps must not be negative"),
+        (lambda: OptimizerConfig(warmup_steps=-1), "optimizer.warmup_steps must be finite and not negative"),
     ],
 )
 def test_refused(make, message: str) -> None:

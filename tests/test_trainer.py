@@ -6,13 +6,19 @@ import copy
 import dataclasses
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import EXCERPT
+from filelock import FileLock
 
 from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train
 from charembed.corpus import CorpusConfig
@@ -49,7 +55,8 @@ def test_both_directions_learn_more_than_character_frequencies(run: TrainResult)
 
 
 def test_a_run_leaves_models_log_and_configuration(run: TrainResult) -> None:
-    assert sorted(p.name for p in run.folder.iterdir()) == ["best", "config.yaml", "last", "log.jsonl"]
+    visible = sorted(p.name for p in run.folder.iterdir() if not p.name.startswith("."))
+    assert visible == ["best", "config.yaml", "last", "log.jsonl"]
     records = read_log(run.folder)
     valid = [record for record in records if record["kind"] == "valid"]
     assert len(valid) == 3, "as many validations as asked for, the last at the end"
@@ -131,6 +138,61 @@ def test_zero_steps_write_the_untrained_model(tmp_path: Path) -> None:
     assert result.last.characters == 0
     assert result.last.bits_per_character > 6
     assert Pretrained.load(result.folder / "best").provenance["characters_seen"] == 0
+
+
+def test_the_best_model_is_not_the_last_when_it_gets_worse(tmp_path: Path) -> None:
+    """A learning rate that wrecks the model: the untrained-like first validation is better than the last."""
+    wrecking = OptimizerConfig(lr=3.0, warmup_steps=6, final_lr=1.0)
+    result = train(tiny_config(tmp_path, optimizer=wrecking, validations=6))
+    bits = [r["bits_per_character_forward"] for r in read_log(result.folder) if r["kind"] == "valid"]
+    assert result.best.step < result.last.step
+    best = Pretrained.load(result.folder / "best").provenance["bits_per_character"]["forward"]
+    last = Pretrained.load(result.folder / "last").provenance["bits_per_character"]["forward"]
+    assert best < last
+    assert last == pytest.approx(bits[-1], abs=1e-4)
+
+
+def test_weight_decay_leaves_biases_alone(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    streams = read_streams(config.data, config.vocab, config.seed)
+    lm = CharLM(dataclasses.replace(config.model, vocab_size=len(streams.vocab)))
+    trainer = DirectionTrainer(lm, WindowStream(streams.train, 4, 16, seed=1), OptimizerConfig(weight_decay=0.5))
+    decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert {name: decay[id(p)] for name, p in lm.named_parameters()} == {
+        name: 0.0 if "bias" in name else 0.5 for name, _ in lm.named_parameters()
+    }
+
+
+def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        code = (
+            "import sys; from charembed.cli import main\n"
+            f"sys.exit(main(['train', '--data.train', {str(EXCERPT)!r}, '--output', {str(tmp_path / 'out')!r},"
+            " '--budget.steps', '1', '--model.hidden_size', '8']))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is in use by another run" in done.stderr
+
+
+def test_a_run_that_left_no_model_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.yaml").write_text("what a run that failed at once leaves")
+    assert train(tiny_config(tmp_path)).last.step == 6
+
+
+def test_paths_and_numpy_numbers_are_taken(tmp_path: Path) -> None:
+    model = CharLMConfig(hidden_size=np.int64(8), embedding_dim=4)
+    text = CorpusConfig(train=[EXCERPT], held_out=0.02)
+    assert train(tiny_config(tmp_path, output=tmp_path / "out", model=model, data=text)).last.step == 6
+
+
+def test_a_file_name_that_is_no_text_does_not_end_the_run(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    shutil.copy(EXCERPT, name)
+    result = train(tiny_config(tmp_path, data=CorpusConfig(train=name, held_out=0.02)))
+    assert Pretrained.load(result.folder / "last").provenance["corpus"].endswith("caf\\udce9.txt")
 
 
 def test_budget_in_epochs(tmp_path: Path) -> None:
@@ -219,6 +281,8 @@ def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) ->
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
         ({"validations": 0}, "validations must be positive"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
+        ({"seed": -1}, "seed must be from 0 to 2147483647, got -1"),
     ],
 )
 def test_configuration_refuses(tmp_path: Path, changes: dict, message: str) -> None:

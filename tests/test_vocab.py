@@ -125,6 +125,13 @@ def test_load_refuses_what_is_no_character_vocabulary(tmp_path: Path) -> None:
     path.write_text("not json")
     with pytest.raises(CharEmbedError, match=r"is not a tokenizer.json"):
         CharVocab.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CharEmbedError, match=r"is not a tokenizer.json"):
+        CharVocab.load(path)
+    with_steps = json.loads(CharVocab("ab").to_json()) | {"normalizer": {"type": "Precompiled", "x": 1}}
+    path.write_text(json.dumps(with_steps))
+    with pytest.raises(CharEmbedError, match="expected BPE without merges and other steps"):
+        CharVocab.load(path)
     of_words = json.loads(CharVocab("ab").to_json())
     of_words["model"]["vocab"] = {"<unk>": 0, "word": 1, "b": 2}
     path.write_text(json.dumps(of_words))

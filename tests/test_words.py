@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from conftest import AWKWARD_TEXTS
 from hypothesis import given
@@ -64,6 +65,12 @@ def test_spans_given_are_taken_as_they_are() -> None:
     assert spanned.words == ["Washington", "D.C.", "", "shing"]
 
 
+def test_spans_may_be_numpy_s() -> None:
+    spans = SpannedText.of(("12345", np.array([[0, 2], [3, 4]]))).spans
+    assert spans == [(0, 2), (3, 4)]
+    assert type(spans[0][0]) is int
+
+
 def test_a_tuple_of_two_words_is_two_words() -> None:
     assert SpannedText.of(("New", "York")).words == ["New", "York"]
 
@@ -76,13 +83,13 @@ def test_spans_outside_the_text(span: tuple[int, int]) -> None:
         SpannedText.of(("12345", [span]))
 
 
-@pytest.mark.parametrize("span", [5, (1,), (1, 2, 3), ("a", "b")])
+@pytest.mark.parametrize("span", [5, (1,), (1, 2, 3), ("a", "b"), "12", (1.9, 2.2)])
 def test_spans_that_are_none(span: object) -> None:
     with pytest.raises(CharEmbedError, match="a span is a pair of character offsets"):
         SpannedText.of(("12345", [span]))
 
 
-@pytest.mark.parametrize("item", [5, None, b"bytes", ["a", 5], ["a", None]])
+@pytest.mark.parametrize("item", [5, None, b"bytes", ["a", 5], ["a", None], ("text", [(0, 2)], 3)])
 def test_what_is_no_text(item: object) -> None:
     with pytest.raises(TypeError, match="str"):
         SpannedText.of(item)
