@@ -27,6 +27,8 @@ from charembed.sources import open_binary
 
 def to_columns(source: Path, target: Path) -> None:
     """Write tokens and parts of speech of a CoNLL-U file as columns; multi-word and empty tokens are left out."""
+    import conllu  # comes with Flair
+
     with (
         io.TextIOWrapper(open_binary(source), encoding="utf-8") as treebank,
         target.open("w", encoding="utf-8") as columns,
