@@ -8,9 +8,8 @@ import torch
 
 from charembed.errors import CharEmbedError
 from charembed.language_model import CharLM
+from charembed.seeds import usable_seed
 from charembed.vocab import UNKNOWN_ID, CharVocab
-
-MAX_SEED = 2**31
 
 
 def generate(
@@ -33,9 +32,7 @@ def generate(
     """
     if not temperature > 0.0:
         raise CharEmbedError(f"temperature must be positive, got {temperature}")
-    if seed is not None and not 0 <= seed < MAX_SEED:
-        raise CharEmbedError(f"seed must be from 0 to {MAX_SEED - 1}, got {seed}")
-    return _generate(lm, vocab, prompt, temperature, seed)
+    return _generate(lm, vocab, prompt, temperature, None if seed is None else usable_seed(seed))
 
 
 def _generate(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed: int | None) -> Iterator[str]:

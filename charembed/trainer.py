@@ -25,13 +25,13 @@ from charembed.corpus import CorpusConfig, Sources
 from charembed.devices import usable_device
 from charembed.directions import DirectionPool
 from charembed.errors import CharEmbedError, import_extra
-from charembed.generation import MAX_SEED
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig, Direction
 from charembed.pretrained import Pretrained
 from charembed.recurrent import LSTMState
 from charembed.run_log import RunLog
 from charembed.schedule import BudgetConfig, OptimizerConfig
 from charembed.scoring import Score, score_both
+from charembed.seeds import usable_seed
 from charembed.stream import TextStreams, VocabConfig, Window, WindowStream, read_streams
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class TrainConfig:
         for name in ("batch_size", "seq_len", "validations"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.seed < MAX_SEED:
-            raise CharEmbedError(f"seed must be from 0 to {MAX_SEED - 1}, got {self.seed}")
+        usable_seed(self.seed)
         usable_device(self.device)
 
 
