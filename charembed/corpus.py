@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charembed.errors import CharEmbedError, import_extra
+from charembed.paths import printable
 from charembed.sources import (
     DATASET_PREFIX,
     JSONL_SUFFIXES,
@@ -148,7 +149,7 @@ class Corpus:
         for part in self.parts:
             for number, text in self._numbered(part):
                 if text.strip():
-                    yield SourceText(str(part), number, text)
+                    yield SourceText(printable(str(part)), number, text)
         self._tell()
 
     def _tell(self) -> None:
@@ -188,13 +189,20 @@ class Corpus:
         number = 0
         try:
             with parquet.ParquetFile(path) as file:
-                self._check_column(file.schema_arrow.names, str(path))
+                names = file.schema_arrow.names
+                self._check_column(names, str(path))
+                if names.count(self.text_column) > 1:
+                    raise CharEmbedError(f"{path}: there are several columns {self.text_column!r}")
                 kind = file.schema_arrow.field(self.text_column).type
+                kind = kind.value_type if arrow.types.is_dictionary(kind) else kind
                 if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
                     raise CharEmbedError(f"{path}: column {self.text_column!r} must hold text, got {kind}")
                 for batch in file.iter_batches(columns=[self.text_column], batch_size=1024):
+                    column = batch.column(0)
+                    if isinstance(column, arrow.DictionaryArray):
+                        column = column.dictionary_decode()
                     # As bytes: Parquet does not promise that its strings are UTF-8.
-                    for raw in batch.column(0).cast(arrow.large_binary()).to_pylist():
+                    for raw in column.cast(arrow.large_binary()).to_pylist():
                         number += 1
                         yield number, self._decode(raw or b"", f"{path}, row {number}", 0)
         except (OSError, arrow.ArrowException) as error:

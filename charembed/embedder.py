@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from charembed.directions import DirectionPool
 from charembed.engine import Reading, read_states
 from charembed.errors import CharEmbedError
 from charembed.language_model import Direction
+from charembed.paths import user_path
 from charembed.pretrained import Pretrained
 from charembed.words import Span, SpannedText, TextInput
 
@@ -84,7 +84,7 @@ class CharEmbedder:
             raise CharEmbedError(f"engine must be auto or torch, got {engine!r}")
         if precision != "float32":
             raise CharEmbedError(f"precision must be float32, got {precision!r}")
-        name_or_path = Path(name_or_path).expanduser()
+        name_or_path = user_path(name_or_path)
         if not name_or_path.is_dir():
             raise CharEmbedError(
                 f"no model '{name_or_path}': no folder has this name, and no model comes with this version."

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from charembed.corpus import SourceText
 from charembed.embedder import CharEmbedder, WordEmbeddings
 from charembed.errors import CharEmbedError, import_extra
+from charembed.paths import user_path
 
 ROWS_PER_GROUP = 4096
 MAX_NPZ_WORD = 1000
@@ -72,7 +73,7 @@ def write_embeddings(embedder: CharEmbedder, texts: Iterable[SourceText], path: 
         MissingExtraError: Parquet without pyarrow.
         OSError: the file cannot be written.
     """
-    target = Path(path).expanduser()
+    target = user_path(path)
     if target.suffix not in _WRITERS:
         raise CharEmbedError(f"output {target} must end in {' or '.join(_WRITERS)}")
     if not target.parent.is_dir():
@@ -107,6 +108,7 @@ def write_embeddings(embedder: CharEmbedder, texts: Iterable[SourceText], path: 
 @contextlib.contextmanager
 def _written_aside(target: Path) -> Iterator[Path]:
     """A path to write to, renamed to the target at the end and removed after an error."""
+    target = target.resolve()
     aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         yield aside

@@ -23,6 +23,7 @@ from charembed.devices import usable_device
 from charembed.errors import CharEmbedError
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
 from charembed.model_card import model_card
+from charembed.paths import user_path
 from charembed.vocab import CharVocab
 
 FORMAT_VERSION = 1
@@ -57,8 +58,8 @@ class Pretrained:
             CharEmbedError: the folder exists and holds anything else.
             OSError: it cannot be written; what was there is left as it was.
         """
-        target = Path(folder).expanduser().resolve()
-        _check_replaceable(target)
+        target = user_path(folder).resolve()
+        check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
             new, old = Path(aside, "new"), Path(aside, "old")
@@ -99,7 +100,7 @@ class Pretrained:
         Raises:
             CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
         """
-        path = Path(folder).expanduser()
+        path = user_path(folder)
         device = usable_device(device)
         if not path.is_dir():
             raise CharEmbedError(f"{path} is not a model folder: there is no such folder")
@@ -122,22 +123,34 @@ class Pretrained:
         try:
             with torch.device("meta"):  # shapes alone: the weights come from the file
                 model = BiCharLM(architecture)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, OverflowError) as error:
             raise CharEmbedError(f"{path / CONFIG}: no model has such an architecture: {error}") from error
         _load_weights(model, path / WEIGHTS, device)
-        return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
+        try:
+            return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
+        except CharEmbedError as error:
+            raise CharEmbedError(f"{path / CONFIG}: {error}") from error
 
 
-def _check_replaceable(target: Path) -> None:
-    """Only a model folder or an empty one may be replaced, so that no other work is lost."""
+def check_replaceable(target: Path) -> None:
+    """Refuse to replace anything but a model folder of ours or an empty one, so that no other work is lost.
+
+    Raises:
+        CharEmbedError: the target is a file, or a folder that holds anything else.
+    """
     if not target.exists():
         return
-    if target.is_dir():
-        foreign = sorted({path.name for path in target.iterdir()} - {CONFIG, TOKENIZER, WEIGHTS, CARD})
-        if not foreign:
-            return
+    if not target.is_dir():
+        raise CharEmbedError(f"{target} is a file: name a folder")
+    names = {path.name for path in target.iterdir()}
+    foreign = sorted(names - {CONFIG, TOKENIZER, WEIGHTS, CARD})
+    if foreign:
         raise CharEmbedError(f"{target} holds {foreign[0]}, which is no part of a model: name another folder")
-    raise CharEmbedError(f"{target} is a file: name a folder")
+    if names:
+        try:
+            _read_config(target / CONFIG)
+        except (CharEmbedError, OSError) as error:
+            raise CharEmbedError(f"{target} is no model folder of charembed: name another folder ({error})") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:

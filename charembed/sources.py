@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from charembed.errors import CharEmbedError, import_extra
+from charembed.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class DatasetName:
 
     name: str
     config: str | None = None
-    split: str = "train"
+    split: str | None = None
 
     @classmethod
     def parse(cls, source: str) -> DatasetName:
@@ -46,7 +47,8 @@ class DatasetName:
             given[key] = value
         if not name:
             raise CharEmbedError(f"{source}: the name of the data set is missing")
-        return cls(name, **given)
+        local = user_path(name)
+        return cls(os.fspath(local.resolve()) if local.exists() else name, **given)
 
     def __str__(self) -> str:
         return f"data set {self.name}"
@@ -59,16 +61,19 @@ class DatasetName:
             MissingExtraError: `datasets` is not installed.
         """
         datasets = import_extra("datasets", extra="train", purpose=f"reading the {self}")
+        split = self.split or "train"
         records: Iterable[dict[str, Any]]
         if os.path.exists(os.path.join(self.name, "state.json")):  # what Dataset.save_to_disk wrote
+            if self.split is not None:
+                raise ValueError(f"it is one split saved alone: leave split={self.split} out")
             records = datasets.load_from_disk(self.name)
         elif os.path.exists(os.path.join(self.name, "dataset_dict.json")):  # … and DatasetDict.save_to_disk
             splits = datasets.load_from_disk(self.name)
-            if self.split not in splits:
-                raise ValueError(f"no split {self.split!r}, there are: {', '.join(splits)}")
-            records = splits[self.split]
+            if split not in splits:
+                raise ValueError(f"no split {split!r}, there are: {', '.join(splits)}")
+            records = splits[split]
         else:
-            records = datasets.load_dataset(self.name, self.config, split=self.split, streaming=True)
+            records = datasets.load_dataset(self.name, self.config, split=split, streaming=True)
         return records
 
 
@@ -80,7 +85,7 @@ def find_files(source: str) -> list[Path]:
     """
     if not source:
         raise CharEmbedError("the name of a text file is empty")
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         visible = [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path)]
         found = [p for p in visible if format_suffix(p) in FOLDER_SUFFIXES]

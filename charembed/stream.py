@@ -95,7 +95,7 @@ def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> 
         if valid.size == 0:
             raise CharEmbedError(f"the validation text is empty: no text in {config.valid!r}")
     else:
-        held_out = _hold_out(train_corpus, config.held_out * sum(lengths), seed)
+        held_out = _hold_out(train_corpus, sum(lengths), config.held_out, seed)
         everything = _encode(_pieces(train_corpus), sum(lengths), vocab)
         train, valid = everything[~held_out], everything[held_out]
     return TextStreams(vocab, train, valid, digest.hexdigest(), len(lengths))
@@ -106,22 +106,21 @@ def _pieces(corpus: Corpus) -> Iterator[str]:
     return (text + DOCUMENT_END for text in corpus)
 
 
-def _hold_out(corpus: Corpus, wanted: float, seed: int) -> NDArray[np.bool_]:
+def _hold_out(corpus: Corpus, total: int, share: float, seed: int) -> NDArray[np.bool_]:
     """Which characters of the stream are held out: whole documents, or passages where documents are few or long.
 
     Shape: (characters,)
     """
-    size = min(int(wanted), MAX_VALIDATION)
-    total = 0
+    size = min(int(share * total), MAX_VALIDATION)
     for length in (None, max(size // 10, 1)):
         pieces = _pieces(corpus) if length is None else (p for text in _pieces(corpus) for p in passages(text, length))
         lengths, once = _lengths_and_uniqueness(pieces)
-        total = int(lengths.sum())
+        _check_unchanged(total, int(lengths.sum()))
         chosen = choose_held_out(lengths, once, size, seed)
         if chosen is not None:
             return np.repeat(chosen, lengths)
     raise CharEmbedError(
-        f"the corpus is too small, or repeats itself too much, to hold out {wanted:.0f} of its {total:,} characters:"
+        f"the corpus is too small, or repeats itself too much, to hold out {share:.1%} of its {total:,} characters:"
         " give more text, or validation text of its own (data.valid)"
     )
 
@@ -155,9 +154,14 @@ def _encode(pieces: Iterable[str], total: int, vocab: CharVocab) -> Ids:
         if end <= total:
             stream[at:end] = vocab.encode(piece)
         at = end
-    if at != total:
-        raise CharEmbedError(f"the corpus changed while it was read: {total:,} characters at first, then {at:,}")
+    _check_unchanged(total, at)
     return stream
+
+
+def _check_unchanged(total: int, again: int) -> None:
+    """Files that grow, and pipes, which can be read but once, would give another text in the second pass."""
+    if again != total:
+        raise CharEmbedError(f"the corpus changed while it was read: {total:,} characters at first, then {again:,}")
 
 
 def choose_held_out(

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import math
 import os
-import shutil
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +25,8 @@ from charembed.devices import usable_device
 from charembed.directions import DirectionPool
 from charembed.errors import CharEmbedError, import_extra
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig, Direction
-from charembed.pretrained import Pretrained
+from charembed.paths import printable, user_path
+from charembed.pretrained import Pretrained, check_replaceable
 from charembed.recurrent import LSTMState
 from charembed.run_log import RunLog
 from charembed.schedule import BudgetConfig, OptimizerConfig
@@ -36,7 +36,7 @@ from charembed.stream import TextStreams, VocabConfig, Window, WindowStream, rea
 
 logger = logging.getLogger(__name__)
 
-CONFIG, BEST, LAST, LOCK = "config.yaml", "best", "last", ".lock"
+CONFIG, BEST, LAST, LOCK = "config.yaml", "best", "last", ".charembed.lock"
 LOG_SECONDS = 5.0
 TELL_SECONDS = 60.0
 """How often to say how it goes where no progress bar can be drawn."""
@@ -75,7 +75,7 @@ class TrainConfig:
     """Replace a run that is in the output folder."""
 
     def __post_init__(self) -> None:
-        self.output = os.fspath(Path(self.output).expanduser())
+        self.output = os.fspath(user_path(self.output))
         for name in ("batch_size", "seq_len", "validations"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
@@ -205,35 +205,39 @@ def _train(
         started = told = time.monotonic()
         meter = _Meter()
         spent = config.budget.spent(seconds=0.0, steps=0, steps_per_epoch=steps_per_epoch)
-        try:
-            while spent < 1.0:
-                lr = config.optimizer.learning_rate(spent=spent, step=step)
-                meter.add(pool.map(partial(_step, trainers, step, lr)))
-                step += 1
-                seconds = time.monotonic() - started
-                spent = config.budget.spent(seconds=seconds, steps=step, steps_per_epoch=steps_per_epoch)
+        last: Validation | None = None
+        while last is None:
+            try:
+                while spent < 1.0 and not interrupted:
+                    lr = config.optimizer.learning_rate(spent=spent, step=step)
+                    meter.add(pool.map(partial(_step, trainers, step, lr)))
+                    step += 1
+                    seconds = time.monotonic() - started
+                    spent = config.budget.spent(seconds=seconds, steps=step, steps_per_epoch=steps_per_epoch)
 
-                if meter.seconds >= LOG_SECONDS or spent >= 1.0:
-                    rate = meter.steps * characters_per_step / meter.seconds
-                    bits = meter.mean()
-                    _check_finite(bits, step)
-                    values = {"seconds": seconds, "characters": step * characters_per_step, "lr": lr}
-                    log.write("train", step, **values, characters_per_second=rate, **_bits_fields(bits))
-                    if bar.disable and time.monotonic() - told >= TELL_SECONDS:
-                        told = time.monotonic()
-                        logger.info("%.0f %% of the budget, %s", 100 * min(spent, 1.0), _describe(bits, rate))
-                    bar.set_postfix_str(_describe(bits, rate))
-                    meter = _Meter()
-                bar.update(min(spent, 1.0) - bar.n)
+                    if meter.seconds >= LOG_SECONDS or spent >= 1.0:
+                        rate = meter.steps * characters_per_step / meter.seconds
+                        bits = meter.mean()
+                        _check_finite(bits, step)
+                        values = {"seconds": seconds, "characters": step * characters_per_step, "lr": lr}
+                        log.write("train", step, **values, characters_per_second=rate, **_bits_fields(bits))
+                        if bar.disable and time.monotonic() - told >= TELL_SECONDS:
+                            told = time.monotonic()
+                            logger.info("%.0f %% of the budget, %s", 100 * min(spent, 1.0), _describe(bits, rate))
+                        bar.set_postfix_str(_describe(bits, rate))
+                        meter = _Meter()
+                    bar.update(min(spent, 1.0) - bar.n)
 
-                if (validations + 1) / config.validations <= spent < 1.0:
-                    validations = int(spent * config.validations)
-                    keeper.validate(step, started)
-                    meter = _Meter()
-        except KeyboardInterrupt:
-            interrupted = True
-            logger.warning("interrupted: validating and saving what there is (Ctrl-C again to leave at once)")
-        last = keeper.validate(step, started)
+                    if (validations + 1) / config.validations <= spent < 1.0:
+                        validations = int(spent * config.validations)
+                        keeper.validate(step, started)
+                        meter = _Meter()
+                last = keeper.validate(step, started)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                logger.warning("interrupted: validating and saving what there is (Ctrl-C again to leave at once)")
     assert keeper.best is not None
     return TrainResult(folder, keeper.best, last, interrupted)
 
@@ -308,24 +312,28 @@ def _describe(bits: dict[Direction, float], rate: float) -> str:
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:
-    """A run that left no model is replaced; one that did, when asked to; anything else never."""
+    """A run that left no model is replaced; one that did, when asked to; anything else never.
+
+    What makes a folder that of a run is its lock file, which nothing but a run writes.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise CharEmbedError(f"output {folder} is a file: name a folder")
-    if not (folder / CONFIG).is_file() and {path.name for path in folder.iterdir()} - {LOCK}:
+    if not (folder / LOCK).exists() and any(folder.iterdir()):
         raise CharEmbedError(f"output {folder} holds something that is no training run: name another folder")
     if not overwrite and ((folder / BEST).exists() or (folder / LAST).exists()):
         raise CharEmbedError(f"output {folder} holds a run already: name another folder, or say overwrite: true")
+    for name in (BEST, LAST):
+        check_replaceable(folder / name)
 
 
 def _start_output(folder: Path, config: TrainConfig) -> None:
-    """Once more, now that nobody else can; models of a run it replaces go, so that none is taken for one of this."""
+    """Check once more, now that nobody else can write here. Models of an earlier run stay until this one saves."""
     _check_output(folder, config.overwrite)
-    for name in (BEST, LAST):
-        if (folder / name).exists():
-            shutil.rmtree(folder / name)
-    (folder / CONFIG).write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+    fields = dataclasses.asdict(config)
+    fields["data"] |= {name: _printable(fields["data"][name]) for name in ("train", "valid")}
+    (folder / CONFIG).write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
 
 
 def _build(config: TrainConfig, streams: TextStreams) -> tuple[BiCharLM, dict[Direction, DirectionTrainer]]:
@@ -369,11 +377,11 @@ def _provenance(config: TrainConfig, streams: TextStreams, validation: Validatio
     }
 
 
-def _printable(names: Sources) -> Sources:
-    """File names as text: those that are no UTF-8 would end the run when the model is saved."""
-    if isinstance(names, str):
-        return names.encode("utf-8", "backslashreplace").decode()
-    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
+def _printable(names: Sources | None) -> Sources | None:
+    """File names that are no UTF-8 would end the run when they are written down."""
+    if names is None or isinstance(names, str):
+        return None if names is None else printable(names)
+    return [printable(name) for name in names]
 
 
 def _progress_bar() -> Any:

@@ -194,9 +194,11 @@ class CharVocab:
             model = read["model"]
             table = model["vocab"]
             plain = model["type"] == "BPE" and model["unk_token"] == UNKNOWN and not model["merges"]
+            plain = plain and not model.get("byte_fallback") and not model.get("continuing_subword_prefix")
             plain = plain and not any(read.get(part) for part in ("added_tokens", "normalizer", "pre_tokenizer"))
             by_id = sorted(table, key=table.__getitem__)
             in_order = [table[token] for token in by_id] == list(range(len(table))) and by_id[:1] == [UNKNOWN]
+            in_order = in_order and all(type(value) is int for value in table.values())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CharEmbedError(f"{source} is not a tokenizer.json: {type(error).__name__}: {error}") from error
         if not plain:
@@ -223,4 +225,8 @@ class CharVocab:
             FileNotFoundError: there is no such file.
             CharEmbedError: it is no character vocabulary.
         """
-        return cls.from_json(Path(path).read_bytes().decode("utf-8", "replace"), source=str(path))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CharEmbedError(f"{path} is not a tokenizer.json: {error}") from error
+        return cls.from_json(text, source=str(path))

@@ -117,6 +117,13 @@ def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "notes.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": ["One", None, "Two\n\ntwo"], "id": [1, 2, 3]}), path)
     assert list(Corpus(str(path))) == ["One", "Two\ntwo"]
+    categories = pyarrow.table({"text": pyarrow.array(["A", "B", "A"]).dictionary_encode()})
+    pyarrow.parquet.write_table(categories, tmp_path / "categories.parquet")
+    assert list(Corpus(tmp_path / "categories.parquet")) == ["A", "B", "A"]
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["A"]), pyarrow.array(["B"])], names=["text", "text"])
+    pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(CharEmbedError, match="there are several columns 'text'"):
+        list(Corpus(tmp_path / "twice.parquet"))
     with pytest.raises(CharEmbedError, match=r"no column 'body', there are: id, text"):
         list(Corpus(str(path), text_column="body"))
     pyarrow.parquet.write_table(pyarrow.table({"text": [["a", "list"]]}), path)
@@ -147,6 +154,9 @@ def test_hugging_face_datasets_from_local_folders(tmp_path: Path) -> None:
     one = datasets.Dataset.from_dict({"text": ["One", "Two"]})
     one.save_to_disk(tmp_path / "saved")
     assert list(Corpus(f"dataset:{tmp_path / 'saved'}")) == ["One", "Two"]
+    assert DatasetName.parse(f"dataset:{tmp_path}/./saved") == DatasetName.parse(f"dataset:{tmp_path / 'saved'}")
+    with pytest.raises(CharEmbedError, match="it is one split saved alone: leave split=test out"):
+        list(Corpus(f"dataset:{tmp_path / 'saved'},split=test"))
     datasets.DatasetDict({"train": one, "more": one.select([1])}).save_to_disk(tmp_path / "splits")
     assert list(Corpus(f"dataset:{tmp_path / 'splits'},split=more")) == ["Two"]
     with pytest.raises(CharEmbedError, match="no split 'valid', there are: train, more"):
@@ -218,6 +228,8 @@ def test_unreadable_sources(tmp_path: Path) -> None:
         Corpus([])
     with pytest.raises(CharEmbedError, match="the name of a text file is empty"):
         Corpus("")
+    with pytest.raises(CharEmbedError, match=r"~nosuchuser/a.txt: Could not determine home directory"):
+        Corpus("~nosuchuser/a.txt")
     for suffix in ("gz", "xz", "bz2"):
         broken = tmp_path / f"broken.txt.{suffix}"
         broken.write_bytes(b"this is not packed at all")

@@ -45,6 +45,21 @@ def test_tokens_get_the_embedder_s_vectors(embedder, embeddings) -> None:
     assert embeddings.embedding_length == embedder.embedding_dim
 
 
+def test_two_models_on_one_sentence_keep_their_vectors_apart(embeddings) -> None:
+    from conftest import small_model
+    from flair.data import Sentence
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    other = CharEmbedderEmbeddings(CharEmbedder(small_model(seed=9)))
+    sentence = Sentence("two models")
+    embeddings.embed(sentence)
+    other.embed(sentence)
+    assert sentence[0].get_embedding([embeddings.name]).tolist() != sentence[0].get_embedding([other.name]).tolist()
+    assert CharEmbedderEmbeddings(embeddings.embedder).name == embeddings.name
+
+
 def test_weights_are_frozen_and_vectors_the_same_in_training(embeddings) -> None:
     from flair.data import Sentence
 

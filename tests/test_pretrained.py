@@ -125,6 +125,14 @@ def test_saving_over_other_work_is_refused(pretrained: Pretrained, folder: Path,
     with pytest.raises(CharEmbedError, match=r"holds thesis.tex, which is no part of a model"):
         pretrained.save(folder)
     assert (folder / "thesis.tex").read_text() == "years of work"
+    other = tmp_path / "bert"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(CharEmbedError, match="bert is no model folder of charembed"):
+        pretrained.save(other)
+    (other / "config.json").rename(other / "README.md")
+    with pytest.raises(CharEmbedError, match="bert is no model folder of charembed"):
+        pretrained.save(other)
     (tmp_path / "empty").mkdir()
     pretrained.save(tmp_path / "empty")
 
@@ -144,7 +152,8 @@ def edit_config(folder: Path, **changes: object) -> None:
         ({"format_version": 0}, "no format_version"),
         ({"architecture": {"hidden_size": 10**12, "vocab_size": 45}}, "no model has such an architecture"),
         ({"architecture": {"hidden_size": 12.0}}, "hidden_size must be a whole number"),
-        ({"readout": "middle"}, "readout must be word or separator, got 'middle'"),
+        ({"architecture": {"hidden_size": 10**30, "vocab_size": 45}}, "no model has such an architecture"),
+        ({"readout": "middle"}, "config.json: readout must be word or separator, got 'middle'"),
         ({"delimiter": None}, "delimiter is missing or not a str"),
         ({"delimiter": ""}, "delimiter must hold at least one character"),
         ({"architecture": {"cell": "lstm", "colour": "red"}}, "unknown architecture field colour"),

@@ -20,7 +20,7 @@ import yaml
 from conftest import EXCERPT
 from filelock import FileLock
 
-from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train
+from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train, trainer
 from charembed.corpus import CorpusConfig
 from charembed.pretrained import Pretrained
 from charembed.recurrent import LSTMState
@@ -113,11 +113,11 @@ def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) 
     lm = CharLM(dataclasses.replace(config.model, vocab_size=len(streams.vocab)))
     windows = WindowStream(streams.train, 4, 16, seed=1)
     options = OptimizerConfig(weight_decay=0.0, clip_norm=0.05)
-    trainer = DirectionTrainer(copy.deepcopy(lm), windows, options)
+    one = DirectionTrainer(copy.deepcopy(lm), windows, options)
     plain = torch.optim.AdamW(lm.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
     state = None
     for number in range(3):
-        bits = trainer.step(number, 0.01)
+        bits = one.step(number, 0.01)
         window = windows.window(number)
         logits, state = lm(window.inputs, state)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), window.targets.flatten())
@@ -129,7 +129,7 @@ def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) 
         plain.step()
         state = state.detach()
         assert float(bits) == pytest.approx(float(loss.detach()) / math.log(2), abs=1e-5)
-    for (name, found), wanted in zip(trainer.lm.named_parameters(), lm.parameters(), strict=True):
+    for (name, found), wanted in zip(one.lm.named_parameters(), lm.parameters(), strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-4, msg=name)
 
 
@@ -156,8 +156,8 @@ def test_weight_decay_leaves_biases_alone(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     streams = read_streams(config.data, config.vocab, config.seed)
     lm = CharLM(dataclasses.replace(config.model, vocab_size=len(streams.vocab)))
-    trainer = DirectionTrainer(lm, WindowStream(streams.train, 4, 16, seed=1), OptimizerConfig(weight_decay=0.5))
-    decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    one = DirectionTrainer(lm, WindowStream(streams.train, 4, 16, seed=1), OptimizerConfig(weight_decay=0.5))
+    decay = {id(p): group["weight_decay"] for group in one.optimizer.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in lm.named_parameters()} == {
         name: 0.0 if "bias" in name else 0.5 for name, _ in lm.named_parameters()
     }
@@ -165,7 +165,7 @@ def test_weight_decay_leaves_biases_alone(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / ".lock"):
+    with FileLock(tmp_path / "out" / ".charembed.lock"):
         code = (
             "import sys; from charembed.cli import main\n"
             f"sys.exit(main(['train', '--data.train', {str(EXCERPT)!r}, '--output', {str(tmp_path / 'out')!r},"
@@ -178,6 +178,7 @@ def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_left_no_model_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".charembed.lock").touch()
     (tmp_path / "out" / "config.yaml").write_text("what a run that failed at once leaves")
     assert train(tiny_config(tmp_path)).last.step == 6
 
@@ -226,6 +227,43 @@ def test_ctrl_c_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Pretrained.load(result.folder / "last").provenance["characters_seen"] == 3 * 4 * 16
 
 
+def test_ctrl_c_in_the_last_validation_still_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = trainer.score_both
+    calls = []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(trainer, "score_both", interrupted)
+    result = train(tiny_config(tmp_path, validations=1))
+    assert result.interrupted
+    assert Pretrained.load(result.folder / "best").provenance["characters_seen"] == 6 * 4 * 16
+
+
+def test_ctrl_c_twice_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "score_both", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config(tmp_path, validations=1))
+
+
+def test_a_run_that_fails_keeps_the_models_it_was_to_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny_config(tmp_path))
+
+    def broken(*_: object) -> torch.Tensor:
+        return torch.tensor(float("nan"))
+
+    monkeypatch.setattr(DirectionTrainer, "step", broken)
+    with pytest.raises(CharEmbedError, match="loss is nan"):
+        train(tiny_config(tmp_path, overwrite=True, validations=1))
+    assert Pretrained.load(tmp_path / "out" / "best").provenance["characters_seen"] == 6 * 4 * 16
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,9 +285,12 @@ def test_an_output_folder_in_use_is_refused_before_the_corpus_is_read(tmp_path: 
         train(tiny_config(tmp_path, data=CorpusConfig(train="absent")))
     assert train(tiny_config(tmp_path, overwrite=True, budget=BudgetConfig(steps=1))).last.step == 1
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    (tmp_path / "other" / "config.yaml").write_text("of another program")
     with pytest.raises(CharEmbedError, match="is no training run"):
         train(tiny_config(tmp_path, output=str(tmp_path / "other"), overwrite=True))
+    (tmp_path / "out" / "best" / "notes.txt").write_text("my notes on the best model")
+    with pytest.raises(CharEmbedError, match=r"holds notes.txt, which is no part of a model"):
+        train(tiny_config(tmp_path, overwrite=True))
     with pytest.raises(CharEmbedError, match="is a file"):
         train(tiny_config(tmp_path, output=str(EXCERPT)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from typing import Any
 
@@ -21,6 +22,13 @@ from flair.data import Sentence  # noqa: E402
 from flair.embeddings.base import TokenEmbeddings, register_embeddings  # noqa: E402
 
 
+def _fingerprint(embedder: CharEmbedder) -> str:
+    digest = hashlib.sha256(embedder.pretrained.vocab.to_json().encode())
+    for parameter in embedder.model.parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 @register_embeddings
 class CharEmbedderEmbeddings(TokenEmbeddings):
     """Vectors of a `CharEmbedder` for the tokens of Flair sentences, joined by single spaces.
@@ -29,15 +37,16 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
     import this module before it is loaded.
     """
 
-    def __init__(self, embedder: CharEmbedder | str | os.PathLike[str], name: str = "charembed") -> None:
+    def __init__(self, embedder: CharEmbedder | str | os.PathLike[str], name: str | None = None) -> None:
         """
         Args:
             embedder: an embedder, or the folder of its model.
-            name: under which Flair keeps the vectors, one for each embedding in a stack.
+            name: under which Flair keeps the vectors with a token; by default one that tells models apart, since Flair
+                takes vectors of the same name for the same.
         """
         if not isinstance(embedder, CharEmbedder):
             embedder = CharEmbedder.from_pretrained(embedder, device=flair.device)
-        self.name = name
+        self.name = name or f"charembed-{_fingerprint(embedder)}"
         self.static_embeddings = True
         super().__init__()
         self.embedder = embedder
