@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     parser = build_parser()
     try:
-        arguments = parser.instantiate(parser.parse_args(argv))
+        arguments = parser.instantiate(_parse(parser, argv))
         command: Any = arguments.command
         chosen = arguments[command]
         chosen.pop("config", None)
@@ -216,14 +216,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except UnicodeDecodeError as error:
-        return _refuse(f"a configuration file is not UTF-8 text: {error}")
     except (CharEmbedError, MissingExtraError, OSError) as error:
-        return _refuse(error)
+        print(f"charembed: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _refuse(reason: object) -> int:
-    print(f"charembed: error: {reason}", file=sys.stderr)
-    return EXIT_BAD_INPUT
+def _parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    try:
+        return parser.parse_args(argv)
+    except UnicodeDecodeError as error:
+        raise CharEmbedError(f"a configuration file is not UTF-8 text: {error}") from error

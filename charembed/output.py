@@ -80,8 +80,6 @@ def write_embeddings(embedder: CharEmbedder, texts: Iterable[SourceText], path: 
         raise CharEmbedError(f"output {target}: there is no folder {target.parent}")
     if target.is_dir():
         raise CharEmbedError(f"output {target} is a folder: name a file")
-    if target.suffix == ".parquet":
-        import_extra("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
     counts = Counts()
     read: deque[SourceText] = deque()  # texts whose vectors are still to come
 
@@ -140,20 +138,21 @@ def _write_parquet(groups: Iterable[Rows], path: Path) -> None:
 
 
 def _write_npz(groups: Iterable[Rows], path: Path) -> None:
-    held = list(groups)
-    words = [word for rows in held for word in rows.words]
-    longest = max(map(len, words))
-    if longest > MAX_NPZ_WORD:  # NumPy stores every string as wide as the longest
-        raise CharEmbedError(
-            f"a word has {longest:,} characters, .npz holds words of up to {MAX_NPZ_WORD:,}: write .parquet"
-        )
+    held = []
+    for rows in groups:
+        longest = max(map(len, rows.words))
+        if longest > MAX_NPZ_WORD:  # NumPy stores every string as wide as the longest
+            raise CharEmbedError(
+                f"a word has {longest:,} characters, .npz holds words of up to {MAX_NPZ_WORD:,}: write .parquet"
+            )
+        held.append(rows)
     sources, source = np.unique([name for rows in held for name in rows.sources], return_inverse=True)
     spans = np.concatenate([rows.spans for rows in held])
     arrays: dict[str, Any] = {
         "source": source,
         "sources": sources,
         "number": np.array([number for rows in held for number in rows.numbers], dtype=np.int64),
-        "word": np.array(words),
+        "word": np.array([word for rows in held for word in rows.words]),
         "start": spans[:, 0],
         "end": spans[:, 1],
         "vector": np.concatenate([rows.vectors for rows in held]),

@@ -85,11 +85,7 @@ class Pretrained:
         }
         (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self.vocab.save(folder / TOKENIZER)
-        tensors = {
-            f"{direction}.{name}": tensor.detach().cpu().contiguous()
-            for direction in DIRECTIONS
-            for name, tensor in self.model.direction(direction).state_dict().items()
-        }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(self.model).items()}
         (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (folder / CARD).write_text(model_card(self.model, self.provenance), encoding="utf-8")
 
@@ -130,6 +126,15 @@ class Pretrained:
             return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
         except CharEmbedError as error:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
+
+
+def _tensors(model: BiCharLM) -> dict[str, Tensor]:
+    """All weights, by the names of the model folder."""
+    return {
+        f"{direction}.{name}": tensor
+        for direction in DIRECTIONS
+        for name, tensor in model.direction(direction).state_dict().items()
+    }
 
 
 def check_replaceable(target: Path) -> None:
@@ -190,11 +195,7 @@ def _load_weights(model: BiCharLM, path: Path, device: torch.device) -> None:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device=str(device))
     except (safetensors.SafetensorError, OSError) as error:
         raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
-    expected = {
-        f"{direction}.{name}": tensor.shape
-        for direction in DIRECTIONS
-        for name, tensor in model.direction(direction).state_dict().items()
-    }
+    expected = {name: tensor.shape for name, tensor in _tensors(model).items()}
     for problem, names in (
         ("lacks", sorted(expected.keys() - tensors.keys())),
         ("holds the foreign", sorted(tensors.keys() - expected.keys())),

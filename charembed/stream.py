@@ -61,8 +61,8 @@ class TextStreams:
 def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> TextStreams:
     """Read a corpus: build the vocabulary, hold out validation text when none is given, encode both parts.
 
-    The text is read twice or three times, a document at a time; its ids take 2 bytes a character, 5 for the moment in
-    which held-out text is taken out.
+    The text is read twice, three times where passages are held out, a document at a time; its ids take 2 bytes a
+    character, 5 for the moment in which held-out text is taken out.
 
     Raises:
         CharEmbedError: text that cannot be read, or none at all.
@@ -78,25 +78,29 @@ def read_streams(config: CorpusConfig, vocab_config: VocabConfig, seed: int) -> 
     )
     counter = CharacterCounter()
     digest = hashlib.sha256()
-    lengths = []
-    for piece in _pieces(train_corpus):
-        counter.update(piece)
-        digest.update(piece.encode())
-        lengths.append(len(piece))
-    if not lengths:
+
+    def counted() -> Iterator[str]:
+        for piece in _pieces(train_corpus):
+            counter.update(piece)
+            digest.update(piece.encode())
+            yield piece
+
+    lengths, once = _lengths_and_uniqueness(counted())
+    total = int(lengths.sum())
+    if not total:
         raise CharEmbedError(f"the corpus is empty: no text in {config.train!r}")
     if vocab_config.path is not None:
         vocab = CharVocab.load(vocab_config.path)
     else:
         vocab = CharVocab.from_counts(counter, coverage=vocab_config.coverage, max_size=vocab_config.max_size)
     if valid_corpus is not None:
-        train = _encode(_pieces(train_corpus), sum(lengths), vocab)
+        train = _encode(_pieces(train_corpus), total, vocab)
         valid: Ids = vocab.encode(_first_documents(valid_corpus, MAX_VALIDATION))
         if valid.size == 0:
             raise CharEmbedError(f"the validation text is empty: no text in {config.valid!r}")
     else:
-        held_out = _hold_out(train_corpus, sum(lengths), config.held_out, seed)
-        everything = _encode(_pieces(train_corpus), sum(lengths), vocab)
+        held_out = _hold_out(train_corpus, lengths, once, config.held_out, seed)
+        everything = _encode(_pieces(train_corpus), total, vocab)
         train, valid = everything[~held_out], everything[held_out]
     return TextStreams(vocab, train, valid, digest.hexdigest(), len(lengths))
 
@@ -106,23 +110,35 @@ def _pieces(corpus: Corpus) -> Iterator[str]:
     return (text + DOCUMENT_END for text in corpus)
 
 
-def _hold_out(corpus: Corpus, total: int, share: float, seed: int) -> NDArray[np.bool_]:
+def _hold_out(
+    corpus: Corpus, lengths: NDArray[np.int64], once: NDArray[np.bool_], share: float, seed: int
+) -> NDArray[np.bool_]:
     """Which characters of the stream are held out: whole documents, or passages where documents are few or long.
 
-    Shape: (characters,)
+    Args:
+        corpus: read again where passages are wanted.
+        lengths: characters of each document. Shape: (documents,)
+        once: whether it occurs but once. Shape: (documents,)
+        share: of the characters to hold out.
+        seed: of the choice.
+
+    Returns:
+        Shape: (characters,)
     """
+    total = int(lengths.sum())
     size = min(int(share * total), MAX_VALIDATION)
-    for length in (None, max(size // 10, 1)):
-        pieces = _pieces(corpus) if length is None else (p for text in _pieces(corpus) for p in passages(text, length))
-        lengths, once = _lengths_and_uniqueness(pieces)
+    chosen = choose_held_out(lengths, once, size, seed)
+    if chosen is None:
+        length = max(size // 10, 1)
+        lengths, once = _lengths_and_uniqueness(p for piece in _pieces(corpus) for p in passages(piece, length))
         _check_unchanged(total, int(lengths.sum()))
         chosen = choose_held_out(lengths, once, size, seed)
-        if chosen is not None:
-            return np.repeat(chosen, lengths)
-    raise CharEmbedError(
-        f"the corpus is too small, or repeats itself too much, to hold out {share:.1%} of its {total:,} characters:"
-        " give more text, or validation text of its own (data.valid)"
-    )
+    if chosen is None:
+        raise CharEmbedError(
+            f"the corpus is too small, or repeats itself too much, to hold out {share:.1%} of its {total:,} characters:"
+            " give more text, or validation text of its own (data.valid)"
+        )
+    return np.repeat(chosen, lengths)
 
 
 def _lengths_and_uniqueness(pieces: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

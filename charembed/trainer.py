@@ -82,6 +82,11 @@ class TrainConfig:
         usable_seed(self.seed)
         usable_device(self.device)
 
+    @property
+    def characters_per_step(self) -> int:
+        """Characters that each direction reads in a step."""
+        return self.batch_size * self.seq_len
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -197,7 +202,6 @@ def _train(
     """The run itself, in a folder that is ours."""
     steps_per_epoch = trainers["forward"].windows.steps_per_epoch
     pool = DirectionPool()
-    characters_per_step = config.batch_size * config.seq_len
     step = validations = 0
     interrupted = False
     with RunLog(folder, tensorboard=config.tensorboard) as log, _progress_bar() as bar, logging_redirect_tqdm():
@@ -216,10 +220,10 @@ def _train(
                     spent = config.budget.spent(seconds=seconds, steps=step, steps_per_epoch=steps_per_epoch)
 
                     if meter.seconds >= LOG_SECONDS or spent >= 1.0:
-                        rate = meter.steps * characters_per_step / meter.seconds
+                        rate = meter.steps * config.characters_per_step / meter.seconds
                         bits = meter.mean()
                         _check_finite(bits, step)
-                        values = {"seconds": seconds, "characters": step * characters_per_step, "lr": lr}
+                        values = {"seconds": seconds, "characters": step * config.characters_per_step, "lr": lr}
                         log.write("train", step, **values, characters_per_second=rate, **_bits_fields(bits))
                         if bar.disable and time.monotonic() - told >= TELL_SECONDS:
                             told = time.monotonic()
@@ -266,26 +270,21 @@ class _Meter:
         return {d: float(total) / self.steps for d, total in self._sums.items()}  # the one wait for the device
 
 
+@dataclass
 class _Keeper:
     """Validates, and keeps the last model and the best."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        folder: Path,
-        streams: TextStreams,
-        model: BiCharLM,
-        pool: DirectionPool,
-        log: RunLog,
-    ) -> None:
-        self.config, self.folder, self.streams, self.model, self.pool, self.log = (
-            config, folder, streams, model, pool, log,
-        )  # fmt: skip
-        self.best: Validation | None = None
+    config: TrainConfig
+    folder: Path
+    streams: TextStreams
+    model: BiCharLM
+    pool: DirectionPool
+    log: RunLog
+    best: Validation | None = None
 
     def validate(self, step: int, started: float) -> Validation:
         scores = score_both(self.model, self.streams.valid, self.streams.vocab, self.pool)
-        characters = step * self.config.batch_size * self.config.seq_len
+        characters = step * self.config.characters_per_step
         last = Validation(step, time.monotonic() - started, characters, scores)
         bits = {d: score.bits_per_character for d, score in scores.items()}
         _check_finite(bits, step)
@@ -332,7 +331,7 @@ def _start_output(folder: Path, config: TrainConfig) -> None:
     """Check once more, now that nobody else can write here. Models of an earlier run stay until this one saves."""
     _check_output(folder, config.overwrite)
     fields = dataclasses.asdict(config)
-    fields["data"] |= {name: _printable(fields["data"][name]) for name in ("train", "valid")}
+    fields["data"] |= {name: _printable(names) for name in ("train", "valid") if (names := fields["data"][name])}
     (folder / CONFIG).write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
 
 
@@ -377,11 +376,9 @@ def _provenance(config: TrainConfig, streams: TextStreams, validation: Validatio
     }
 
 
-def _printable(names: Sources | None) -> Sources | None:
+def _printable(names: Sources) -> Sources:
     """File names that are no UTF-8 would end the run when they are written down."""
-    if names is None or isinstance(names, str):
-        return None if names is None else printable(names)
-    return [printable(name) for name in names]
+    return printable(names) if isinstance(names, str) else [printable(name) for name in names]
 
 
 def _progress_bar() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
             validations=3,
         )
     )
+
+
+def run_script(name: str, *arguments: str | Path) -> str:
+    """What a script prints, run as a user runs it; fails with its errors."""
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float32]:

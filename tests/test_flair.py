@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run_script
 
 # Flair and what it imports warn of their own affairs on import and in use.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -107,19 +108,15 @@ assert np.array_equal(found, np.load(r"{tmp_path / "wanted.npy"}")), "other vect
     assert done.returncode == 0, done.stderr
 
 
-def run_script(*arguments: str | Path) -> str:
-    script = Path(__file__).parent.parent / "scripts" / "train_tagger.py"
-    command = [sys.executable, str(script), *map(str, arguments), "--hidden_size", "8", "--max_epochs", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def train_tagger(*arguments: str | Path) -> str:
+    return run_script("train_tagger.py", *arguments, "--hidden_size", "8", "--max_epochs", "1")
 
 
 def test_tagger_script_on_columns(embedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")
     (tmp_path / "train.conll").write_text(TRAIN * 3)
     files = ["--train", tmp_path / "train.conll", "--dev", tmp_path / "train.conll", "--test", tmp_path / "train.conll"]
-    assert "entity F1 " in run_script("--model", tmp_path / "model", *files, "--output", tmp_path / "tagger")
+    assert "entity F1 " in train_tagger("--model", tmp_path / "model", *files, "--output", tmp_path / "tagger")
     assert (tmp_path / "tagger" / "best-model.pt").exists() or (tmp_path / "tagger" / "final-model.pt").exists()
 
 
@@ -131,6 +128,6 @@ def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
     rows = ["\t".join([number, word, "_", tag, *["_"] * 6]) for number, word, tag in words]
     with lzma.open(tmp_path / "train.conllu.xz", "wt", encoding="utf-8") as file:
         file.write(("# text = Don't go\n" + "\n".join(rows) + "\n\n") * 12)
-    accuracy = run_script("--model", tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
+    accuracy = train_tagger("--model", tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
     assert "accuracy " in accuracy
     assert "a tenth of" in accuracy
