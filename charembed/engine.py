@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from charembed.language_model import CharLM
-from charembed.recurrent import LSTMState
+from charembed.recurrent import map_state
 
 MAX_BATCH = 64
 """Sequences side by side: more do not make the matrix products any faster."""
@@ -75,9 +77,14 @@ def _read_batch(lm: CharLM, readings: Sequence[Reading]) -> NDArray[np.float32]:
         for column, reading in enumerate(readings[:active]):
             piece = reading.ids[start : min(stop, reading.length)]
             ids[: len(piece), column] = piece
-        state = LSTMState(state.hidden[:, :active].contiguous(), state.cell[:, :active].contiguous())
+        state = map_state(partial(_first, active), state)
         states, state = lm.hidden_states(torch.from_numpy(ids).to(device), state)
         here = by_time[slice(*np.searchsorted(positions, [start, stop], sorter=by_time))]
         rows = torch.from_numpy((positions[here] - start) * active + columns[here]).to(device)
         found[here] = states.flatten(0, 1).index_select(0, rows).float().cpu().numpy()
     return found
+
+
+def _first(count: int, state: Tensor) -> Tensor:
+    """The first sequences of a batch. Shape: (num_layers, count, hidden)"""
+    return state[:, :count].contiguous()

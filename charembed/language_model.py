@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from charembed.errors import CharEmbedError
-from charembed.recurrent import LSTM, LSTMState, VariationalDropout
+from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, State, VariationalDropout
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
+Cell = Literal["elman", "lstm", "peephole_lstm", "gru", "mgu"]
 
 
 @dataclass
 class CharLMConfig:
     """The architecture of one language model; both directions share it."""
 
-    cell: Literal["lstm"] = "lstm"
-    """Recurrence."""
+    cell: Cell = "lstm"
+    """Recurrence: elman, lstm, peephole_lstm, gru or mgu."""
+    reset_after: bool = False
+    """Of a GRU: the reset gate acts after the matrix product, as in PyTorch and cuDNN."""
     embedding_dim: int = 64
     """Width of a character's embedding, the input of the recurrence."""
     hidden_size: int = 512
@@ -48,8 +51,10 @@ class CharLMConfig:
             if value < 1:
                 raise CharEmbedError(f"model.{name} must be positive, got {value}")
             setattr(self, name, value)
-        if self.cell != "lstm":
-            raise CharEmbedError(f"model.cell must be lstm, got {self.cell!r}")
+        if self.cell not in get_args(Cell):
+            raise CharEmbedError(f"model.cell must be one of {', '.join(get_args(Cell))}, got {self.cell!r}")
+        if not isinstance(self.reset_after, bool) or (self.reset_after and self.cell != "gru"):
+            raise CharEmbedError(f"model.reset_after is true or false, and true for gru alone: {self.reset_after!r}")
         if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
             raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {self.dropout}")
 
@@ -57,6 +62,21 @@ class CharLMConfig:
     def output_size(self) -> int:
         """Width of the states that word vectors are read from."""
         return self.proj_size or self.hidden_size
+
+
+def _recurrence(config: CharLMConfig) -> Recurrence[Any]:
+    sizes = (config.embedding_dim, config.hidden_size, config.num_layers)
+    match config.cell:
+        case "elman":
+            return ElmanRNN(*sizes, dropout=config.dropout)
+        case "lstm":
+            return LSTM(*sizes, dropout=config.dropout)
+        case "peephole_lstm":
+            return PeepholeLSTM(*sizes, dropout=config.dropout)
+        case "gru":
+            return GRU(*sizes, dropout=config.dropout, reset_after=config.reset_after)
+        case "mgu":
+            return MGU(*sizes, dropout=config.dropout)
 
 
 class CharLM(nn.Module):
@@ -75,7 +95,7 @@ class CharLM(nn.Module):
             raise CharEmbedError("CharLMConfig.vocab_size is not set: give it len(vocab)")
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
-        self.rnn = LSTM(config.embedding_dim, config.hidden_size, config.num_layers, config.dropout)
+        self.rnn = _recurrence(config)
         self.proj = nn.Linear(config.hidden_size, config.proj_size) if config.proj_size else None
         self.decoder = nn.Linear(config.output_size, config.vocab_size)
         self.dropout = VariationalDropout(config.dropout)
@@ -88,7 +108,7 @@ class CharLM(nn.Module):
             if isinstance(module, VariationalDropout):
                 module.generator = generator
 
-    def hidden_states(self, ids: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+    def hidden_states(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """States after each character, from which word vectors are read.
 
         Args:
@@ -101,7 +121,7 @@ class CharLM(nn.Module):
         output, state = self.rnn(self.dropout(self.embedding(ids)), state)
         return (output if self.proj is None else self.proj(output)), state
 
-    def forward(self, ids: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Logits of the character that follows each one.
 
         Args:

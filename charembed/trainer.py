@@ -27,7 +27,7 @@ from charembed.errors import CharEmbedError, import_extra
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig, Direction
 from charembed.paths import printable, user_path
 from charembed.pretrained import Pretrained, check_replaceable
-from charembed.recurrent import LSTMState
+from charembed.recurrent import State, map_state
 from charembed.run_log import RunLog
 from charembed.schedule import BudgetConfig, OptimizerConfig
 from charembed.scoring import Score, score_both
@@ -123,7 +123,7 @@ class DirectionTrainer:
         self.lm = lm
         self.windows = windows
         self.clip_norm = config.clip_norm
-        self.state: LSTMState | None = None
+        self.state: State | None = None
         matrices = [parameter for parameter in lm.parameters() if parameter.dim() > 1]
         biases = [parameter for parameter in lm.parameters() if parameter.dim() == 1]
         self.optimizer = torch.optim.AdamW(
@@ -143,7 +143,7 @@ class DirectionTrainer:
         device = self.lm.decoder.weight.device
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        state = None if window.starts_epoch or self.state is None else self.state.detach()
+        state = None if window.starts_epoch or self.state is None else map_state(torch.detach, self.state)
 
         self.optimizer.zero_grad()
         logits, self.state = self.lm(window.inputs.to(device), state)

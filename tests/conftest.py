@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from charembed import CharEmbedder, CharLMConfig, CharVocab, TrainConfig, train
 from charembed.corpus import CorpusConfig
-from charembed.language_model import BiCharLM, CharLM
+from charembed.language_model import BiCharLM, Cell, CharLM
 from charembed.pretrained import Pretrained, Readout
+from charembed.recurrent import LSTMState, map_state
 from charembed.schedule import BudgetConfig, OptimizerConfig
 from charembed.trainer import TrainResult
 from charembed.words import SpannedText, TextInput
@@ -54,11 +56,20 @@ def small_model(
     proj_size: int | None = None,
     readout: Readout = "word",
     delimiter: str = "\n",
+    cell: Cell = "lstm",
+    reset_after: bool = False,
 ) -> Pretrained:
     """An untrained pair of models with large random weights, so that every character leaves its mark on the states."""
     vocab = CharVocab.build(["The quick brown fox jumps over the lazy dog. 0123456789,'é東"], coverage=1.0)
     config = CharLMConfig(
-        embedding_dim=5, hidden_size=12, num_layers=num_layers, proj_size=proj_size, vocab_size=len(vocab), dropout=0.3
+        cell=cell,
+        reset_after=reset_after,
+        embedding_dim=5,
+        hidden_size=12,
+        num_layers=num_layers,
+        proj_size=proj_size,
+        vocab_size=len(vocab),
+        dropout=0.3,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -102,26 +113,30 @@ def run_script(name: str, *arguments: str | Path) -> str:
 
 
 def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float32]:
-    """States after each character, by PyTorch's LSTM cell, one character at a time: slow and obvious.
+    """States after each character, one character at a time: slow and obvious.
+
+    An LSTM's by PyTorch's cell, others' by the equations, which other tests compare with other libraries.
 
     Shape: (characters, output_size)
     """
     cells = []
-    for layer in range(lm.config.num_layers):
-        weight_ih, weight_hh, bias = lm.rnn.layer_parameters(layer)
-        cell = torch.nn.LSTMCell(weight_ih.shape[1], lm.config.hidden_size)
-        cell.load_state_dict(
-            {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias, "bias_hh": torch.zeros_like(bias)}
-        )
-        cells.append(cell)
-    states = [(torch.zeros(1, lm.config.hidden_size), torch.zeros(1, lm.config.hidden_size)) for _ in cells]
+    if lm.config.cell == "lstm":
+        for layer in range(lm.config.num_layers):
+            weights = lm.rnn.layer_parameters(layer)
+            cell = torch.nn.LSTMCell(weights["weight_ih"].shape[1], lm.config.hidden_size)
+            biases = {"bias_ih": weights["bias"], "bias_hh": torch.zeros_like(weights["bias"])}
+            cell.load_state_dict({name: weights[name] for name in ("weight_ih", "weight_hh")} | biases)
+            cells.append(lambda x, state, cell=cell: LSTMState(*cell(x, state)))
+    else:
+        cells = [partial(lm.rnn.step, layer=layer) for layer in range(lm.config.num_layers)]
+    states = [map_state(lambda tensor: tensor[0], lm.rnn.initial_state(1)) for _ in cells]
     outputs = []
     with torch.no_grad():
         for one in ids:
             x = lm.embedding(torch.tensor([int(one)]))
             for layer, cell in enumerate(cells):
                 states[layer] = cell(x, states[layer])
-                x = states[layer][0]
+                x = states[layer].hidden
             outputs.append(x[0] if lm.proj is None else lm.proj(x)[0])
     return torch.stack(outputs).numpy()
 

@@ -1,70 +1,271 @@
-"""The LSTM, against PyTorch's and against its own readable step."""
+"""The recurrences: every fast path against the readable step, values and gradients, and how they are put together."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 
 from charembed import CharEmbedError
-from charembed.recurrent import LSTM, VariationalDropout, lstm_step
+from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, VariationalDropout, map_state
+from charembed.recurrent import products as products_module
+from charembed.recurrent.products import StepProduct, linear
+
+VARIANTS: dict[str, Callable[..., Recurrence[Any]]] = {
+    "elman": ElmanRNN,
+    "lstm": LSTM,
+    "lstm projected": lambda *sizes, **options: LSTM(*sizes, **options, proj_size=3),
+    "peephole": PeepholeLSTM,
+    "peephole previous": lambda *sizes, **options: PeepholeLSTM(*sizes, **options, output_gate="previous"),
+    "peephole projected": lambda *sizes, **options: PeepholeLSTM(*sizes, **options, proj_size=3),
+    "gru": GRU,
+    "gru reset_after": lambda *sizes, **options: GRU(*sizes, **options, reset_after=True),
+    "mgu": MGU,
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
-def torch_lstm(ours: LSTM) -> torch.nn.LSTM:
-    """PyTorch's module with the same weights, its second bias zero."""
-    theirs = torch.nn.LSTM(ours.input_size, ours.hidden_size, ours.num_layers).double()
-    state = {}
-    for layer in range(ours.num_layers):
-        weight_ih, weight_hh, bias = (p.detach() for p in ours.layer_parameters(layer))
-        state |= {f"weight_ih_l{layer}": weight_ih, f"weight_hh_l{layer}": weight_hh}
-        state |= {f"bias_ih_l{layer}": bias, f"bias_hh_l{layer}": torch.zeros_like(bias)}
-    theirs.load_state_dict(state)
-    return theirs
+def randomised(recurrence: Recurrence[Any], dtype: torch.dtype = torch.float64) -> Recurrence[Any]:
+    """Every weight, biases and peepholes too, large enough to leave its mark."""
+    for parameter in recurrence.to(dtype).parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return recurrence
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-def test_values_and_gradients_are_those_of_torch(num_layers: int) -> None:
+def random_state(recurrence: Recurrence[Any], batch: int) -> Any:
+    return map_state(lambda tensor: torch.randn_like(tensor).requires_grad_(), recurrence.initial_state(batch))
+
+
+def by_steps(
+    recurrence: Recurrence[Any], input: Tensor, state: Any, lengths: Sequence[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Each sequence on its own, layer by layer and step by step: slow and obvious.
+
+    Returns:
+        The output of each sequence (its length, output_size) and its final state, tensors one after the other.
+    """
+    outputs, finals = [], []
+    for column, length in enumerate(lengths):
+        sequence = input[:length, column]
+        ends = []
+        for layer in range(recurrence.num_layers):
+            halves = []
+            for reverse in (False, True)[: recurrence.num_directions]:
+                now = map_state(lambda tensor: tensor[len(ends), column : column + 1], state)  # noqa: B023
+                ys = []
+                for x in sequence.flip(0) if reverse else sequence:
+                    now = recurrence.step(x.unsqueeze(0), now, layer, reverse=reverse)
+                    ys.append(now.hidden[0])
+                halves.append(torch.stack(ys[::-1] if reverse else ys))
+                ends.append(now)
+            sequence = torch.cat(halves, dim=1)
+        outputs.append(sequence)
+        finals.append([torch.cat(tensors) for tensors in zip(*ends, strict=True)])
+    return outputs, [torch.stack(tensors, dim=1) for tensors in zip(*finals, strict=True)]
+
+
+SHAPES = {
+    "one layer": (1, False, None),
+    "two layers, both directions": (2, True, None),
+    "lengths": (1, False, [9, 11, 1, 2]),
+    "lengths, two layers, both directions": (2, True, [9, 3, 11, 5]),
+}
+
+
+@variants
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+def test_forward_is_the_readable_step(variant: str, shape: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Outputs, final states, and the gradients of everything that has one."""
     torch.manual_seed(0)
-    ours = LSTM(3, 5, num_layers).double()
-    theirs = torch_lstm(ours)
-    x = torch.randn(7, 2, 3, dtype=torch.float64, requires_grad=True)
-    y = x.detach().clone().requires_grad_()
-    _, state = ours(torch.randn(4, 2, 3, dtype=torch.float64))
-    state = state.detach()
-    found, found_state = ours(x, state)
-    wanted, wanted_state = theirs(y, tuple(state))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-    for a, b in zip(found_state, wanted_state, strict=True):
+    num_layers, bidirectional, lengths = SHAPES[shape]
+    recurrence = randomised(VARIANTS[variant](6, 5, num_layers, bidirectional), dtype)
+    x = torch.randn(11, 4, 6, dtype=dtype, requires_grad=True)
+    state = random_state(recurrence, 4)
+
+    output, final = recurrence(x, state, lengths)
+    wanted, wanted_final = by_steps(recurrence, x, state, lengths or [11] * 4)
+
+    assert output.shape == (11, 4, recurrence.output_size)
+    for column, sequence in enumerate(wanted):
+        torch.testing.assert_close(output[: len(sequence), column], sequence, rtol=0, atol=tolerance)
+        assert not output[len(sequence) :, column].any(), "padding must give zeros"
+    for name, found, expected in zip(final._fields, final, wanted_final, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
+
+    weights = torch.randn_like(output)
+    state_weights = [torch.randn_like(tensor) for tensor in final]
+    loss = (output * weights).sum() + sum((a * b).sum() for a, b in zip(final, state_weights, strict=True))
+    wanted_loss = sum(
+        ((sequence * weights[: len(sequence), column]).sum() for column, sequence in enumerate(wanted)),
+        sum((a * b).sum() for a, b in zip(wanted_final, state_weights, strict=True)),
+    )
+    names = ["x", *final._fields, *(name for name, _ in recurrence.named_parameters())]
+    leaves = [x, *state, *recurrence.parameters()]
+    gradients = torch.autograd.grad(loss, leaves)
+    wanted_gradients = torch.autograd.grad(wanted_loss, leaves)
+    for name, found, expected in zip(names, gradients, wanted_gradients, strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=20 * tolerance, msg=lambda m, name=name: f"gradient of {name}: {m}"
+        )
+
+
+@variants
+@pytest.mark.parametrize("lengths", [None, [3, 1]])
+def test_gradients_by_finite_differences(variant: str, lengths: list[int] | None) -> None:
+    torch.manual_seed(0)
+    recurrence = randomised(VARIANTS[variant](2, 4))
+    names = [name for name, _ in recurrence.named_parameters()]
+
+    def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(names, tensors[: len(names)], strict=True))
+        state = recurrence.state_type(*tensors[len(names) :])
+        output, final = torch.func.functional_call(recurrence, given, (x, state, lengths))
+        return (output, *final)
+
+    inputs = (torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True), *recurrence.parameters())
+    assert torch.autograd.gradcheck(run, (*inputs, *random_state(recurrence, 2)))
+
+
+@variants
+def test_without_gradients_it_computes_the_same(variant: str) -> None:
+    torch.manual_seed(0)
+    recurrence = randomised(VARIANTS[variant](6, 5, 2, True), torch.float32)
+    x = torch.randn(20, 3, 6)
+    output, final = recurrence(x)
+    with torch.inference_mode():
+        quiet, quiet_final = recurrence(x)
+    torch.testing.assert_close(quiet, output, rtol=0, atol=1e-6)
+    for a, b in zip(quiet_final, final, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    assert not quiet.requires_grad
+
+
+@variants
+def test_a_carried_state_makes_one_long_sequence(variant: str) -> None:
+    torch.manual_seed(0)
+    recurrence = randomised(VARIANTS[variant](6, 5, 2))
+    x = torch.randn(23, 3, 6, dtype=torch.float64)
+    whole, final = recurrence(x)
+    first, state = recurrence(x[:10])
+    second, last = recurrence(x[10:], state)
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=1e-12)
+    for a, b in zip(last, final, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
-    weights = torch.randn_like(found)
-    (found * weights).sum().backward()
-    (wanted * weights).sum().backward()
-    torch.testing.assert_close(x.grad, y.grad, rtol=0, atol=1e-12)
-    for layer in range(num_layers):
-        for name, tensor in zip(("weight_ih", "weight_hh", "bias_ih"), ours.layer_parameters(layer), strict=True):
-            torch.testing.assert_close(tensor.grad, getattr(theirs, f"{name}_l{layer}").grad, rtol=0, atol=1e-12)
 
 
-def test_the_readable_step_is_the_fused_kernel() -> None:
+@given(
+    variant=st.sampled_from(sorted(VARIANTS)),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    padding=st.integers(0, 3),
+)
+def test_padding_and_company_change_nothing(variant: str, lengths: list[int], padding: int) -> None:
+    """Each sequence of a padded batch comes out as it does alone, whatever the padding holds."""
     torch.manual_seed(0)
-    ours = LSTM(3, 5).double()
-    x = torch.randn(7, 2, 3, dtype=torch.float64)
-    output, state = ours(x)
-    hidden = cell = torch.zeros(2, 5, dtype=torch.float64)
-    for t in range(7):
-        hidden, cell = lstm_step(x[t], hidden, cell, *ours.layer_parameters(0))
-        torch.testing.assert_close(output[t], hidden, rtol=0, atol=1e-12)
-    torch.testing.assert_close(state.cell[0], cell, rtol=0, atol=1e-12)
+    recurrence = randomised(VARIANTS[variant](3, 4, 2, True))
+    x = torch.randn(max(lengths) + padding, len(lengths), 3, dtype=torch.float64)
+    for column, length in enumerate(lengths):
+        x[length:, column] = math.nan
+    output, final = recurrence(x, lengths=lengths)
+    for column, length in enumerate(lengths):
+        alone, alone_final = recurrence(x[:length, column : column + 1])
+        torch.testing.assert_close(output[:length, column : column + 1], alone, rtol=0, atol=1e-12)
+        for a, b in zip(final, alone_final, strict=True):
+            torch.testing.assert_close(a[:, column : column + 1], b, rtol=0, atol=1e-12)
 
 
-def test_initial_weights_are_what_the_docstring_says() -> None:
-    lstm = LSTM(6, 8)
-    _, weight_hh, bias = lstm.layer_parameters(0)
-    for block in weight_hh.chunk(4):
-        torch.testing.assert_close(block @ block.T, torch.eye(8), rtol=0, atol=1e-5)
-    assert bias.tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+@variants
+def test_strided_input_and_an_empty_batch(variant: str) -> None:
+    torch.manual_seed(0)
+    recurrence = randomised(VARIANTS[variant](6, 5), torch.float32)
+    x = torch.randn(4, 12, 12)[:, :, ::2].transpose(0, 1)
+    torch.testing.assert_close(recurrence(x)[0], recurrence(x.contiguous())[0], rtol=0, atol=1e-6)
+    output, final = recurrence(torch.zeros(12, 0, 6))
+    assert output.shape == (12, 0, recurrence.output_size)
+    assert all(tensor.shape[:2] == (1, 0) for tensor in final)
 
 
-def test_dropout_zeroes_the_same_units_at_every_step_and_keeps_the_mean() -> None:
+@variants
+def test_under_autocast_it_stays_in_the_type_of_its_weights_or_the_kernels(variant: str) -> None:
+    torch.manual_seed(0)
+    recurrence = VARIANTS[variant](6, 5)
+    x = torch.randn(12, 3, 6)
+    exact, _ = recurrence(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, _ = recurrence(torch.nn.functional.linear(x, torch.eye(6)))
+    output.float().sum().backward()
+    torch.testing.assert_close(output.float(), exact, rtol=0, atol=0.05)
+
+
+@variants
+def test_half_precision_weights(variant: str) -> None:
+    torch.manual_seed(0)
+    recurrence = VARIANTS[variant](6, 5)
+    x = torch.randn(12, 3, 6)
+    exact, _ = recurrence(x)
+    output, _ = recurrence.to(torch.bfloat16)(x.bfloat16())
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), exact, rtol=0, atol=0.05)
+
+
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    gru = GRU(2, 3)
+    x = torch.randn(4, 1, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(gru(x)[0].square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_products_with_and_without_onednn(trusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not trusted:
+        monkeypatch.setattr(products_module, "_onednn_linear_works", lambda: False)
+    torch.manual_seed(0)
+    weight, bias = torch.randn(7, 5), torch.randn(7)
+    x, addend = torch.randn(4, 5), torch.randn(4, 14)[:, ::2]
+    before = addend.clone()
+    wanted = x @ weight.T + bias
+    torch.testing.assert_close(linear(x, weight, bias), wanted)
+    other = torch.randn(4, 6)
+    torch.testing.assert_close(linear(x.t(), other.t()), x.T @ other)
+    product = StepProduct(weight, bias, rows=4, times=100)
+    torch.testing.assert_close(product(x), wanted)
+    torch.testing.assert_close(product(x, addend), wanted + addend)
+    assert torch.equal(addend, before)
+
+
+def test_this_pytorch_has_the_fast_product() -> None:
+    """If a new PyTorch drops it, everything still works, at half the speed: that should not go unseen."""
+    assert products_module._onednn_linear_works()
+
+
+@variants
+def test_initial_weights(variant: str) -> None:
+    """Orthogonal recurrent matrices gate by gate; biases that keep the state."""
+    recurrence = VARIANTS[variant](6, 8)
+    weights = recurrence.layer_parameters(0)
+    for block in weights["weight_hh"].chunk(len(recurrence.gates)):
+        width = block.shape[1]
+        torch.testing.assert_close(block.T @ block, torch.eye(width), rtol=0, atol=1e-5)
+    biases = dict(zip(recurrence.gates, weights["bias"].chunk(len(recurrence.gates)), strict=True))
+    kept = {
+        "LSTM": {"forget": 1.0},
+        "PeepholeLSTM": {"forget": 1.0},
+        "GRU": {"update": 1.0 if "after" in variant else -1.0},
+    }.get(type(recurrence).__name__, {})
+    for gate, bias in biases.items():
+        assert bias.tolist() == [kept.get(gate, 0.0)] * 8, gate
+    assert not weights.get("weight_ch", torch.zeros(1)).any(), "a peephole LSTM begins as an LSTM"
+    assert not weights.get("bias_hh", torch.zeros(1)).any()
+
+
+def test_variational_dropout_zeroes_the_same_units_at_every_step_and_keeps_the_mean() -> None:
     dropout = VariationalDropout(0.4)
     dropout.generator = torch.Generator().manual_seed(1)
     x = torch.ones(5, 20, 500)
@@ -75,18 +276,61 @@ def test_dropout_zeroes_the_same_units_at_every_step_and_keeps_the_mean() -> Non
     assert dropout.eval()(x) is x
 
 
-def test_dropout_acts_between_layers_in_training_alone() -> None:
+@pytest.mark.parametrize("lengths", [None, [4, 2, 1]])
+def test_dropout_acts_between_layers_in_training_alone(lengths: list[int] | None) -> None:
     torch.manual_seed(0)
-    lstm = LSTM(3, 5, num_layers=2, dropout=0.5)
-    x = torch.randn(4, 2, 3)
-    assert not torch.equal(lstm(x)[0], lstm(x)[0])
-    lstm.eval()
-    assert torch.equal(lstm(x)[0], lstm(x)[0])
-    one_layer = LSTM(3, 5, num_layers=1, dropout=0.5)
-    assert torch.equal(one_layer(x)[0], one_layer(x)[0])
+    gru = GRU(3, 5, num_layers=2, dropout=0.5)
+    x = torch.randn(4, 3, 3)
+    assert not torch.equal(gru(x, lengths=lengths)[0], gru(x, lengths=lengths)[0])
+    gru.eval()
+    assert torch.equal(gru(x, lengths=lengths)[0], gru(x, lengths=lengths)[0])
+    one_layer = GRU(3, 5, num_layers=1, dropout=0.5)
+    assert torch.equal(one_layer(x, lengths=lengths)[0], one_layer(x, lengths=lengths)[0])
 
 
-@pytest.mark.parametrize("sizes", [(0, 5, 1), (3, 0, 1), (3, 5, 0)])
-def test_sizes_must_be_positive(sizes: tuple[int, int, int]) -> None:
-    with pytest.raises(CharEmbedError, match="must be positive, got 0"):
-        LSTM(*sizes)
+def test_dropout_of_padded_sequences_is_that_of_dense_ones() -> None:
+    """The mask is one of a sequence, so its rows must follow their sequences into the packed order."""
+    gru = GRU(3, 50, num_layers=2, dropout=0.5)
+    x = torch.randn(4, 3, 3)
+    outputs = []
+    for lengths in (None, [4, 4, 4]):
+        gru.dropout.generator = torch.Generator().manual_seed(1)
+        outputs.append(gru(x, lengths=lengths)[0])
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-6)
+    gru.dropout.probability = 1 - 1e-12  # nothing of the lower layer arrives
+    a, _ = gru(x, lengths=[4, 2, 1])
+    b, _ = gru(-x, lengths=[4, 2, 1])
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: LSTM(0, 5), "input_size must be positive, got 0"),
+        (lambda: MGU(3, 0), "hidden_size must be positive, got 0"),
+        (lambda: GRU(3, 5, 0), "num_layers must be positive, got 0"),
+        (lambda: LSTM(3, 5, proj_size=0), "proj_size must be positive, got 0"),
+        (lambda: ElmanRNN(3, 5, dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
+        (lambda: PeepholeLSTM(3, 5, output_gate="next"), "output_gate must be updated or previous, got 'next'"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 3)), r"input must be \(seq_len, batch, 3\) .* got \(4, 3\)"),
+        (lambda: GRU(3, 5)(torch.zeros(0, 2, 3)), r"at least one step, got \(0, 2, 3\)"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 4)), r"input must be \(seq_len, batch, 3\)"),
+        (
+            lambda: GRU(3, 5)(torch.zeros(4, 2, 3), torch.zeros(1, 2, 5)),
+            r"state must be \(hidden \(1, 2, 5\)\), got a Tensor",
+        ),
+        (
+            lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), GRU(3, 5).initial_state(2)),
+            r"cell \(1, 2, 5\)\), got \[\(1, 2, 5\)\]",
+        ),
+        (
+            lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4, 0]),
+            r"lengths must be 2 numbers from 1 to 4, got \[4, 0\]",
+        ),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[5, 1]), "from 1 to 4"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4]), "lengths must be 2 numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(CharEmbedError, match=message):
+        build()

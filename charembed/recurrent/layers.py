@@ -1,0 +1,252 @@
+"""Receives vectors a time step; hands on hidden states a time step. Layers and directions of any recurrence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from charembed.errors import CharEmbedError
+from charembed.recurrent.dropout import VariationalDropout
+from charembed.recurrent.states import LSTMState, S
+from charembed.recurrent.step_loop import Kernel, StepLoop, Steps, run_forward
+
+
+class Recurrence(nn.Module, ABC, Generic[S]):
+    """Layers of one recurrence, each reading the one below; in two directions where asked for.
+
+    Input weights are initialised uniformly (Glorot & Bengio 2010) and recurrent ones orthogonally (Saxe et al. 2014),
+    gate by gate, biases as zero, but for the gates that decide what is kept: each recurrence says how.
+    """
+
+    gates: ClassVar[tuple[str, ...]]
+    """The row blocks of `weight_ih`, `weight_hh` and `bias`, in order."""
+    state_type: type[S]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        *,
+        dropout: float = 0.0,
+        proj_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        if proj_size is not None:
+            sizes["proj_size"] = proj_size
+        for name, size in sizes.items():
+            if size < 1:
+                raise CharEmbedError(f"{name} must be positive, got {size}")
+        if not 0.0 <= dropout < 1.0:
+            raise CharEmbedError(f"dropout must be at least 0 and below 1, got {dropout}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.dropout = VariationalDropout(dropout)
+        for layer, suffix in self._passes():
+            width = input_size if layer == 0 else self.output_size
+            for name, shape in self._shapes(width).items():
+                self.register_parameter(f"{name}_{suffix}", nn.Parameter(torch.empty(shape)))
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width of the output: of y_t, in both directions side by side."""
+        return self.num_directions * (self.proj_size or self.hidden_size)
+
+    def _passes(self) -> list[tuple[int, str]]:
+        """Layer and suffix of the weights of each pass over the sequence, in the order of the state."""
+        suffixes = ("", "_reverse")[: self.num_directions]
+        return [(layer, f"l{layer}{suffix}") for layer in range(self.num_layers) for suffix in suffixes]
+
+    def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of one layer's weights, for an input of that width."""
+        rows = len(self.gates) * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, width),
+            "weight_hh": (rows, self.proj_size or self.hidden_size),
+            "bias": (rows,),
+        }
+        if self.proj_size is not None:
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        return shapes
+
+    def layer_parameters(self, layer: int, *, reverse: bool = False) -> dict[str, Tensor]:
+        """The weights of one layer in one direction by name, as its step takes them."""
+        suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
+        names = self._shapes(1)
+        return {name: self.get_parameter(f"{name}_{suffix}") for name in names}
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialise all weights anew."""
+        for layer in range(self.num_layers):
+            for reverse in (False, True)[: self.num_directions]:
+                weights = self.layer_parameters(layer, reverse=reverse)
+                for block in weights["weight_ih"].chunk(len(self.gates)):
+                    nn.init.xavier_uniform_(block)
+                for block in weights["weight_hh"].chunk(len(self.gates)):
+                    nn.init.orthogonal_(block)
+                if "weight_hr" in weights:
+                    nn.init.orthogonal_(weights["weight_hr"])
+                weights["bias"].zero_()
+                self._initialise(weights)
+
+    def _initialise(self, weights: dict[str, Tensor]) -> None:
+        """What is particular to the recurrence: called last, with one layer's weights in one direction."""
+
+    def _bias(self, weights: dict[str, Tensor], gate: str) -> Tensor:
+        """View of one gate's bias. Shape: (hidden,)"""
+        return weights["bias"].chunk(len(self.gates))[self.gates.index(gate)]
+
+    def initial_state(self, batch: int) -> S:
+        """The zero state, on the device and in the type of the weights."""
+        weights = self.layer_parameters(0)
+        passes = self.num_layers * self.num_directions
+        widths = (weights["weight_hh"].shape[1], self.hidden_size)[: len(self.state_type._fields)]
+        return self.state_type(*(weights["bias"].new_zeros(passes, batch, width) for width in widths))
+
+    @abstractmethod
+    def step(self, x: Tensor, state: S, layer: int = 0, *, reverse: bool = False) -> S:
+        """One time step of one layer by its equations: slow, readable, and what `forward` is tested against.
+
+        Args:
+            x: x_t. Shape: (batch, width of the layer's input)
+            state: that of this layer and direction alone. Shape: (batch, hidden) each
+            layer: which.
+            reverse: its weights for reading backwards.
+
+        Returns:
+            The state after the step, whose `hidden` is y_t.
+        """
+
+    def forward(
+        self, input: Tensor, state: S | None = None, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, S]:
+        """Run over sequences.
+
+        Args:
+            input: Shape: (seq_len, batch, input_size)
+            state: where to start; the zero state by default. Shape: (num_layers · directions, batch, hidden) each
+            lengths: steps of each sequence, the rest being padding; all of `seq_len` by default. The reverse direction
+                starts at each sequence's own end. In any order. Shape: (batch,)
+
+        Returns:
+            The top layer's y_t, forward half first, zero on padding, and the state after each sequence's last step: in
+            the reverse direction, after its first. Shape: (seq_len, batch, output_size)
+
+        Raises:
+            CharEmbedError: shapes or lengths that do not fit.
+        """
+        self._check(input, state)
+        seq_len, batch, _ = input.shape
+        state = self.initial_state(batch) if state is None else state
+        if lengths is None:
+            steps = Steps([batch] * seq_len)
+            output, final = self._run(input.flatten(0, 1), steps, state)
+            return output.view(seq_len, batch, self.output_size), final
+        lengths = torch.as_tensor(lengths, dtype=torch.int64, device="cpu")
+        if lengths.shape != (batch,) or not bool(((lengths >= 1) & (lengths <= seq_len)).all()):
+            raise CharEmbedError(f"lengths must be {batch} numbers from 1 to {seq_len}, got {lengths.tolist()}")
+        packed = pack_padded_sequence(input, lengths, enforce_sorted=False)
+        assert packed.sorted_indices is not None
+        assert packed.unsorted_indices is not None
+        state = self.state_type(*(tensor.index_select(1, packed.sorted_indices) for tensor in state))
+        output, final = self._run(packed.data, Steps(packed.batch_sizes.tolist()), state)
+        final = self.state_type(*(tensor.index_select(1, packed.unsorted_indices) for tensor in final))
+        output, _ = pad_packed_sequence(
+            PackedSequence(output, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices),
+            total_length=seq_len,
+        )
+        return output, final
+
+    def _check(self, input: Tensor, state: S | None) -> None:
+        if input.dim() != 3 or input.shape[0] < 1 or input.shape[2] != self.input_size:
+            raise CharEmbedError(
+                f"input must be (seq_len, batch, {self.input_size}) with at least one step, got {tuple(input.shape)}"
+            )
+        if state is None:
+            return
+        wanted = [
+            (name, (t.shape[0], input.shape[1], t.shape[2])) for name, t in self.initial_state(0)._asdict().items()
+        ]
+        found = [tuple(t.shape) for t in state] if isinstance(state, tuple) else f"a {type(state).__name__}"
+        if found != [shape for _, shape in wanted]:
+            described = ", ".join(f"{name} {shape}" for name, shape in wanted)
+            raise CharEmbedError(f"state must be ({described}), got {found}")
+
+    def _run(self, packed: Tensor, steps: Steps, state: S) -> tuple[Tensor, S]:
+        """All layers and directions over packed rows. Shape: (rows, input_size) to (rows, output_size)"""
+        finals: list[S] = []
+        output = packed
+        for layer in range(self.num_layers):
+            if layer > 0:
+                output = self._dropped(output, steps)
+            halves = []
+            for reverse in (False, True)[: self.num_directions]:
+                start = self.state_type(*(tensor[len(finals)] for tensor in state))
+                weights = self.layer_parameters(layer, reverse=reverse)
+                half, final = self._run_layer(steps.reverse(output) if reverse else output, steps, start, weights)
+                halves.append(steps.reverse(half) if reverse else half)
+                finals.append(final)
+            output = torch.cat(halves, dim=1) if self.bidirectional else halves[0]
+        return output, self.state_type(*map(torch.stack, zip(*finals, strict=True)))
+
+    def _dropped(self, packed: Tensor, steps: Steps) -> Tensor:
+        if not self.training or self.dropout.probability == 0.0:
+            return packed
+        mask = self.dropout(packed.new_ones(1, steps.batch, packed.shape[1]))[0]
+        return packed * steps.spread(mask)
+
+    @abstractmethod
+    def _run_layer(self, packed: Tensor, steps: Steps, state: S, weights: dict[str, Tensor]) -> tuple[Tensor, S]:
+        """One layer in one direction. Shape: (rows, width) to (rows, hidden)"""
+
+    def _run_kernel(
+        self, kernel: Kernel, packed: Tensor, steps: Steps, state: S, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, S]:
+        """A layer by a step loop of our own."""
+        recurrent = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
+        with torch.autocast(packed.device.type, enabled=False):
+            x = packed.to(weights["weight_ih"].dtype)
+            tensors = (x, weights["weight_ih"], weights["bias"], *state, *recurrent)
+            if torch.is_grad_enabled():
+                results = StepLoop.apply(kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
+            else:
+                results = run_forward(kernel, steps, len(state), tensors, keep=False)
+        return results[0], self.state_type(*results[1:])
+
+    def _run_torch(
+        self,
+        function: Callable[..., tuple[Tensor, ...]],
+        packed: Tensor,
+        steps: Steps,
+        state: S,
+        weights: Sequence[Tensor],
+    ) -> tuple[Tensor, S]:
+        """A layer by PyTorch's fused loop: `torch.lstm`, `torch.rnn_tanh` or `torch.gru`, with weights in its order."""
+        start: Any = (
+            [tensor.unsqueeze(0) for tensor in state] if self.state_type is LSTMState else state[0].unsqueeze(0)
+        )
+        # (…, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+        options = (True, 1, 0.0, self.training, False)
+        if steps.dense:
+            sequences = packed.view(len(steps.sizes), steps.batch, packed.shape[1])
+            output, *final = function(sequences, start, weights, *options, False)
+            output = output.flatten(0, 1)
+        else:
+            output, *final = function(packed, torch.tensor(steps.sizes), start, weights, *options)
+        return output, self.state_type(*(tensor.squeeze(0) for tensor in final))

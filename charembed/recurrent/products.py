@@ -1,0 +1,90 @@
+"""Matrix products of a recurrence: large ones over all steps, and one weight against many small inputs."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_PACK_FROM = 8
+"""Steps from which rearranging a weight once costs less than it saves."""
+
+
+@cache
+def _onednn_linear_works() -> bool:
+    """Whether PyTorch's own oneDNN product, which its compiler uses, is there and right.
+
+    It is no public function, so it is tried before it is trusted. It is worth it: on CPUs where MKL stays below AVX-512
+    it is twice as fast as `torch.mm`.
+    """
+    x = torch.arange(12.0).view(3, 4)
+    weight = torch.arange(20.0).view(5, 4)
+    addend = torch.arange(15.0).view(3, 5)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
+        plain = torch.ops.mkldnn._linear_pointwise(x, weight, addend[0], "none", [], "")
+        added = torch.ops.mkldnn._linear_pointwise.binary(x, addend, packed, None, "add")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(plain, x @ weight.T + addend[0]) and torch.equal(added, x @ weight.T + addend)
+
+
+def _by_onednn(*tensors: Tensor) -> bool:
+    usable = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0 for t in tensors)
+    return usable and _onednn_linear_works()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x Wᵀ + b, without a graph.
+
+    Args:
+        x: Shape: (rows, input)
+        weight: Shape: (output, input)
+        bias: Shape: (output,)
+
+    Returns:
+        Shape: (rows, output)
+    """
+    if _by_onednn(x, weight):
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return product
+    return functional.linear(x, weight, bias)
+
+
+class StepProduct:
+    """x ↦ x Wᵀ + b + addend, for one weight that many inputs meet."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, rows: int, times: int) -> None:
+        """
+        Args:
+            weight: Shape: (output, input)
+            bias: Shape: (output,)
+            rows: of x to expect at a time, a hint.
+            times: how often it will be called, a hint.
+        """
+        self._weight = weight
+        self._bias = bias
+        self._packed: Tensor | None = None
+        if times >= _PACK_FROM and rows > 0 and _by_onednn(weight):
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+
+    def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            x: Shape: (rows, input)
+            addend: Shape: (rows, output)
+
+        Returns:
+            A new tensor. Shape: (rows, output)
+        """
+        product: Tensor
+        if self._packed is None:
+            product = functional.linear(x, self._weight, self._bias)
+            return product if addend is None else product.add_(addend)
+        if addend is None:
+            product = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        else:
+            product = torch.ops.mkldnn._linear_pointwise.binary(x, addend, self._packed, self._bias, "add")
+        return product

@@ -1,0 +1,74 @@
+"""Every recurrence all the way: trained, saved, loaded, embedded with, scored and generated from."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vectors, small_model
+
+from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
+from charembed.corpus import CorpusConfig
+from charembed.directions import DirectionPool
+from charembed.generation import generate
+from charembed.pretrained import Pretrained
+from charembed.schedule import BudgetConfig, OptimizerConfig
+from charembed.scoring import score_both
+
+CELLS: dict[str, dict[str, Any]] = {
+    "elman": {"cell": "elman"},
+    "lstm": {"cell": "lstm"},
+    "peephole_lstm": {"cell": "peephole_lstm"},
+    "gru": {"cell": "gru"},
+    "gru reset_after": {"cell": "gru", "reset_after": True},
+    "mgu": {"cell": "mgu"},
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_vectors_are_those_of_the_reference(cell: str, num_layers: int) -> None:
+    pretrained = small_model(num_layers=num_layers, **CELLS[cell])
+    for text, found in zip(AWKWARD_TEXTS, CharEmbedder(pretrained).embed(AWKWARD_TEXTS), strict=True):
+        assert_same_vectors(found.vectors, reference_vectors(pretrained, text), found.words)
+
+
+def run(folder: Path, cell: str) -> Pretrained:
+    config = TrainConfig(
+        output=str(folder),
+        data=CorpusConfig(train=str(EXCERPT), held_out=0.03),
+        model=CharLMConfig(**CELLS[cell], hidden_size=32, embedding_dim=16, num_layers=2, dropout=0.1),
+        budget=BudgetConfig(steps=60),
+        optimizer=OptimizerConfig(lr=5e-3, warmup_steps=10),
+        batch_size=8,
+        seq_len=32,
+        validations=2,
+    )
+    return Pretrained.load(train(config).folder / "last")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_trained_saved_loaded_and_used(cell: str, tmp_path: Path) -> None:
+    trained, again = (run(tmp_path / name, cell) for name in ("one", "two"))
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), f"{name} depends on more than the seed"
+
+    ids = trained.vocab.encode(EXCERPT.read_text(encoding="utf-8")[:3000])
+    pool = DirectionPool()
+    untrained = small_model(**CELLS[cell])
+    learned = score_both(trained.model, ids, trained.vocab, pool)
+    fresh = score_both(untrained.model, np.minimum(ids, len(untrained.vocab) - 1), untrained.vocab, pool)
+    for direction in learned:
+        assert learned[direction].bits_per_character < 4.6 < fresh[direction].bits_per_character
+
+    embedder = CharEmbedder(trained)
+    assert_same_vectors(
+        embedder.embed(["The city of Rome."])[0].vectors,
+        reference_vectors(trained, "The city of Rome."),
+        ["The", "city", "of", "Rome", "."],
+    )
+    assert len("".join(islice(generate(trained.model.forward_lm, trained.vocab, "The ", seed=1), 20))) == 20
