@@ -33,29 +33,6 @@ class ElmanRNN(Recurrence[HiddenState]):
     gates = ("output",)
     state_type = HiddenState
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        *,
-        dropout: float = 0.0,
-    ) -> None:
-        """
-        Args:
-            input_size: width of x_t.
-            hidden_size: width of y_t.
-            num_layers: layers, each reading the one below.
-            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
-            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
-                `VariationalDropout`.
-
-        Raises:
-            CharEmbedError: a size below 1, or a dropout outside [0, 1).
-        """
-        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
-
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         return elman_step(x, state, **self.layer_parameters(layer, reverse=reverse))
 
@@ -90,18 +67,14 @@ class LSTM(Recurrence[LSTMState]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of c_t, and of y_t without a projection.
-            num_layers: layers, each reading the one below.
-            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
-            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
-                `VariationalDropout`.
+            input_size, hidden_size, num_layers, bidirectional, dropout: as of any `Recurrence`.
             proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014); none by default.
 
         Raises:
             CharEmbedError: a size below 1, or a dropout outside [0, 1).
         """
-        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout, proj_size=proj_size)
+        self.proj_size = proj_size
+        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
 
     def _initialise(self, weights: dict[str, Tensor]) -> None:
         self._bias(weights, "forget").fill_(1.0)
@@ -146,12 +119,7 @@ class PeepholeLSTM(Recurrence[LSTMState]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of c_t, and of y_t without a projection.
-            num_layers: layers, each reading the one below.
-            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
-            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
-                `VariationalDropout`.
+            input_size, hidden_size, num_layers, bidirectional, dropout: as of any `Recurrence`.
             proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014); none by default.
             output_gate: the cell state that the output gate sees, "updated" (c_t) or "previous" (c_{t-1}).
 
@@ -161,7 +129,8 @@ class PeepholeLSTM(Recurrence[LSTMState]):
         if output_gate not in get_args(OutputGate):
             raise CharEmbedError(f"output_gate must be updated or previous, got {output_gate!r}")
         self.output_gate: OutputGate = output_gate
-        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout, proj_size=proj_size)
+        self.proj_size = proj_size
+        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
 
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
         shapes = super()._shapes(width)
@@ -204,12 +173,7 @@ class GRU(Recurrence[HiddenState]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of y_t.
-            num_layers: layers, each reading the one below.
-            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
-            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
-                `VariationalDropout`.
+            input_size, hidden_size, num_layers, bidirectional, dropout: as of any `Recurrence`.
             reset_after: apply the reset gate after the matrix product, with a bias of its own inside, and swap z and 1
                 − z: PyTorch's and cuDNN's variant.
 
@@ -247,29 +211,6 @@ class MGU(Recurrence[HiddenState]):
 
     gates = ("forget", "candidate")
     state_type = HiddenState
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        *,
-        dropout: float = 0.0,
-    ) -> None:
-        """
-        Args:
-            input_size: width of x_t.
-            hidden_size: width of y_t.
-            num_layers: layers, each reading the one below.
-            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
-            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
-                `VariationalDropout`.
-
-        Raises:
-            CharEmbedError: a size below 1, or a dropout outside [0, 1).
-        """
-        super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
 
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         return mgu_step(x, state, **self.layer_parameters(layer, reverse=reverse))

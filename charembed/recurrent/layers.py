@@ -27,6 +27,9 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     """The row blocks of `weight_ih`, `weight_hh` and `bias`, in order."""
     state_type: type[S]
 
+    proj_size: int | None = None
+    """Width of y_t where it is a projection inside the recurrence (Sak et al. 2014)."""
+
     def __init__(
         self,
         input_size: int,
@@ -35,12 +38,23 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         bidirectional: bool = False,
         *,
         dropout: float = 0.0,
-        proj_size: int | None = None,
     ) -> None:
+        """
+        Args:
+            input_size: width of x_t.
+            hidden_size: width of the state, and of y_t without a projection.
+            num_layers: layers, each reading the one below.
+            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
+            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
+                `VariationalDropout`.
+
+        Raises:
+            CharEmbedError: a size below 1, or a dropout outside [0, 1).
+        """
         super().__init__()
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        if proj_size is not None:
-            sizes["proj_size"] = proj_size
+        if self.proj_size is not None:
+            sizes["proj_size"] = self.proj_size
         for name, size in sizes.items():
             if size < 1:
                 raise CharEmbedError(f"{name} must be positive, got {size}")
@@ -50,7 +64,6 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.bidirectional = bidirectional
-        self.proj_size = proj_size
         self.dropout = VariationalDropout(dropout)
         for layer, suffix in self._passes():
             width = input_size if layer == 0 else self.output_size
