@@ -84,6 +84,8 @@ def peak_growth(name: str, input_size: int, hidden_size: int, batch: int, steps:
     bench = Bench(name, input_size, hidden_size, batch, steps, device)
     if device != "cpu":
         before = torch.cuda.memory_allocated()
+        for _ in range(WARM_UP):
+            bench.train()
         torch.cuda.reset_peak_memory_stats()
         bench.train()
         return (torch.cuda.max_memory_allocated() - before) / 2**20 / bench.gates

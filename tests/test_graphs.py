@@ -76,7 +76,9 @@ def test_what_cannot_be_captured_runs_step_by_step(captures: Any, monkeypatch: p
 
 def test_on_a_cpu_there_are_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "_captures", None)
-    assert graphs.captured(double, [torch.ones(1)], key="key")[0].tolist() == [2]
+    assert graphs.captured(double, [torch.ones(1)], owner=test_on_a_cpu_there_are_no_graphs, key="key")[0].tolist() == [
+        2
+    ]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

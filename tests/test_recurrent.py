@@ -186,32 +186,101 @@ def test_strided_input_and_an_empty_batch(variant: str) -> None:
     recurrence = randomised(VARIANTS[variant](6, 5), torch.float32)
     x = torch.randn(4, 12, 12)[:, :, ::2].transpose(0, 1)
     torch.testing.assert_close(recurrence(x)[0], recurrence(x.contiguous())[0], rtol=0, atol=1e-6)
-    output, final = recurrence(torch.zeros(12, 0, 6))
-    assert output.shape == (12, 0, recurrence.output_size)
+    for lengths in (None, []):
+        output, final = recurrence(torch.zeros(12, 0, 6), lengths=lengths)
+        assert output.shape == (12, 0, recurrence.output_size)
     assert all(tensor.shape[:2] == (1, 0) for tensor in final)
 
 
-@variants
-def test_under_autocast_it_stays_in_the_type_of_its_weights_or_the_kernels(variant: str) -> None:
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lstm"])
+@pytest.mark.parametrize("seq_len", [4, 12])
+def test_a_step_loop_under_autocast_is_as_exact_as_without(variant: str, seq_len: int) -> None:
+    """Forward and backward, inside the region and after something that has been cast."""
     torch.manual_seed(0)
     recurrence = VARIANTS[variant](6, 5)
-    x = torch.randn(12, 3, 6)
-    exact, _ = recurrence(x)
+    x = torch.randn(seq_len, 3, 6).bfloat16()
+    exact, _ = recurrence(x.float())
+    wanted = torch.autograd.grad(exact.sum(), list(recurrence.parameters()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output, _ = recurrence(torch.nn.functional.linear(x, torch.eye(6)))
-    output.float().sum().backward()
-    torch.testing.assert_close(output.float(), exact, rtol=0, atol=0.05)
+        output, state = recurrence(x)
+        found = torch.autograd.grad(output.sum(), list(recurrence.parameters()))
+        recurrence(x, map_state(torch.Tensor.bfloat16, state))
+    torch.testing.assert_close(output, exact, rtol=0, atol=1e-6)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def test_an_lstm_under_autocast() -> None:
+    torch.manual_seed(0)
+    lstm, x = LSTM(6, 5), torch.randn(12, 3, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, _ = lstm(x)
+        output.float().sum().backward()
+    torch.testing.assert_close(output.float(), lstm(x)[0], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lstm"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_exact_as_the_step_in_it(variant: str, dtype: torch.dtype) -> None:
+    """Of small signals too, where an absolute error of tanh would swallow the values."""
+    torch.manual_seed(0)
+    recurrence = VARIANTS[variant](32, 32).to(dtype)
+    x = (0.05 * torch.randn(6, 4, 32)).to(dtype)
+    with torch.no_grad():
+        output, _ = recurrence(x)
+        stepped, _ = by_steps(recurrence, x, recurrence.initial_state(4), [6] * 4)
+        recurrence.double()
+        exact, _ = by_steps(recurrence, x.double(), recurrence.initial_state(4), [6] * 4)
+    assert output.dtype == dtype
+    error = (output - torch.stack(exact, dim=1)).abs().mean()
+    assert error <= 2 * (torch.stack(stepped, dim=1) - torch.stack(exact, dim=1)).abs().mean()
 
 
 @variants
-def test_half_precision_weights(variant: str) -> None:
+def test_plain_tensors_in_the_place_of_parameters(variant: str) -> None:
+    """As tools that prune, replicate or transform a module put them there."""
+    recurrence = VARIANTS[variant](3, 5)
+    x = torch.randn(4, 2, 3)
+    plain = {name: parameter.detach() for name, parameter in recurrence.named_parameters()}
+    output, _ = torch.func.functional_call(recurrence, plain, (x,))
+    torch.testing.assert_close(output, recurrence(x)[0])
+
+
+@variants
+def test_shapes_without_numbers(variant: str) -> None:
+    output, _ = VARIANTS[variant](3, 5).to("meta")(torch.empty(9, 2, 3, device="meta"))
+    assert output.is_meta
+    assert output.shape[:2] == (9, 2)
+
+
+@variants
+def test_a_bidirectional_encoder_learns_what_takes_both_sides(variant: str) -> None:
+    """At each place of a padded sequence: what its first and its last character were."""
     torch.manual_seed(0)
-    recurrence = VARIANTS[variant](6, 5)
-    x = torch.randn(12, 3, 6)
-    exact, _ = recurrence(x)
-    output, _ = recurrence.to(torch.bfloat16)(x.bfloat16())
-    assert output.dtype == torch.bfloat16
-    torch.testing.assert_close(output.float(), exact, rtol=0, atol=0.05)
+    encoder = VARIANTS[variant](3, 16, 1, True)
+    head = torch.nn.Linear(encoder.output_size, 6)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.03)
+    right = 0.0
+    for _ in range(80):
+        characters = torch.randint(0, 3, (5, 32))
+        lengths = torch.randint(2, 6, (32,))
+        inside = torch.arange(5).unsqueeze(1) < lengths
+        ends = torch.stack([characters[0], characters[lengths - 1, torch.arange(32)]])
+        wanted = ends.expand(5, 2, 32).transpose(1, 2)[inside]
+        output, _ = encoder(torch.nn.functional.one_hot(characters, 3).float(), lengths=lengths)
+        logits = head(output)[inside].unflatten(1, (2, 3))
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        right = (logits.argmax(2) == wanted).float().mean().item()
+    assert right > 0.95, right
+
+
+def test_it_tells_its_sizes() -> None:
+    assert "MGU(\n  3, 5, 2, bidirectional=True\n" in repr(MGU(3, 5, 2, True))
+    assert "3, 5, 1, dropout=0.2, reset_after=True\n" in repr(GRU(3, 5, dropout=0.2, reset_after=True))
+    assert "3, 5, 1, proj_size=2, output_gate=updated\n" in repr(PeepholeLSTM(3, 5, proj_size=2))
 
 
 def test_a_second_derivative_is_refused_not_wrong() -> None:
@@ -240,6 +309,7 @@ def test_products_with_and_without_onednn(trusted: bool, monkeypatch: pytest.Mon
     assert torch.equal(addend, before)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN on this machine")
 def test_this_pytorch_has_the_fast_product() -> None:
     """If a new PyTorch drops it, everything still works, at half the speed: that should not go unseen."""
     assert products_module._onednn_linear_works()
@@ -247,20 +317,16 @@ def test_this_pytorch_has_the_fast_product() -> None:
 
 @variants
 def test_initial_weights(variant: str) -> None:
-    """Orthogonal recurrent matrices gate by gate; biases that keep the state."""
+    """Orthogonal recurrent matrices gate by gate; an LSTM that keeps its state."""
     recurrence = VARIANTS[variant](6, 8)
     weights = recurrence.layer_parameters(0)
     for block in weights["weight_hh"].chunk(len(recurrence.gates)):
         width = block.shape[1]
         torch.testing.assert_close(block.T @ block, torch.eye(width), rtol=0, atol=1e-5)
     biases = dict(zip(recurrence.gates, weights["bias"].chunk(len(recurrence.gates)), strict=True))
-    kept = {
-        "LSTM": {"forget": 1.0},
-        "PeepholeLSTM": {"forget": 1.0},
-        "GRU": {"update": 1.0 if "after" in variant else -1.0},
-    }.get(type(recurrence).__name__, {})
+    lstm = isinstance(recurrence, (LSTM, PeepholeLSTM))
     for gate, bias in biases.items():
-        assert bias.tolist() == [kept.get(gate, 0.0)] * 8, gate
+        assert bias.tolist() == [1.0 if lstm and gate == "forget" else 0.0] * 8, gate
     assert not weights.get("weight_ch", torch.zeros(1)).any(), "a peephole LSTM begins as an LSTM"
     assert not weights.get("bias_hh", torch.zeros(1)).any()
 
@@ -288,28 +354,40 @@ def test_dropout_acts_between_layers_in_training_alone(lengths: list[int] | None
     assert torch.equal(one_layer(x, lengths=lengths)[0], one_layer(x, lengths=lengths)[0])
 
 
-def test_dropout_of_padded_sequences_is_that_of_dense_ones() -> None:
-    """The mask is one of a sequence, so its rows must follow their sequences into the packed order."""
-    gru = GRU(3, 50, num_layers=2, dropout=0.5)
-    x = torch.randn(4, 3, 3)
-    outputs = []
-    for lengths in (None, [4, 4, 4]):
-        gru.dropout.generator = torch.Generator().manual_seed(1)
-        outputs.append(gru(x, lengths=lengths)[0])
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-6)
-    gru.dropout.probability = 1 - 1e-12  # nothing of the lower layer arrives
-    a, _ = gru(x, lengths=[4, 2, 1])
-    b, _ = gru(-x, lengths=[4, 2, 1])
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
+    """Of sequences of different lengths in any order: the rows of the mask must follow them into the packed order."""
+    rnn = ElmanRNN(1, 40, num_layers=2, dropout=0.5)
+    with torch.no_grad():
+        for name, parameter in rnn.named_parameters():  # each layer hands its input on, unit by unit
+            parameter.zero_()
+            if name.startswith("weight_ih"):
+                parameter.copy_(torch.eye(40, parameter.shape[1]) if name.endswith("1") else torch.ones(40, 1))
+    output, _ = rnn(torch.full((6, 5, 1), 0.3), lengths=[2, 6, 1, 4, 6])
+    masks = []
+    for column, length in enumerate([2, 6, 1, 4, 6]):
+        kept = output[:length, column] != 0
+        assert (kept == kept[0]).all(), f"sequence {column} changes its mask"
+        assert 5 < kept[0].sum() < 35
+        masks.append(kept[0])
+    assert len({tuple(mask.tolist()) for mask in masks}) == 5, "sequences share a mask"
+    torch.manual_seed(1)
+    dense, _ = rnn(torch.full((6, 5, 1), 0.3))
+    torch.manual_seed(1)
+    padded, _ = rnn(torch.full((6, 5, 1), 0.3), lengths=[6] * 5)
+    torch.testing.assert_close(padded, dense)
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LSTM(0, 5), "input_size must be positive, got 0"),
-        (lambda: MGU(3, 0), "hidden_size must be positive, got 0"),
-        (lambda: GRU(3, 5, 0), "num_layers must be positive, got 0"),
-        (lambda: LSTM(3, 5, proj_size=0), "proj_size must be positive, got 0"),
+        (lambda: LSTM(0, 5), "input_size must be a positive whole number, got 0"),
+        (lambda: MGU(3, 5.0), "hidden_size must be a positive whole number, got 5.0"),
+        (lambda: GRU(3, 5, 0), "num_layers must be a positive whole number, got 0"),
+        (lambda: LSTM(3, 5, proj_size=0), "proj_size must be a positive whole number, got 0"),
+        (lambda: LSTM(3, 5, proj_size=5), "proj_size must be below hidden_size, 5, got 5"),
+        (lambda: GRU(3, 5, 1, 0.1), "bidirectional must be true or false, got 0.1"),
+        (lambda: GRU(3, 5).layer_parameters(1), "no layer 1 in GRU"),
+        (lambda: GRU(3, 5).layer_parameters(0, reverse=True), "no layer 0 read backwards in GRU"),
         (lambda: ElmanRNN(3, 5, dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (lambda: PeepholeLSTM(3, 5, output_gate="next"), "output_gate must be updated or previous, got 'next'"),
         (lambda: GRU(3, 5)(torch.zeros(4, 3)), r"input must be \(seq_len, batch, 3\) .* got \(4, 3\)"),
@@ -317,7 +395,21 @@ def test_dropout_of_padded_sequences_is_that_of_dense_ones() -> None:
         (lambda: GRU(3, 5)(torch.zeros(4, 2, 4)), r"input must be \(seq_len, batch, 3\)"),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), torch.zeros(1, 2, 5)),
-            r"state must be \(hidden \(1, 2, 5\)\), got a Tensor",
+            "state must be a tuple of hidden, got Tensor",
+        ),
+        (
+            lambda: GRU(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 4),)),
+            r"state must be \(hidden \(1, 2, 5\)\), got \[\(1, 2, 4\)\]",
+        ),
+        (
+            lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), None)),
+            "state must be a tuple of hidden, cell",
+        ),
+        (lambda: GRU(3, 5)([[1.0]]), "input must be a tensor, got a list"),
+        (lambda: MGU(3, 5)(torch.zeros(4, 2, 3, dtype=torch.int64)), "input is torch.int64 on cpu, the weights are"),
+        (
+            lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5).double())),
+            "cell is torch.float64 on cpu, the weights are torch.float32 on cpu",
         ),
         (
             lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), GRU(3, 5).initial_state(2)),
@@ -325,10 +417,12 @@ def test_dropout_of_padded_sequences_is_that_of_dense_ones() -> None:
         ),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4, 0]),
-            r"lengths must be 2 numbers from 1 to 4, got \[4, 0\]",
+            r"lengths must be 2 whole numbers from 1 to 4, got \[4, 0\]",
         ),
         (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[5, 1]), "from 1 to 4"),
-        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4]), "lengths must be 2 numbers"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4]), "lengths must be 2 whole numbers"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[3.5, 1]), r"whole numbers from 1 to 4, got \[3.5, 1\]"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths="ab"), "whole numbers from 1 to 4, got ab"),
     ],
 )
 def test_what_does_not_fit_is_refused(build: Callable[[], object], message: str) -> None:

@@ -151,7 +151,9 @@ def test_from_keras(keras: Any, variant: str, use_bias: bool) -> None:
     keras.utils.set_random_seed(1)
     layer = keras_layer(keras, variant, True, use_bias=use_bias)
     if use_bias:
-        layer.set_weights([np.random.default_rng(k).normal(size=w.shape) for k, w in enumerate(layer.get_weights())])
+        layer.set_weights(
+            [np.random.default_rng(k).normal(scale=0.5, size=w.shape) for k, w in enumerate(layer.get_weights())]
+        )
     ours = VARIANTS[variant](3, 5, 1, True).double()
     load_keras_weights(ours, layer.get_weights())
     x = torch.randn(9, 2, 3, dtype=torch.float64)
@@ -274,6 +276,12 @@ def test_the_operator_cases_of_onnx(cases: list[Any]) -> None:
 # What cannot be said elsewhere ---------------------------------------------------------------------------------------
 
 
+def one_bias() -> dict[str, Tensor]:
+    state = torch.nn.LSTM(3, 5).state_dict()
+    del state["bias_ih_l0"]
+    return state
+
+
 def other_gru() -> dict[str, Array]:
     return onnx_weights(randomised(GRU(3, 5), torch.float32))
 
@@ -284,9 +292,24 @@ def other_gru() -> dict[str, Array]:
         (lambda: torch_weights(MGU(3, 5)), "PyTorch has no MGU"),
         (lambda: torch_weights(PeepholeLSTM(3, 5)), "PyTorch has no PeepholeLSTM"),
         (lambda: load_torch_weights(GRU(3, 5), {}), "PyTorch has no GRU with reset_after=False"),
-        (lambda: load_torch_weights(LSTM(3, 5), torch.nn.LSTM(3, 6).state_dict()), "shape .*, expected"),
+        (lambda: load_torch_weights(LSTM(3, 5), torch.nn.LSTM(3, 6).state_dict()), r"biases of shapes \(24,\)"),
         (lambda: load_torch_weights(LSTM(3, 5, 2), torch.nn.LSTM(3, 5).state_dict()), "lacks weight_[ih]h_l1"),
-        (lambda: load_torch_weights(LSTM(3, 5), torch.nn.LSTM(3, 5, 2).state_dict()), "holds bias_hh_l1, which"),
+        (lambda: load_torch_weights(LSTM(3, 5), torch.nn.LSTM(3, 5, 2).state_dict()), "holds weight_ih_l1, which"),
+        (lambda: load_torch_weights(LSTM(3, 5), one_bias()), "holds bias_hh_l0, and no other bias beside it"),
+        (lambda: torch_weights(torch.nn.LSTM(3, 5)), "expected a recurrence of charembed.recurrent, got LSTM"),
+        (lambda: onnx_operator(torch.nn.GRU(3, 5)), "expected a recurrence of charembed.recurrent, got GRU"),
+        (lambda: keras_weights(LSTM(3, 5), 1), "no layer 1 in LSTM"),
+        (
+            lambda: load_keras_weights(GRU(3, 5), keras_weights(GRU(3, 5, reset_after=True))),
+            r"the bias has shape \(2, 15\), expected \(15,\); is reset_after the same in both\?",
+        ),
+        (
+            lambda: load_keras_weights(GRU(3, 5, reset_after=True), keras_weights(GRU(3, 5))),
+            r"the bias has shape \(15,\), expected \(2, 15\); is reset_after the same in both\?",
+        ),
+        (lambda: load_keras_weights(LSTM(3, 5), [np.zeros(3), np.zeros((5, 20))]), "expected two dimensions"),
+        (lambda: load_keras_weights(LSTM(3, 5), [["a"], ["b"]]), "cannot be read as an array of numbers"),
+        (lambda: load_onnx_weights(ElmanRNN(1, 1), {"W": [[[1]]], "R": [[[1]]], "B": [[1]]}), r"B has shape \(1, 1\)"),
         (lambda: keras_weights(PeepholeLSTM(3, 5)), "Keras has no LSTM with peepholes"),
         (lambda: keras_weights(LSTM(3, 5, proj_size=2)), "Keras has no LSTM with peepholes or a projection"),
         (lambda: load_keras_weights(LSTM(3, 5), keras_weights(LSTM(3, 6))), "shape .*, expected"),
@@ -300,13 +323,40 @@ def other_gru() -> dict[str, Array]:
         (lambda: load_onnx_weights(GRU(3, 5, 1, True), other_gru()), r"expected 2 direction\(s\)"),
         (
             lambda: load_onnx_weights(GRU(3, 5), other_gru() | {"W": np.zeros((1, 16, 3))}),
-            "16 rows cannot be of 3 gates",
+            r"\(16, 3\) cannot be of 3 gates",
         ),
     ],
 )
 def test_what_cannot_be_translated_is_refused(translate: Any, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         translate()
+
+
+def test_weights_are_copies() -> None:
+    lstm = LSTM(3, 5)
+    state = torch_weights(lstm)
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    for parameter in lstm.parameters():
+        parameter.detach().zero_()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_biases_that_only_together_are_those_of_an_mgu() -> None:
+    mgu = randomised(MGU(3, 5), torch.float32)
+    tensors = onnx_weights(mgu)
+    moved = np.random.default_rng(0).normal(size=(1, 15)).astype(np.float32)
+    tensors["B"] = tensors["B"] + np.concatenate([moved, -moved], axis=1)
+    other = MGU(3, 5)
+    tensors["B"] = np.round(256 * tensors["B"]).astype(np.float32) / 256  # sums without rounding
+    tensors["B"][:, :5] = -tensors["B"][:, 5:10] - tensors["B"][:, 20:25] - tensors["B"][:, 15:20]
+    load_onnx_weights(other, tensors)
+    x = torch.randn(4, 2, 3)
+    torch.testing.assert_close(other(x)[0], mgu(x)[0], rtol=0, atol=0.05)
+
+
+def test_half_precision_weights_leave_as_float32() -> None:
+    assert {array.dtype for array in onnx_weights(GRU(3, 5).bfloat16()).values()} == {np.dtype(np.float32)}
 
 
 def test_a_refused_weight_changes_nothing() -> None:

@@ -11,7 +11,7 @@ from charembed.errors import CharEmbedError
 from charembed.recurrent.kernels import ElmanKernel, GRUKernel, GRUResetAfterKernel, PeepholeLSTMKernel
 from charembed.recurrent.layers import Recurrence
 from charembed.recurrent.states import HiddenState, LSTMState
-from charembed.recurrent.step_loop import Steps
+from charembed.recurrent.step_loop import Kernel, Steps
 from charembed.recurrent.steps import (
     elman_step,
     gru_reset_after_step,
@@ -33,6 +33,9 @@ class ElmanRNN(Recurrence[HiddenState]):
     gates = ("output",)
     state_type = HiddenState
 
+    def _make_kernel(self) -> Kernel:
+        return ElmanKernel()
+
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         return elman_step(x, state, **self.layer_parameters(layer, reverse=reverse))
 
@@ -43,13 +46,14 @@ class ElmanRNN(Recurrence[HiddenState]):
             bias = weights["bias"]
             pair = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
             return self._run_torch(torch.rnn_tanh, packed, steps, state, pair)
-        return self._run_kernel(ElmanKernel(), packed, steps, state, weights)
+        return self._run_kernel(self._kernel, packed, steps, state, weights)
 
 
 class LSTM(Recurrence[LSTMState]):
     """Long short-term memory, by `lstm_step`, on PyTorch's fused kernels.
 
-    The forget gate's bias starts as 1 (Jozefowicz et al. 2015).
+    On a CPU with lengths or a projection, which oneDNN has not, it runs on the peephole LSTM's step loop. The forget
+    gate's bias starts as 1 (Jozefowicz et al. 2015).
     """
 
     gates = ("input", "forget", "cell", "output")
@@ -79,6 +83,9 @@ class LSTM(Recurrence[LSTMState]):
     def _initialise(self, weights: dict[str, Tensor]) -> None:
         self._bias(weights, "forget").fill_(1.0)
 
+    def _make_kernel(self) -> Kernel:
+        return PeepholeLSTMKernel()
+
     def step(self, x: Tensor, state: LSTMState, layer: int = 0, *, reverse: bool = False) -> LSTMState:
         return lstm_step(x, state, **self.layer_parameters(layer, reverse=reverse))
 
@@ -88,12 +95,11 @@ class LSTM(Recurrence[LSTMState]):
         bias = weights["bias"]
         # PyTorch's kernels add two biases; one is enough, so the second is zero.
         parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
-        if self.proj_size is not None:
-            if not packed.is_cuda:  # oneDNN has no projection
-                projection = {"weight_hr": weights.pop("weight_hr")}
-                weights |= {"weight_ch": bias.new_zeros(3, self.hidden_size)} | projection
-                return self._run_kernel(PeepholeLSTMKernel(), packed, steps, state, weights)
-            parameters.append(weights["weight_hr"])
+        projection = {"weight_hr": weights.pop("weight_hr")} if self.proj_size is not None else {}
+        if not packed.is_cuda and (projection or not steps.dense):  # oneDNN has neither
+            weights |= {"weight_ch": bias.new_zeros(3, self.hidden_size)} | projection
+            return self._run_kernel(self._kernel, packed, steps, state, weights)
+        parameters += projection.values()
         return self._run_torch(torch.lstm, packed, steps, state, parameters)
 
 
@@ -141,6 +147,9 @@ class PeepholeLSTM(Recurrence[LSTMState]):
         self._bias(weights, "forget").fill_(1.0)
         weights["weight_ch"].zero_()
 
+    def _make_kernel(self) -> Kernel:
+        return PeepholeLSTMKernel(updated=self.output_gate == "updated")
+
     def step(self, x: Tensor, state: LSTMState, layer: int = 0, *, reverse: bool = False) -> LSTMState:
         weights = self.layer_parameters(layer, reverse=reverse)
         return peephole_lstm_step(x, state, **weights, output_gate=self.output_gate)
@@ -148,14 +157,14 @@ class PeepholeLSTM(Recurrence[LSTMState]):
     def _run_layer(
         self, packed: Tensor, steps: Steps, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
-        kernel = PeepholeLSTMKernel(updated=self.output_gate == "updated")
-        return self._run_kernel(kernel, packed, steps, state, weights)
+        return self._run_kernel(self._kernel, packed, steps, state, weights)
 
 
 class GRU(Recurrence[HiddenState]):
     """The gated recurrent unit, by `gru_step`, or with `reset_after` by `gru_reset_after_step`.
 
-    Runs on cuDNN on CUDA with `reset_after`, else on a step loop of ours.
+    Runs on cuDNN on CUDA with `reset_after`, else on a step loop of ours. All biases start as 0: one that keeps the
+    state gained nothing (docs/experiments.md).
     """
 
     gates = ("reset", "update", "candidate")
@@ -190,6 +199,9 @@ class GRU(Recurrence[HiddenState]):
         if self.reset_after:
             weights["bias_hh"].zero_()
 
+    def _make_kernel(self) -> Kernel:
+        return GRUResetAfterKernel() if self.reset_after else GRUKernel()
+
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         step = gru_reset_after_step if self.reset_after else gru_step
         return step(x, state, **self.layer_parameters(layer, reverse=reverse))
@@ -198,19 +210,25 @@ class GRU(Recurrence[HiddenState]):
         self, packed: Tensor, steps: Steps, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
         if not self.reset_after:
-            return self._run_kernel(GRUKernel(), packed, steps, state, weights)
+            return self._run_kernel(self._kernel, packed, steps, state, weights)
         if packed.is_cuda:
             bias_hh = torch.cat([torch.zeros_like(weights["bias"][: 2 * self.hidden_size]), weights["bias_hh"]])
             parameters = [weights["weight_ih"], weights["weight_hh"], weights["bias"], bias_hh]
             return self._run_torch(torch.gru, packed, steps, state, parameters)
-        return self._run_kernel(GRUResetAfterKernel(), packed, steps, state, weights)
+        return self._run_kernel(self._kernel, packed, steps, state, weights)
 
 
 class MGU(Recurrence[HiddenState]):
-    """The minimal gated unit, by `mgu_step`, on a step loop of ours: two matrices instead of the LSTM's four."""
+    """The minimal gated unit, by `mgu_step`, on a step loop of ours: two matrices instead of the LSTM's four.
+
+    All biases start as 0: one that keeps the state would close the reset gate, which is the same gate.
+    """
 
     gates = ("forget", "candidate")
     state_type = HiddenState
+
+    def _make_kernel(self) -> Kernel:
+        return GRUKernel()
 
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         return mgu_step(x, state, **self.layer_parameters(layer, reverse=reverse))
@@ -218,4 +236,4 @@ class MGU(Recurrence[HiddenState]):
     def _run_layer(
         self, packed: Tensor, steps: Steps, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
-        return self._run_kernel(GRUKernel(), packed, steps, state, weights)
+        return self._run_kernel(self._kernel, packed, steps, state, weights)

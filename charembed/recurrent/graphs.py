@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
@@ -19,7 +20,7 @@ Function = Callable[..., tuple[Tensor, ...]]
 _PATIENCE = 3
 """Calls with the same shapes before a graph is captured: capturing takes as long as some dozen calls."""
 _KEEP = 16
-"""Graphs kept, each with memory for all that it computes; the one used longest ago goes."""
+"""Graphs kept of one owner, each with memory for all that it computes; the one used longest ago goes."""
 
 
 class CapturedFunction:
@@ -82,19 +83,22 @@ class _Captures:
             return None
 
 
-_captures = _Captures()
+_captures: weakref.WeakKeyDictionary[object, _Captures] = weakref.WeakKeyDictionary()
 
 
-def captured(function: Function, tensors: Sequence[Tensor], *, key: Hashable) -> tuple[Tensor, ...]:
+def captured(function: Function, tensors: Sequence[Tensor], *, owner: object, key: Hashable) -> tuple[Tensor, ...]:
     """Call a function, on CUDA by a graph where its shapes have come up before.
 
     Args:
-        function: of tensors alone; what else it depends on must be in the key.
+        function: of tensors alone; what else it depends on is in the key, or does not change while the owner lives.
         tensors: its arguments, all on one device.
-        key: what the function is.
+        owner: graphs are given up with it.
+        key: which function of the owner it is.
     """
     if not tensors[0].is_cuda or torch.cuda.is_current_stream_capturing():
         return function(*tensors)
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     stream = torch.cuda.current_stream()
-    return _captures.call(function, tensors, (key, shapes, stream.device, stream.cuda_stream))
+    captures = _captures.setdefault(owner, _Captures())
+    where = (stream.device, stream.cuda_stream, torch.is_inference_mode_enabled())
+    return captures.call(function, tensors, (key, shapes, where))

@@ -13,14 +13,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from charembed.errors import CharEmbedError
 from charembed.recurrent.dropout import VariationalDropout
 from charembed.recurrent.states import LSTMState, S
-from charembed.recurrent.step_loop import Kernel, StepLoop, Steps, run_forward
+from charembed.recurrent.step_loop import Kernel, StepLoop, Steps, run_forward, without_autocast
 
 
 class Recurrence(nn.Module, ABC, Generic[S]):
     """Layers of one recurrence, each reading the one below; in two directions where asked for.
 
-    Input weights are initialised uniformly (Glorot & Bengio 2010) and recurrent ones orthogonally (Saxe et al. 2014),
-    gate by gate, biases as zero, but for the gates that decide what is kept: each recurrence says how.
+    Input weights are initialised uniformly (Glorot & Bengio 2010), recurrent ones orthogonally (Saxe et al. 2014), gate
+    by gate, a projection orthogonally, and biases as zero, unless the recurrence says otherwise.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -56,10 +56,14 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         if self.proj_size is not None:
             sizes["proj_size"] = self.proj_size
         for name, size in sizes.items():
-            if size < 1:
-                raise CharEmbedError(f"{name} must be positive, got {size}")
-        if not 0.0 <= dropout < 1.0:
-            raise CharEmbedError(f"dropout must be at least 0 and below 1, got {dropout}")
+            if not isinstance(size, int) or size < 1:
+                raise CharEmbedError(f"{name} must be a positive whole number, got {size!r}")
+        if self.proj_size is not None and self.proj_size >= hidden_size:
+            raise CharEmbedError(f"proj_size must be below hidden_size, {hidden_size}, got {self.proj_size}")
+        if not isinstance(bidirectional, bool):
+            raise CharEmbedError(f"bidirectional must be true or false, got {bidirectional!r}")
+        if not isinstance(dropout, (int, float)) or not 0.0 <= dropout < 1.0:
+            raise CharEmbedError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -69,7 +73,18 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             width = input_size if layer == 0 else self.output_size
             for name, shape in self._shapes(width).items():
                 self.register_parameter(f"{name}_{suffix}", nn.Parameter(torch.empty(shape)))
+        self._kernel = self._make_kernel()
         self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        options = {
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout.probability,
+            "proj_size": self.proj_size,
+        }
+        options |= {name: getattr(self, name) for name in ("output_gate", "reset_after") if hasattr(self, name)}
+        described = (f"{name}={value}" for name, value in options.items() if value)
+        return ", ".join([str(self.input_size), str(self.hidden_size), str(self.num_layers), *described])
 
     @property
     def num_directions(self) -> int:
@@ -98,10 +113,16 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         return shapes
 
     def layer_parameters(self, layer: int, *, reverse: bool = False) -> dict[str, Tensor]:
-        """The weights of one layer in one direction by name, as its step takes them."""
+        """The weights of one layer in one direction by name, as its step takes them.
+
+        Raises:
+            CharEmbedError: there is no such layer or direction.
+        """
         suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
-        names = self._shapes(1)
-        return {name: self.get_parameter(f"{name}_{suffix}") for name in names}
+        if (layer, suffix) not in self._passes():
+            raise CharEmbedError(f"no layer {layer}{' read backwards' if reverse else ''} in {self}")
+        # Not get_parameter: tools that prune or replicate a module put plain tensors in the place of parameters.
+        return {name: getattr(self, f"{name}_{suffix}") for name in self._shapes(1)}
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -131,6 +152,10 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         passes = self.num_layers * self.num_directions
         widths = (weights["weight_hh"].shape[1], self.hidden_size)[: len(self.state_type._fields)]
         return self.state_type(*(weights["bias"].new_zeros(passes, batch, width) for width in widths))
+
+    @abstractmethod
+    def _make_kernel(self) -> Kernel:
+        """The step loop of ours."""
 
     @abstractmethod
     def step(self, x: Tensor, state: S, layer: int = 0, *, reverse: bool = False) -> S:
@@ -164,17 +189,20 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         Raises:
             CharEmbedError: shapes or lengths that do not fit.
         """
-        self._check(input, state)
+        state = self._check(input, state)
         seq_len, batch, _ = input.shape
-        state = self.initial_state(batch) if state is None else state
-        if lengths is None:
+        if lengths is None or batch == 0:
             steps = Steps([batch] * seq_len)
             output, final = self._run(input.flatten(0, 1), steps, state)
             return output.view(seq_len, batch, self.output_size), final
-        lengths = torch.as_tensor(lengths, dtype=torch.int64, device="cpu")
-        if lengths.shape != (batch,) or not bool(((lengths >= 1) & (lengths <= seq_len)).all()):
-            raise CharEmbedError(f"lengths must be {batch} numbers from 1 to {seq_len}, got {lengths.tolist()}")
-        packed = pack_padded_sequence(input, lengths, enforce_sorted=False)
+        try:
+            counts = torch.as_tensor(lengths, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            counts = torch.empty(0, device="cpu")
+        whole = not counts.is_floating_point() and not counts.is_complex()
+        if counts.shape != (batch,) or not whole or not bool(((counts >= 1) & (counts <= seq_len)).all()):
+            raise CharEmbedError(f"lengths must be {batch} whole numbers from 1 to {seq_len}, got {lengths}")
+        packed = pack_padded_sequence(input, counts.long(), enforce_sorted=False)
         assert packed.sorted_indices is not None
         assert packed.unsorted_indices is not None
         state = self.state_type(*(tensor.index_select(1, packed.sorted_indices) for tensor in state))
@@ -186,20 +214,29 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         )
         return output, final
 
-    def _check(self, input: Tensor, state: S | None) -> None:
+    def _check(self, input: Tensor, state: S | None) -> S:
+        """Where to start: the given state, or the zero state."""
+        if not isinstance(input, Tensor):
+            raise CharEmbedError(f"input must be a tensor, got a {type(input).__name__}")
         if input.dim() != 3 or input.shape[0] < 1 or input.shape[2] != self.input_size:
             raise CharEmbedError(
                 f"input must be (seq_len, batch, {self.input_size}) with at least one step, got {tuple(input.shape)}"
             )
+        zeros = self.initial_state(input.shape[1])
         if state is None:
-            return
-        wanted = [
-            (name, (t.shape[0], input.shape[1], t.shape[2])) for name, t in self.initial_state(0)._asdict().items()
-        ]
-        found = [tuple(t.shape) for t in state] if isinstance(state, tuple) else f"a {type(state).__name__}"
-        if found != [shape for _, shape in wanted]:
-            described = ", ".join(f"{name} {shape}" for name, shape in wanted)
-            raise CharEmbedError(f"state must be ({described}), got {found}")
+            state = zeros
+        elif not isinstance(state, tuple) or not all(isinstance(tensor, Tensor) for tensor in state):
+            raise CharEmbedError(f"state must be a tuple of {', '.join(zeros._fields)}, got {type(state).__name__}")
+        elif [tensor.shape for tensor in state] != [tensor.shape for tensor in zeros]:
+            wanted = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in zeros._asdict().items())
+            raise CharEmbedError(f"state must be ({wanted}), got {[tuple(tensor.shape) for tensor in state]}")
+        weight = zeros[0]
+        if not _autocasts(input.device):
+            for name, tensor in zip(("input", *zeros._fields), (input, *state), strict=True):
+                if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
+                    found, expected = (f"{t.dtype} on {t.device}" for t in (tensor, weight))
+                    raise CharEmbedError(f"{name} is {found}, the weights are {expected}")
+        return self.state_type(*state)
 
     def _run(self, packed: Tensor, steps: Steps, state: S) -> tuple[Tensor, S]:
         """All layers and directions over packed rows. Shape: (rows, input_size) to (rows, output_size)"""
@@ -233,9 +270,10 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     ) -> tuple[Tensor, S]:
         """A layer by a step loop of our own."""
         recurrent = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
-        with torch.autocast(packed.device.type, enabled=False):
-            x = packed.to(weights["weight_ih"].dtype)
-            tensors = (x, weights["weight_ih"], weights["bias"], *state, *recurrent)
+        dtype = weights["weight_ih"].dtype
+        with without_autocast(packed.device):
+            start = (tensor.to(dtype) for tensor in state)
+            tensors = (packed.to(dtype), weights["weight_ih"], weights["bias"], *start, *recurrent)
             if torch.is_grad_enabled():
                 results = StepLoop.apply(kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
             else:
@@ -254,8 +292,9 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         start: Any = (
             [tensor.unsqueeze(0) for tensor in state] if self.state_type is LSTMState else state[0].unsqueeze(0)
         )
-        # (…, has_biases, num_layers, dropout, train, bidirectional, batch_first)
-        options = (True, 1, 0.0, self.training, False)
+        # (…, has_biases, num_layers, dropout, train, bidirectional, batch_first); whether to prepare for gradients does
+        # not depend on the mode of the module, which stands for dropout alone
+        options = (True, 1, 0.0, torch.is_grad_enabled(), False)
         if steps.dense:
             sequences = packed.view(len(steps.sizes), steps.batch, packed.shape[1])
             output, *final = function(sequences, start, weights, *options, False)
@@ -263,3 +302,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         else:
             output, *final = function(packed, torch.tensor(steps.sizes), start, weights, *options)
         return output, self.state_type(*(tensor.squeeze(0) for tensor in final))
+
+
+def _autocasts(device: torch.device) -> bool:
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

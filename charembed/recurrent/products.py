@@ -19,9 +19,8 @@ def _onednn_linear_works() -> bool:
     It is no public function, so it is tried before it is trusted. It is worth it: on CPUs where MKL stays below AVX-512
     it is twice as fast as `torch.mm`.
     """
-    x = torch.arange(12.0).view(3, 4)
-    weight = torch.arange(20.0).view(5, 4)
-    addend = torch.arange(15.0).view(3, 5)
+    numbers = torch.arange(47, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
+    x, weight, addend = numbers[:12].view(3, 4), numbers[12:32].view(5, 4), numbers[32:].view(3, 5)
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
         plain = torch.ops.mkldnn._linear_pointwise(x, weight, addend[0], "none", [], "")

@@ -11,6 +11,7 @@ Rows of a packed tensor are the sequences of step 0, then those of step 1, …, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -170,7 +171,7 @@ class Gradients(NamedTuple):
 
 
 class Kernel(Protocol):
-    """The step loop of one recurrence."""
+    """The step loop of one recurrence. What is captured of it lives as long as it does."""
 
     def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:
         """All steps.
@@ -213,7 +214,16 @@ def run_forward(
         done = kernel.forward(inputs, keep=keep)
         return (done.output, *done.final, *done.saved)
 
-    return captured(run, tensors, key=("forward", kernel, tuple(steps.sizes), keep)) if steps.dense else run(*tensors)
+    return (
+        captured(run, tensors, owner=kernel, key=("forward", len(steps.sizes), keep)) if steps.dense else run(*tensors)
+    )
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A step loop stays in the type of its weights: products would be cast, what they are written into would not."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class StepLoop(torch.autograd.Function):
@@ -250,6 +260,7 @@ class StepLoop(torch.autograd.Function):
             return (d_x, *results)
 
         tensors = (*ctx.saved_tensors, *d_outputs)
-        key = ("backward", kernel, tuple(steps.sizes), wants_d_x)
-        results = captured(run, tensors, key=key) if steps.dense else run(*tensors)
+        key = ("backward", len(steps.sizes), wants_d_x)
+        with without_autocast(d_outputs[0].device):
+            results = captured(run, tensors, owner=kernel, key=key) if steps.dense else run(*tensors)
         return (None, None, None, *(() if wants_d_x else (None,)), *results)

@@ -82,7 +82,7 @@ def peephole_lstm_step(
 
 def gru_step(x: Tensor, state: HiddenState, *, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> HiddenState:
     """r, z = σ(W_i* x_t + W_h* y_{t-1} + b_*); h = tanh(W_ih x_t + W_hh (r ⊙ y_{t-1}) + b_h);
-    y_t = (1 − z) ⊙ y_{t-1} + z ⊙ h (Cho et al. 2014).
+    y_t = (1 − z) ⊙ y_{t-1} + z ⊙ h (Cho et al. 2014, with the mixture of Chung et al. 2014).
 
     Args:
         x: x_t. Shape: (batch, input)

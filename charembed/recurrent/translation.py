@@ -37,7 +37,7 @@ def torch_weights(recurrence: Recurrence[Any]) -> dict[str, Tensor]:
     _check_torch(recurrence)
     state: dict[str, Tensor] = {}
     for layer, reverse in _passes(recurrence):
-        weights = _detached(recurrence, layer, reverse)
+        weights = {name: weight.clone() for name, weight in _detached(recurrence, layer, reverse).items()}
         suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
         bias_ih, bias_hh = _two_biases(recurrence, weights)
         state |= {f"weight_ih_{suffix}": weights["weight_ih"], f"weight_hh_{suffix}": weights["weight_hh"]}
@@ -66,11 +66,14 @@ def load_torch_weights(recurrence: Recurrence[Any], state: Mapping[str, Tensor])
                     f"the state dict lacks {name}_{suffix}: it is of another recurrence or other sizes"
                 )
             new[name] = remaining.pop(f"{name}_{suffix}")
-        zeros = torch.zeros_like(wanted["bias"])
-        biases = (remaining.pop(f"{name}_{suffix}", zeros) for name in ("bias_ih", "bias_hh"))
-        loaded.append((wanted, new | _one_bias(recurrence, *biases)))
+        names = [name for name in (f"bias_ih_{suffix}", f"bias_hh_{suffix}") if name in remaining]
+        if len(names) == 1:
+            raise CharEmbedError(f"the state dict holds {names[0]}, and no other bias beside it")
+        biases = [remaining.pop(name) for name in names] or [torch.zeros_like(wanted["bias"])] * 2
+        layout: Layout = tuple((gate, 1) for gate in recurrence.gates)
+        loaded.append((wanted, new | _one_bias(recurrence, biases[0], biases[1], layout)))
     if remaining:
-        raise CharEmbedError(f"the state dict holds {min(remaining)}, which the recurrence has not")
+        raise CharEmbedError(f"the state dict holds {next(iter(remaining))}, which the recurrence has not")
     _copy(loaded)
 
 
@@ -82,17 +85,15 @@ def keras_weights(recurrence: Recurrence[Any], layer: int = 0) -> list[Array]:
     Raises:
         CharEmbedError: Keras has no such recurrence.
     """
+    layout = _keras_layout(recurrence)
     arrays: list[Array] = []
     for reverse in _directions(recurrence):
         weights = _detached(recurrence, layer, reverse)
-        layout = _keras_layout(recurrence)
         biases = torch.stack(_two_biases(recurrence, weights))
         if not _resets_after(recurrence):
             biases = biases[0]
         kernel, recurrent_kernel = (_arranged(recurrence, weights[name], layout).t() for name in _MATRICES)
-        arrays += [
-            t.cpu().numpy().copy() for t in (kernel, recurrent_kernel, _arranged(recurrence, biases, layout, -1))
-        ]
+        arrays += map(_array, (kernel, recurrent_kernel, _arranged(recurrence, biases, layout, -1)))
     return arrays
 
 
@@ -114,10 +115,17 @@ def load_keras_weights(recurrence: Recurrence[Any], weights: Sequence[ArrayLike]
         wanted = _detached(recurrence, layer, reverse)
         new = {}
         for name, matrix in zip(_MATRICES, (kernel, recurrent_kernel), strict=True):
+            if matrix.dim() != 2:
+                raise CharEmbedError(f"a kernel has shape {tuple(matrix.shape)}, expected two dimensions")
             new[name] = _restored(recurrence, matrix.t(), layout)
-        bias = biases[0] if biases else torch.zeros(len(layout) * recurrence.hidden_size)
-        pair = bias if bias.dim() == 2 else torch.stack([bias, torch.zeros_like(bias)])
-        loaded.append((wanted, new | _one_bias(recurrence, *(_restored(recurrence, b, layout) for b in pair))))
+        rows = len(layout) * recurrence.hidden_size
+        shape = (2, rows) if _resets_after(recurrence) else (rows,)
+        bias = biases[0] if biases else torch.zeros(shape)
+        if bias.shape != shape:
+            hint = "; is reset_after the same in both?" if isinstance(recurrence, (GRU, MGU)) else ""
+            raise CharEmbedError(f"the bias has shape {tuple(bias.shape)}, expected {shape}{hint}")
+        first, second = bias if bias.dim() == 2 else (bias, torch.zeros_like(bias))
+        loaded.append((wanted, new | _one_bias(recurrence, first, second, layout)))
     _copy(loaded)
 
 
@@ -157,7 +165,7 @@ def onnx_weights(recurrence: Recurrence[Any], layer: int = 0) -> dict[str, Array
         inputs.setdefault("B", []).append(torch.cat([*biases]))
         if "weight_ch" in weights:
             inputs.setdefault("P", []).append(weights["weight_ch"][list(_ONNX_PEEPHOLES)].flatten())
-    return {name: torch.stack(tensors).cpu().numpy() for name, tensors in inputs.items()}
+    return {name: _array(torch.stack(tensors)) for name, tensors in inputs.items()}
 
 
 def load_onnx_weights(recurrence: Recurrence[Any], tensors: Mapping[str, ArrayLike], layer: int = 0) -> None:
@@ -185,7 +193,9 @@ def load_onnx_weights(recurrence: Recurrence[Any], tensors: Mapping[str, ArrayLi
         }
         rows = len(layout) * recurrence.hidden_size
         both = given["B"][number] if "B" in given else torch.zeros(2 * rows)
-        new |= _one_bias(recurrence, *(_restored(recurrence, bias, layout) for bias in both.chunk(2)))
+        if both.shape != (2 * rows,):
+            raise CharEmbedError(f"B has shape {tuple(given['B'].shape)}, expected {(len(directions), 2 * rows)}")
+        new |= _one_bias(recurrence, both[:rows], both[rows:], layout)
         if isinstance(recurrence, PeepholeLSTM):
             peepholes = given["P"][number] if "P" in given else torch.zeros(3 * recurrence.hidden_size)
             new["weight_ch"] = _blocks(peepholes, 3, "P")[list(_ONNX_PEEPHOLES)]
@@ -209,14 +219,29 @@ def _detached(recurrence: Recurrence[Any], layer: int, reverse: bool) -> dict[st
 
 
 def _tensor(array: ArrayLike) -> Tensor:
-    return torch.from_numpy(np.array(array))
+    try:
+        return torch.from_numpy(np.array(array, dtype=np.result_type(np.asarray(array), np.float32)))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CharEmbedError(f"a weight cannot be read as an array of numbers: {error}") from error
+
+
+def _array(tensor: Tensor) -> Array:
+    """In float32 where NumPy has not the tensor's type."""
+    array: Array = (tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()).cpu().numpy().copy()
+    return array
 
 
 def _resets_after(recurrence: Recurrence[Any]) -> bool:
     return isinstance(recurrence, GRU) and recurrence.reset_after
 
 
+def _check(recurrence: Recurrence[Any]) -> None:
+    if not isinstance(recurrence, Recurrence):
+        raise CharEmbedError(f"expected a recurrence of charembed.recurrent, got {type(recurrence).__name__}")
+
+
 def _check_torch(recurrence: Recurrence[Any]) -> None:
+    _check(recurrence)
     if not isinstance(recurrence, (ElmanRNN, LSTM)) and not _resets_after(recurrence):
         described = "GRU with reset_after=False" if isinstance(recurrence, GRU) else type(recurrence).__name__
         raise CharEmbedError(f"PyTorch has no {described}")
@@ -230,6 +255,7 @@ def _three_gates(recurrence: Recurrence[Any]) -> Layout:
 
 
 def _keras_layout(recurrence: Recurrence[Any]) -> Layout:
+    _check(recurrence)
     if isinstance(recurrence, PeepholeLSTM) or recurrence.proj_size is not None:
         raise CharEmbedError("Keras has no LSTM with peepholes or a projection")
     if isinstance(recurrence, (GRU, MGU)):
@@ -238,6 +264,7 @@ def _keras_layout(recurrence: Recurrence[Any]) -> Layout:
 
 
 def _onnx_layout(recurrence: Recurrence[Any]) -> Layout:
+    _check(recurrence)
     if recurrence.proj_size is not None:
         raise CharEmbedError("ONNX has no LSTM with a projection")
     if isinstance(recurrence, PeepholeLSTM) and recurrence.output_gate != "updated":
@@ -255,22 +282,21 @@ def _two_biases(recurrence: Recurrence[Any], weights: dict[str, Tensor]) -> tupl
     return weights["bias"], second
 
 
-def _one_bias(recurrence: Recurrence[Any], first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    """`_two_biases` backwards."""
-    if first.shape != second.shape:
-        raise CharEmbedError(f"biases of shapes {tuple(first.shape)} and {tuple(second.shape)}")
+def _one_bias(recurrence: Recurrence[Any], first: Tensor, second: Tensor, layout: Layout) -> dict[str, Tensor]:
+    """`_two_biases` backwards, from another format's order of gates."""
+    rows = (len(layout) * recurrence.hidden_size,)
+    if first.shape != rows or second.shape != rows:
+        raise CharEmbedError(f"biases of shapes {tuple(first.shape)} and {tuple(second.shape)}, expected {rows}")
     if not _resets_after(recurrence):
-        return {"bias": first + second}
-    candidate = second[-recurrence.hidden_size :]
-    return {
-        "bias": first + torch.cat([second[: -recurrence.hidden_size], torch.zeros_like(candidate)]),
-        "bias_hh": candidate,
-    }
+        return {"bias": _restored(recurrence, first + second, layout)}
+    first, second = (_restored(recurrence, bias, layout) for bias in (first, second))
+    folded, candidate = torch.split(second, [2 * recurrence.hidden_size, recurrence.hidden_size])
+    return {"bias": first + torch.cat([folded, torch.zeros_like(candidate)]), "bias_hh": candidate}
 
 
 def _blocks(rows: Tensor, count: int, name: str) -> Tensor:
-    if rows.shape[0] % count:
-        raise CharEmbedError(f"{name} of {rows.shape[0]} rows cannot be of {count} gates")
+    if rows.dim() == 0 or rows.shape[0] % count:
+        raise CharEmbedError(f"{name} of shape {tuple(rows.shape)} cannot be of {count} gates")
     return rows.reshape(count, -1, *rows.shape[1:])
 
 
