@@ -54,7 +54,10 @@ class CharLMConfig:
         if self.cell not in get_args(Cell):
             raise CharEmbedError(f"model.cell must be one of {', '.join(get_args(Cell))}, got {self.cell!r}")
         if not isinstance(self.reset_after, bool) or (self.reset_after and self.cell != "gru"):
-            raise CharEmbedError(f"model.reset_after is true or false, and true for gru alone: {self.reset_after!r}")
+            raise CharEmbedError(
+                "model.reset_after must be true or false, and true for gru alone: "
+                f"got {self.reset_after!r} for {self.cell}"
+            )
         if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
             raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {self.dropout}")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 from charembed.errors import CharEmbedError
+from charembed.language_model import Cell
 
 
 @dataclass
@@ -45,8 +47,9 @@ class BudgetConfig:
 class OptimizerConfig:
     """AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay that ends with the budget."""
 
-    lr: float = 5e-3
-    """Highest learning rate."""
+    lr: float | None = None
+    """Highest learning rate. By default what suits the recurrence: 0.005 for an LSTM, 0.002 for an Elman RNN, 0.0025
+    for the others."""
     final_lr: float = 0.01
     """Learning rate at the end of the budget, as a share of the highest."""
     warmup_steps: int = 100
@@ -62,6 +65,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
+            if name == "lr" and self.lr is None:
+                continue
             if not 0 < getattr(self, name) < math.inf:
                 raise CharEmbedError(f"optimizer.{name} must be positive and finite, got {getattr(self, name)}")
         for name in ("final_lr", "warmup_steps", "weight_decay"):
@@ -71,8 +76,15 @@ class OptimizerConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise CharEmbedError(f"optimizer.{name} must be at least 0 and below 1, got {getattr(self, name)}")
 
+    def for_cell(self, cell: Cell) -> OptimizerConfig:
+        """With the learning rate of a recurrence, where none was given (docs/experiments.md)."""
+        if self.lr is not None:
+            return self
+        return dataclasses.replace(self, lr={"lstm": 0.005, "elman": 0.002}.get(cell, 0.0025))
+
     def learning_rate(self, *, spent: float, step: int) -> float:
         """Learning rate of a step, counted from 0, when a share of the budget is spent."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(spent, 1.0)))
+        assert self.lr is not None, "for_cell sets it"
         return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * cosine)

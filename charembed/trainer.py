@@ -81,6 +81,7 @@ class TrainConfig:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
         usable_seed(self.seed)
         usable_device(self.device)
+        self.optimizer = self.optimizer.for_cell(self.model.cell)
 
     @property
     def characters_per_step(self) -> int:
@@ -128,7 +129,7 @@ class DirectionTrainer:
         biases = [parameter for parameter in lm.parameters() if parameter.dim() == 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": config.weight_decay}, {"params": biases, "weight_decay": 0.0}],
-            lr=config.lr,
+            lr=0.0,  # each step has its own
             betas=(config.beta1, config.beta2),
             fused=True,
         )

@@ -65,8 +65,8 @@ def test_dropout_of_a_seeded_model_does_not_touch_the_global_generator() -> None
         ("vocab_size", "9", "model.vocab_size must be a whole number, got '9'"),
         ("dropout", "much", "model.dropout must be"),
         ("cell", "lstn", "model.cell must be one of elman, lstm, peephole_lstm, gru, mgu, got 'lstn'"),
-        ("reset_after", True, "model.reset_after is true or false, and true for gru alone: True"),
-        ("reset_after", "yes", "model.reset_after is true or false"),
+        ("reset_after", True, "model.reset_after must be true or false, and true for gru alone: got True for lstm"),
+        ("reset_after", "yes", "model.reset_after must be true or false"),
     ],
 )
 def test_configuration_refuses(field: str, value: object, message: str) -> None:

@@ -385,6 +385,7 @@ def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
         (lambda: GRU(3, 5, 0), "num_layers must be a positive whole number, got 0"),
         (lambda: LSTM(3, 5, proj_size=0), "proj_size must be a positive whole number, got 0"),
         (lambda: LSTM(3, 5, proj_size=5), "proj_size must be below hidden_size, 5, got 5"),
+        (lambda: GRU(3, 5, reset_after="no"), "reset_after must be true or false, got 'no'"),
         (lambda: GRU(3, 5, 1, 0.1), "bidirectional must be true or false, got 0.1"),
         (lambda: GRU(3, 5).layer_parameters(1), "no layer 1 in GRU"),
         (lambda: GRU(3, 5).layer_parameters(0, reverse=True), "no layer 0 read backwards in GRU"),
@@ -395,7 +396,7 @@ def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
         (lambda: GRU(3, 5)(torch.zeros(4, 2, 4)), r"input must be \(seq_len, batch, 3\)"),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), torch.zeros(1, 2, 5)),
-            "state must be a tuple of hidden, got Tensor",
+            r"state must be HiddenState\(hidden\), got Tensor; lengths go by name",
         ),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 4),)),
@@ -403,7 +404,7 @@ def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
         ),
         (
             lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), None)),
-            "state must be a tuple of hidden, cell",
+            r"state must be LSTMState\(hidden, cell\)",
         ),
         (lambda: GRU(3, 5)([[1.0]]), "input must be a tensor, got a list"),
         (lambda: MGU(3, 5)(torch.zeros(4, 2, 3, dtype=torch.int64)), "input is torch.int64 on cpu, the weights are"),

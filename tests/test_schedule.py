@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from charembed import CharEmbedError
+from charembed.language_model import Cell
 from charembed.schedule import BudgetConfig, OptimizerConfig
 
 
@@ -36,6 +37,12 @@ def test_learning_rate_rises_then_falls_to_its_end() -> None:
     assert rates[100] == pytest.approx(0.1)
     assert config.learning_rate(spent=1.3, step=130) == pytest.approx(0.1), "never below the end, however late"
     assert OptimizerConfig(lr=1.0, warmup_steps=0).learning_rate(spent=0.0, step=0) == 1.0
+
+
+@pytest.mark.parametrize(("cell", "lr"), [("lstm", 0.005), ("elman", 0.002), ("gru", 0.0025), ("mgu", 0.0025)])
+def test_each_recurrence_has_its_learning_rate_unless_one_is_given(cell: Cell, lr: float) -> None:
+    assert OptimizerConfig().for_cell(cell).lr == lr
+    assert OptimizerConfig(lr=0.1).for_cell(cell).lr == 0.1
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,7 @@ def other_gru() -> dict[str, Array]:
     [
         (lambda: torch_weights(MGU(3, 5)), "PyTorch has no MGU"),
         (lambda: torch_weights(PeepholeLSTM(3, 5)), "PyTorch has no PeepholeLSTM"),
+        (lambda: load_torch_weights(LSTM(3, 5), torch.nn.LSTM(3, 5)), r"expected a state_dict\(\), got LSTM"),
         (lambda: load_torch_weights(GRU(3, 5), {}), "PyTorch has no GRU with reset_after=False"),
         (lambda: load_torch_weights(LSTM(3, 5), torch.nn.LSTM(3, 6).state_dict()), r"biases of shapes \(24,\)"),
         (lambda: load_torch_weights(LSTM(3, 5, 2), torch.nn.LSTM(3, 5).state_dict()), "lacks weight_[ih]h_l1"),

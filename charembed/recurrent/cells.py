@@ -71,11 +71,16 @@ class LSTM(Recurrence[LSTMState]):
     ) -> None:
         """
         Args:
-            input_size, hidden_size, num_layers, bidirectional, dropout: as of any `Recurrence`.
-            proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014); none by default.
+            input_size: width of x_t.
+            hidden_size: width of the state, and of y_t without a projection.
+            num_layers: layers, each reading the one below.
+            bidirectional: both directions, with weights for each; outputs stand side by side.
+            dropout: of the layers below the top one, in training, as in `VariationalDropout`.
+            proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014), as in PyTorch and
+                other than in `CharLMConfig`, where it is one above the top layer; none by default.
 
         Raises:
-            CharEmbedError: a size below 1, or a dropout outside [0, 1).
+            CharEmbedError: an argument out of range; proj_size must be below hidden_size.
         """
         self.proj_size = proj_size
         super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
@@ -125,12 +130,17 @@ class PeepholeLSTM(Recurrence[LSTMState]):
     ) -> None:
         """
         Args:
-            input_size, hidden_size, num_layers, bidirectional, dropout: as of any `Recurrence`.
-            proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014); none by default.
+            input_size: width of x_t.
+            hidden_size: width of the state, and of y_t without a projection.
+            num_layers: layers, each reading the one below.
+            bidirectional: both directions, with weights for each; outputs stand side by side.
+            dropout: of the layers below the top one, in training, as in `VariationalDropout`.
+            proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014), as in PyTorch and
+                other than in `CharLMConfig`, where it is one above the top layer; none by default.
             output_gate: the cell state that the output gate sees, "updated" (c_t) or "previous" (c_{t-1}).
 
         Raises:
-            CharEmbedError: a size below 1, a dropout outside [0, 1), or another output_gate.
+            CharEmbedError: an argument out of range; proj_size must be below hidden_size.
         """
         if output_gate not in get_args(OutputGate):
             raise CharEmbedError(f"output_gate must be updated or previous, got {output_gate!r}")
@@ -182,13 +192,19 @@ class GRU(Recurrence[HiddenState]):
     ) -> None:
         """
         Args:
-            input_size, hidden_size, num_layers, bidirectional, dropout: as of any `Recurrence`.
+            input_size: width of x_t.
+            hidden_size: width of the state, and of y_t without a projection.
+            num_layers: layers, each reading the one below.
+            bidirectional: both directions, with weights for each; outputs stand side by side.
+            dropout: of the layers below the top one, in training, as in `VariationalDropout`.
             reset_after: apply the reset gate after the matrix product, with a bias of its own inside, and swap z and 1
                 − z: PyTorch's and cuDNN's variant.
 
         Raises:
-            CharEmbedError: a size below 1, or a dropout outside [0, 1).
+            CharEmbedError: an argument out of range.
         """
+        if not isinstance(reset_after, bool):
+            raise CharEmbedError(f"reset_after must be true or false, got {reset_after!r}")
         self.reset_after = reset_after
         super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic
@@ -49,14 +50,14 @@ class Recurrence(nn.Module, ABC, Generic[S]):
                 `VariationalDropout`.
 
         Raises:
-            CharEmbedError: a size below 1, or a dropout outside [0, 1).
+            CharEmbedError: a size below 1, a dropout outside [0, 1), an option that is neither true nor false.
         """
         super().__init__()
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
         if self.proj_size is not None:
             sizes["proj_size"] = self.proj_size
         for name, size in sizes.items():
-            if not isinstance(size, int) or size < 1:
+            if not hasattr(size, "__index__") or size < 1:
                 raise CharEmbedError(f"{name} must be a positive whole number, got {size!r}")
         if self.proj_size is not None and self.proj_size >= hidden_size:
             raise CharEmbedError(f"proj_size must be below hidden_size, {hidden_size}, got {self.proj_size}")
@@ -64,9 +65,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             raise CharEmbedError(f"bidirectional must be true or false, got {bidirectional!r}")
         if not isinstance(dropout, (int, float)) or not 0.0 <= dropout < 1.0:
             raise CharEmbedError(f"dropout must be at least 0 and below 1, got {dropout!r}")
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        self.input_size, self.hidden_size, self.num_layers = map(operator.index, (input_size, hidden_size, num_layers))
         self.bidirectional = bidirectional
         self.dropout = VariationalDropout(dropout)
         for layer, suffix in self._passes():
@@ -120,7 +119,8 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         """
         suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
         if (layer, suffix) not in self._passes():
-            raise CharEmbedError(f"no layer {layer}{' read backwards' if reverse else ''} in {self}")
+            where = f"layer {layer}{' read backwards' if reverse else ''}"
+            raise CharEmbedError(f"no {where} in {type(self).__name__}({self.extra_repr()})")
         # Not get_parameter: tools that prune or replicate a module put plain tensors in the place of parameters.
         return {name: getattr(self, f"{name}_{suffix}") for name in self._shapes(1)}
 
@@ -226,7 +226,11 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         if state is None:
             state = zeros
         elif not isinstance(state, tuple) or not all(isinstance(tensor, Tensor) for tensor in state):
-            raise CharEmbedError(f"state must be a tuple of {', '.join(zeros._fields)}, got {type(state).__name__}")
+            name = self.state_type.__name__
+            raise CharEmbedError(
+                f"state must be {name}({', '.join(zeros._fields)}), got {type(state).__name__};"
+                " lengths go by name: lengths="
+            )
         elif [tensor.shape for tensor in state] != [tensor.shape for tensor in zeros]:
             wanted = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in zeros._asdict().items())
             raise CharEmbedError(f"state must be ({wanted}), got {[tuple(tensor.shape) for tensor in state]}")

@@ -50,10 +50,14 @@ def torch_weights(recurrence: Recurrence[Any]) -> dict[str, Tensor]:
 def load_torch_weights(recurrence: Recurrence[Any], state: Mapping[str, Tensor]) -> None:
     """Take over the `state_dict()` of a `torch.nn.RNN` (tanh), `LSTM` or `GRU` of the same sizes, biases or none.
 
+    Whether an RNN is one of tanh, and the order of its dimensions, a state dict does not say.
+
     Raises:
         CharEmbedError: PyTorch has no such recurrence, or weights that do not fit; the recurrence is as it was.
     """
     _check_torch(recurrence)
+    if not isinstance(state, Mapping):
+        raise CharEmbedError(f"expected a state_dict(), got {type(state).__name__}")
     remaining = dict(state)
     loaded = []
     for layer, reverse in _passes(recurrence):
@@ -243,8 +247,9 @@ def _check(recurrence: Recurrence[Any]) -> None:
 def _check_torch(recurrence: Recurrence[Any]) -> None:
     _check(recurrence)
     if not isinstance(recurrence, (ElmanRNN, LSTM)) and not _resets_after(recurrence):
-        described = "GRU with reset_after=False" if isinstance(recurrence, GRU) else type(recurrence).__name__
-        raise CharEmbedError(f"PyTorch has no {described}")
+        if isinstance(recurrence, GRU):
+            raise CharEmbedError("PyTorch has no GRU with reset_after=False: build it with reset_after=True")
+        raise CharEmbedError(f"PyTorch has no {type(recurrence).__name__}")
 
 
 def _three_gates(recurrence: Recurrence[Any]) -> Layout:
