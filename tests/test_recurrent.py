@@ -56,7 +56,7 @@ def by_steps(
         ends = []
         for layer in range(recurrence.num_layers):
             halves = []
-            for reverse in (False, True)[: recurrence.num_directions]:
+            for reverse in recurrence.directions:
                 now = map_state(lambda tensor: tensor[len(ends), column : column + 1], state)  # noqa: B023
                 ys = []
                 for x in sequence.flip(0) if reverse else sequence:

@@ -261,7 +261,7 @@ def test_the_operator_cases_of_onnx(cases: list[Any]) -> None:
 
         output, final = ours(x, state, lengths)
 
-        y = output.view(*output.shape[:2], ours.num_directions, hidden_size).transpose(1, 2)
+        y = output.view(*output.shape[:2], len(ours.directions), hidden_size).transpose(1, 2)
         if direction == b"reverse":
             y = y.flip(0)
         results = {"Y": y, "Y_h": final.hidden, "Y_c": final[-1]}

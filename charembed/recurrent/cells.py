@@ -46,7 +46,7 @@ class ElmanRNN(Recurrence[HiddenState]):
             bias = weights["bias"]
             pair = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
             return self._run_torch(torch.rnn_tanh, packed, steps, state, pair)
-        return self._run_kernel(self._kernel, packed, steps, state, weights)
+        return super()._run_layer(packed, steps, state, weights)
 
 
 class LSTM(Recurrence[LSTMState]):
@@ -98,13 +98,13 @@ class LSTM(Recurrence[LSTMState]):
         self, packed: Tensor, steps: Steps, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
         bias = weights["bias"]
+        if not packed.is_cuda and (self.proj_size is not None or not steps.dense):  # oneDNN has neither
+            no_peepholes = {"weight_ch": bias.new_zeros(3, self.hidden_size)}
+            return super()._run_layer(packed, steps, state, weights | no_peepholes)
         # PyTorch's kernels add two biases; one is enough, so the second is zero.
         parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
-        projection = {"weight_hr": weights.pop("weight_hr")} if self.proj_size is not None else {}
-        if not packed.is_cuda and (projection or not steps.dense):  # oneDNN has neither
-            weights |= {"weight_ch": bias.new_zeros(3, self.hidden_size)} | projection
-            return self._run_kernel(self._kernel, packed, steps, state, weights)
-        parameters += projection.values()
+        if self.proj_size is not None:
+            parameters.append(weights["weight_hr"])
         return self._run_torch(torch.lstm, packed, steps, state, parameters)
 
 
@@ -149,9 +149,7 @@ class PeepholeLSTM(Recurrence[LSTMState]):
         super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
 
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
-        shapes = super()._shapes(width)
-        projection = {"weight_hr": shapes.pop("weight_hr")} if "weight_hr" in shapes else {}
-        return shapes | {"weight_ch": (3, self.hidden_size)} | projection
+        return super()._shapes(width) | {"weight_ch": (3, self.hidden_size)}
 
     def _initialise(self, weights: dict[str, Tensor]) -> None:
         self._bias(weights, "forget").fill_(1.0)
@@ -163,11 +161,6 @@ class PeepholeLSTM(Recurrence[LSTMState]):
     def step(self, x: Tensor, state: LSTMState, layer: int = 0, *, reverse: bool = False) -> LSTMState:
         weights = self.layer_parameters(layer, reverse=reverse)
         return peephole_lstm_step(x, state, **weights, output_gate=self.output_gate)
-
-    def _run_layer(
-        self, packed: Tensor, steps: Steps, state: LSTMState, weights: dict[str, Tensor]
-    ) -> tuple[Tensor, LSTMState]:
-        return self._run_kernel(self._kernel, packed, steps, state, weights)
 
 
 class GRU(Recurrence[HiddenState]):
@@ -225,13 +218,11 @@ class GRU(Recurrence[HiddenState]):
     def _run_layer(
         self, packed: Tensor, steps: Steps, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
-        if not self.reset_after:
-            return self._run_kernel(self._kernel, packed, steps, state, weights)
-        if packed.is_cuda:
+        if self.reset_after and packed.is_cuda:
             bias_hh = torch.cat([torch.zeros_like(weights["bias"][: 2 * self.hidden_size]), weights["bias_hh"]])
             parameters = [weights["weight_ih"], weights["weight_hh"], weights["bias"], bias_hh]
             return self._run_torch(torch.gru, packed, steps, state, parameters)
-        return self._run_kernel(self._kernel, packed, steps, state, weights)
+        return super()._run_layer(packed, steps, state, weights)
 
 
 class MGU(Recurrence[HiddenState]):
@@ -248,8 +239,3 @@ class MGU(Recurrence[HiddenState]):
 
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         return mgu_step(x, state, **self.layer_parameters(layer, reverse=reverse))
-
-    def _run_layer(
-        self, packed: Tensor, steps: Steps, state: HiddenState, weights: dict[str, Tensor]
-    ) -> tuple[Tensor, HiddenState]:
-        return self._run_kernel(self._kernel, packed, steps, state, weights)

@@ -76,13 +76,13 @@ class ElmanKernel:
 
 @dataclass(eq=False)
 class PeepholeLSTMKernel:
-    """`peephole_lstm_step`. Weights: weight_hh, weight_ch and, with a projection, weight_hr."""
+    """`peephole_lstm_step`. Weights: weight_hh, with a projection weight_hr, and weight_ch."""
 
     updated: bool = True
     """The output gate sees c_t, not c_{t-1}."""
 
     def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:
-        steps, (y, c), (weight_hh, weight_ch, *projection) = inputs.steps, inputs.state, inputs.weights
+        steps, (y, c), (weight_hh, *projection, weight_ch) = inputs.steps, inputs.state, inputs.weights
         rows, width = len(inputs.x), c.shape[1]
         recurrent = inputs.product(weight_hh)
         project = inputs.product(projection[0]) if projection else None
@@ -118,7 +118,7 @@ class PeepholeLSTMKernel:
         return Outputs(output, (steps.final(output), final_c), (*activations, *cells, *unprojected))
 
     def backward(self, inputs: Inputs, done: Outputs, d_output: Tensor, d_final: tuple[Tensor, ...]) -> Gradients:
-        steps, (initial_y, initial_c), (weight_hh, weight_ch, *projection) = inputs.steps, inputs.state, inputs.weights
+        steps, (initial_y, initial_c), (weight_hh, *projection, weight_ch) = inputs.steps, inputs.state, inputs.weights
         activations, cells, *unprojected = done.saved
         width = cells.shape[1]
         recurrent = inputs.product(weight_hh.t())
@@ -150,12 +150,12 @@ class PeepholeLSTMKernel:
             d_c = steps.passed_back(t, d_c, d_final[1])
 
         d_weights = [steps.weight_gradient(d_sums, done.output, initial_y)]
+        if project is not None:
+            d_weights.append(linear(d_projected[0].t(), unprojected[0].t()))
         d_i, d_f, _, d_o = d_sums.view(-1, 4, width).unbind(1)
         earlier = steps.earlier(cells, initial_c)
         seen_by_o = cells if self.updated else earlier
         d_weights.append(torch.stack([(d_i * earlier).sum(0), (d_f * earlier).sum(0), (d_o * seen_by_o).sum(0)]))
-        if project is not None:
-            d_weights.append(linear(d_projected[0].t(), unprojected[0].t()))
         return Gradients((d_sums,), (d_y, d_c), tuple(d_weights))
 
 

@@ -68,10 +68,10 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         self.input_size, self.hidden_size, self.num_layers = map(operator.index, (input_size, hidden_size, num_layers))
         self.bidirectional = bidirectional
         self.dropout = VariationalDropout(dropout)
-        for layer, suffix in self._passes():
+        for layer, reverse in self.passes:
             width = input_size if layer == 0 else self.output_size
             for name, shape in self._shapes(width).items():
-                self.register_parameter(f"{name}_{suffix}", nn.Parameter(torch.empty(shape)))
+                self.register_parameter(f"{name}_{suffix(layer, reverse)}", nn.Parameter(torch.empty(shape)))
         self._kernel = self._make_kernel()
         self.reset_parameters()
 
@@ -86,18 +86,19 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         return ", ".join([str(self.input_size), str(self.hidden_size), str(self.num_layers), *described])
 
     @property
-    def num_directions(self) -> int:
-        return 2 if self.bidirectional else 1
+    def directions(self) -> tuple[bool, ...]:
+        """Whether each direction is the reverse one."""
+        return (False, True) if self.bidirectional else (False,)
+
+    @property
+    def passes(self) -> list[tuple[int, bool]]:
+        """Layer and direction of each pass over the sequence, in the order of the state."""
+        return [(layer, reverse) for layer in range(self.num_layers) for reverse in self.directions]
 
     @property
     def output_size(self) -> int:
         """Width of the output: of y_t, in both directions side by side."""
-        return self.num_directions * (self.proj_size or self.hidden_size)
-
-    def _passes(self) -> list[tuple[int, str]]:
-        """Layer and suffix of the weights of each pass over the sequence, in the order of the state."""
-        suffixes = ("", "_reverse")[: self.num_directions]
-        return [(layer, f"l{layer}{suffix}") for layer in range(self.num_layers) for suffix in suffixes]
+        return len(self.directions) * (self.proj_size or self.hidden_size)
 
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of one layer's weights, for an input of that width."""
@@ -117,27 +118,25 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         Raises:
             CharEmbedError: there is no such layer or direction.
         """
-        suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
-        if (layer, suffix) not in self._passes():
+        if (layer, reverse) not in self.passes:
             where = f"layer {layer}{' read backwards' if reverse else ''}"
             raise CharEmbedError(f"no {where} in {type(self).__name__}({self.extra_repr()})")
         # Not get_parameter: tools that prune or replicate a module put plain tensors in the place of parameters.
-        return {name: getattr(self, f"{name}_{suffix}") for name in self._shapes(1)}
+        return {name: getattr(self, f"{name}_{suffix(layer, reverse)}") for name in self._shapes(1)}
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Initialise all weights anew."""
-        for layer in range(self.num_layers):
-            for reverse in (False, True)[: self.num_directions]:
-                weights = self.layer_parameters(layer, reverse=reverse)
-                for block in weights["weight_ih"].chunk(len(self.gates)):
-                    nn.init.xavier_uniform_(block)
-                for block in weights["weight_hh"].chunk(len(self.gates)):
-                    nn.init.orthogonal_(block)
-                if "weight_hr" in weights:
-                    nn.init.orthogonal_(weights["weight_hr"])
-                weights["bias"].zero_()
-                self._initialise(weights)
+        for layer, reverse in self.passes:
+            weights = self.layer_parameters(layer, reverse=reverse)
+            for block in weights["weight_ih"].chunk(len(self.gates)):
+                nn.init.xavier_uniform_(block)
+            for block in weights["weight_hh"].chunk(len(self.gates)):
+                nn.init.orthogonal_(block)
+            if "weight_hr" in weights:
+                nn.init.orthogonal_(weights["weight_hr"])
+            weights["bias"].zero_()
+            self._initialise(weights)
 
     def _initialise(self, weights: dict[str, Tensor]) -> None:
         """What is particular to the recurrence: called last, with one layer's weights in one direction."""
@@ -149,9 +148,8 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     def initial_state(self, batch: int) -> S:
         """The zero state, on the device and in the type of the weights."""
         weights = self.layer_parameters(0)
-        passes = self.num_layers * self.num_directions
         widths = (weights["weight_hh"].shape[1], self.hidden_size)[: len(self.state_type._fields)]
-        return self.state_type(*(weights["bias"].new_zeros(passes, batch, width) for width in widths))
+        return self.state_type(*(weights["bias"].new_zeros(len(self.passes), batch, width) for width in widths))
 
     @abstractmethod
     def _make_kernel(self) -> Kernel:
@@ -250,7 +248,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             if layer > 0:
                 output = self._dropped(output, steps)
             halves = []
-            for reverse in (False, True)[: self.num_directions]:
+            for reverse in self.directions:
                 start = self.state_type(*(tensor[len(finals)] for tensor in state))
                 weights = self.layer_parameters(layer, reverse=reverse)
                 half, final = self._run_layer(steps.reverse(output) if reverse else output, steps, start, weights)
@@ -265,23 +263,17 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         mask = self.dropout(packed.new_ones(1, steps.batch, packed.shape[1]))[0]
         return packed * steps.spread(mask)
 
-    @abstractmethod
     def _run_layer(self, packed: Tensor, steps: Steps, state: S, weights: dict[str, Tensor]) -> tuple[Tensor, S]:
-        """One layer in one direction. Shape: (rows, width) to (rows, hidden)"""
-
-    def _run_kernel(
-        self, kernel: Kernel, packed: Tensor, steps: Steps, state: S, weights: dict[str, Tensor]
-    ) -> tuple[Tensor, S]:
-        """A layer by a step loop of our own."""
+        """One layer in one direction, by our step loop. Shape: (rows, width) to (rows, hidden)"""
         recurrent = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
         dtype = weights["weight_ih"].dtype
         with without_autocast(packed.device):
             start = (tensor.to(dtype) for tensor in state)
             tensors = (packed.to(dtype), weights["weight_ih"], weights["bias"], *start, *recurrent)
             if torch.is_grad_enabled():
-                results = StepLoop.apply(kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
+                results = StepLoop.apply(self._kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
             else:
-                results = run_forward(kernel, steps, len(state), tensors, keep=False)
+                results = run_forward(self._kernel, steps, len(state), tensors, keep=False)
         return results[0], self.state_type(*results[1:])
 
     def _run_torch(
@@ -306,6 +298,11 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         else:
             output, *final = function(packed, torch.tensor(steps.sizes), start, weights, *options)
         return output, self.state_type(*(tensor.squeeze(0) for tensor in final))
+
+
+def suffix(layer: int, reverse: bool) -> str:
+    """How the names of one layer's weights in one direction end, here and in PyTorch."""
+    return f"l{layer}_reverse" if reverse else f"l{layer}"
 
 
 def _autocasts(device: torch.device) -> bool:

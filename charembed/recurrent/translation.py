@@ -17,7 +17,7 @@ from torch import Tensor
 
 from charembed.errors import CharEmbedError
 from charembed.recurrent.cells import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM
-from charembed.recurrent.layers import Recurrence
+from charembed.recurrent.layers import Recurrence, suffix
 
 Array = NDArray[np.floating[Any]]
 Layout = tuple[tuple[str, int], ...]
@@ -36,14 +36,14 @@ def torch_weights(recurrence: Recurrence[Any]) -> dict[str, Tensor]:
     """
     _check_torch(recurrence)
     state: dict[str, Tensor] = {}
-    for layer, reverse in _passes(recurrence):
+    for layer, reverse in recurrence.passes:
         weights = {name: weight.clone() for name, weight in _detached(recurrence, layer, reverse).items()}
-        suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
+        end = suffix(layer, reverse)
         bias_ih, bias_hh = _two_biases(recurrence, weights)
-        state |= {f"weight_ih_{suffix}": weights["weight_ih"], f"weight_hh_{suffix}": weights["weight_hh"]}
-        state |= {f"bias_ih_{suffix}": bias_ih, f"bias_hh_{suffix}": bias_hh}
+        state |= {f"weight_ih_{end}": weights["weight_ih"], f"weight_hh_{end}": weights["weight_hh"]}
+        state |= {f"bias_ih_{end}": bias_ih, f"bias_hh_{end}": bias_hh}
         if "weight_hr" in weights:
-            state[f"weight_hr_{suffix}"] = weights["weight_hr"]
+            state[f"weight_hr_{end}"] = weights["weight_hr"]
     return state
 
 
@@ -60,17 +60,15 @@ def load_torch_weights(recurrence: Recurrence[Any], state: Mapping[str, Tensor])
         raise CharEmbedError(f"expected a state_dict(), got {type(state).__name__}")
     remaining = dict(state)
     loaded = []
-    for layer, reverse in _passes(recurrence):
-        suffix = f"l{layer}_reverse" if reverse else f"l{layer}"
+    for layer, reverse in recurrence.passes:
+        end = suffix(layer, reverse)
         wanted = _detached(recurrence, layer, reverse)
         new = {}
         for name in wanted.keys() & {"weight_ih", "weight_hh", "weight_hr"}:
-            if f"{name}_{suffix}" not in remaining:
-                raise CharEmbedError(
-                    f"the state dict lacks {name}_{suffix}: it is of another recurrence or other sizes"
-                )
-            new[name] = remaining.pop(f"{name}_{suffix}")
-        names = [name for name in (f"bias_ih_{suffix}", f"bias_hh_{suffix}") if name in remaining]
+            if f"{name}_{end}" not in remaining:
+                raise CharEmbedError(f"the state dict lacks {name}_{end}: it is of another recurrence or other sizes")
+            new[name] = remaining.pop(f"{name}_{end}")
+        names = [name for name in (f"bias_ih_{end}", f"bias_hh_{end}") if name in remaining]
         if len(names) == 1:
             raise CharEmbedError(f"the state dict holds {names[0]}, and no other bias beside it")
         biases = [remaining.pop(name) for name in names] or [torch.zeros_like(wanted["bias"])] * 2
@@ -91,7 +89,7 @@ def keras_weights(recurrence: Recurrence[Any], layer: int = 0) -> list[Array]:
     """
     layout = _keras_layout(recurrence)
     arrays: list[Array] = []
-    for reverse in _directions(recurrence):
+    for reverse in recurrence.directions:
         weights = _detached(recurrence, layer, reverse)
         biases = torch.stack(_two_biases(recurrence, weights))
         if not _resets_after(recurrence):
@@ -109,7 +107,7 @@ def load_keras_weights(recurrence: Recurrence[Any], weights: Sequence[ArrayLike]
             is as it was.
     """
     layout = _keras_layout(recurrence)
-    directions = _directions(recurrence)
+    directions = recurrence.directions
     each, rest = divmod(len(weights), len(directions))
     if rest or each not in (2, 3):
         raise CharEmbedError(f"expected {3 * len(directions)} arrays, kernels and bias, got {len(weights)}")
@@ -161,7 +159,7 @@ def onnx_weights(recurrence: Recurrence[Any], layer: int = 0) -> dict[str, Array
     """
     layout = _onnx_layout(recurrence)
     inputs: dict[str, list[Tensor]] = {}
-    for reverse in _directions(recurrence):
+    for reverse in recurrence.directions:
         weights = _detached(recurrence, layer, reverse)
         biases = (_arranged(recurrence, bias, layout) for bias in _two_biases(recurrence, weights))
         inputs.setdefault("W", []).append(_arranged(recurrence, weights["weight_ih"], layout))
@@ -184,7 +182,7 @@ def load_onnx_weights(recurrence: Recurrence[Any], tensors: Mapping[str, ArrayLi
     if not {"W", "R"} <= tensors.keys() <= names:
         raise CharEmbedError(f"expected the inputs {', '.join(sorted(names))}, got {', '.join(sorted(tensors))}")
     given = {name: _tensor(array) for name, array in tensors.items()}
-    directions = _directions(recurrence)
+    directions = recurrence.directions
     for name, tensor in given.items():
         if tensor.dim() < 2 or len(tensor) != len(directions):
             raise CharEmbedError(f"{name} has shape {tuple(tensor.shape)}, expected {len(directions)} direction(s)")
@@ -208,14 +206,6 @@ def load_onnx_weights(recurrence: Recurrence[Any], tensors: Mapping[str, ArrayLi
 
 
 _MATRICES = ("weight_ih", "weight_hh")
-
-
-def _directions(recurrence: Recurrence[Any]) -> tuple[bool, ...]:
-    return (False, True)[: recurrence.num_directions]
-
-
-def _passes(recurrence: Recurrence[Any]) -> list[tuple[int, bool]]:
-    return [(layer, reverse) for layer in range(recurrence.num_layers) for reverse in _directions(recurrence)]
 
 
 def _detached(recurrence: Recurrence[Any], layer: int, reverse: bool) -> dict[str, Tensor]:
