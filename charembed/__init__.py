@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from charembed.embedder import CharEmbedder, WordEmbeddings
     from charembed.errors import CharEmbedError
     from charembed.language_model import BiCharLM, CharLM, CharLMConfig
-    from charembed.trainer import TrainConfig, train
+    from charembed.train_config import TrainConfig
+    from charembed.trainer import train
     from charembed.vocab import CharVocab
 
 # Loaded when first used: embedding imports no training code, and `import charembed` does not wait for PyTorch.
@@ -22,7 +23,7 @@ _HOMES = {
     "CharLM": "language_model",
     "CharLMConfig": "language_model",
     "CharVocab": "vocab",
-    "TrainConfig": "trainer",
+    "TrainConfig": "train_config",
     "WordEmbeddings": "embedder",
     "train": "trainer",
 }

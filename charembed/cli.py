@@ -6,6 +6,7 @@ import io
 import itertools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,19 +20,42 @@ from charembed.embedder import CharEmbedder
 from charembed.errors import CharEmbedError, MissingExtraError
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
 def train_command(arguments: Namespace) -> int:
     """Train a language model in both directions on your own text."""
-    from charembed.trainer import BEST, TrainConfig, train
+    from charembed.dry_run import dry_run
+    from charembed.report import table
+    from charembed.run_folder import RunFolder
+    from charembed.train_config import TrainConfig
+    from charembed.trainer import train
 
+    only_look = arguments.pop("dry_run")
     config = TrainConfig(**vars(arguments))
+    if only_look:
+        print(dry_run(config))
+        return 0
     result = train(config)
-    best = result.best
-    print(f"{result.folder / BEST}: {best.bits_per_character:.4f} bits per character, mean of both directions")
-    return EXIT_INTERRUPTED if result.interrupted else 0
+    if result.interrupted is not None:
+        print(
+            f"charembed: ended by {signal.Signals(result.interrupted).name} after {result.report.seconds / 60:.1f} min;"
+            " run the same command again (without overwrite) to go on from there",
+            file=sys.stderr,
+        )
+        return 128 + result.interrupted
+    print(table({str(RunFolder(result.folder).best): result.report}))
+    return 0
+
+
+def report_command(arguments: Namespace) -> int:
+    """Show how runs went, or how far they have come, side by side."""
+    from pathlib import Path
+
+    from charembed.report import Report, table
+
+    print(table({folder: Report.load(Path(folder)) for folder in arguments.runs}))
+    return 0
 
 
 def embed_command(arguments: Namespace) -> int:
@@ -52,18 +76,18 @@ def evaluate_command(arguments: Namespace) -> int:
     import numpy as np
 
     from charembed.directions import DirectionPool
+    from charembed.encoded import DOCUMENT_END
     from charembed.pretrained import Pretrained
-    from charembed.scoring import score_both
-    from charembed.stream import DOCUMENT_END
+    from charembed.scoring import score_all
 
     pretrained = Pretrained.load(arguments.model, arguments.device)
     pieces = [pretrained.vocab.encode(document + DOCUMENT_END) for document in _corpus(arguments)]
     if not pieces:
         raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
-    scores = score_both(pretrained.model, np.concatenate(pieces), pretrained.vocab, DirectionPool())
+    scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, DirectionPool())
     for direction, score in scores.items():
         print(f"{direction:8} {score.bits_per_character:.4f} bits per character")
-    some = scores["forward"]
+    some = next(iter(scores.values()))
     print(f"{some.characters:,} characters, {some.unknown_rate:.4%} unknown")
     return 0
 
@@ -75,7 +99,7 @@ def generate_command(arguments: Namespace) -> int:
 
     pretrained = Pretrained.load(arguments.model, arguments.device)
     characters = generate(
-        pretrained.model.forward_lm,
+        pretrained.model.direction("forward"),
         pretrained.vocab,
         arguments.prompt,
         temperature=arguments.temperature,
@@ -105,6 +129,7 @@ def neighbors_command(arguments: Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "train": train_command,
+    "report": report_command,
     "embed": embed_command,
     "evaluate": evaluate_command,
     "generate": generate_command,
@@ -124,26 +149,31 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subcommands(required=True, dest="command")
     commands.add_subcommand("train", _train_parser(), help=train_command.__doc__)
     for name, parts in {
-        "embed": (_add_files, _add_embed_options),
-        "evaluate": (_add_files,),
-        "generate": (_add_generate_options,),
-        "neighbors": (_add_files, _add_neighbors_options),
+        "report": (_add_runs,),
+        "embed": (_add_files, _add_embed_options, _add_model),
+        "evaluate": (_add_files, _add_model),
+        "generate": (_add_generate_options, _add_model),
+        "neighbors": (_add_files, _add_neighbors_options, _add_model),
     }.items():
         command = ArgumentParser(description=COMMANDS[name].__doc__, allow_abbrev=False)
         for add in parts:
             add(command)
-        _add_model(command)
         commands.add_subcommand(name, command, help=COMMANDS[name].__doc__)
     return parser
 
 
 def _train_parser() -> ArgumentParser:
-    from charembed.trainer import TrainConfig
+    from charembed.train_config import TrainConfig
 
     usage = "charembed train [--config FILE] --data.train TEXT --output FOLDER [option …]"
     parser = ArgumentParser(usage=usage, description=train_command.__doc__, allow_abbrev=False)
     parser.add_argument(
         "--config", action="config", help="YAML file of the options below; what follows it overrides it"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing: say how large text and model are, how fast this machine is, and what the budget buys",
     )
     parser.add_class_arguments(TrainConfig)
     return parser
@@ -152,6 +182,10 @@ def _train_parser() -> ArgumentParser:
 def _add_model(parser: ArgumentParser) -> None:
     parser.add_argument("-m", "--model", required=True, type=str, help="folder of the model")
     parser.add_argument("--device", default="cpu", type=str, help="where to run: cpu, cuda, …")
+
+
+def _add_runs(parser: ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=str, help="output folders of charembed train")
 
 
 def _add_files(parser: ArgumentParser) -> None:
@@ -201,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Returns:
-        The exit status: 0, 2 after bad input, 130 after Ctrl-C.
+        The exit status: 0, 2 after bad input, 128 and the number of the signal after one: 130 after Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
@@ -220,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"charembed: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return 128 + signal.SIGINT
 
 
 def _parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charembed.errors import CharEmbedError, import_extra
-from charembed.paths import printable
+from charembed.paths import printable, user_path
 from charembed.sources import (
     DATASET_PREFIX,
     JSONL_SUFFIXES,
     PACKED,
     DatasetName,
+    content_digest,
     find_files,
     format_suffix,
     open_binary,
@@ -55,6 +56,11 @@ class CorpusConfig:
     held_out: float = 0.02
     """Share of the training text held out for validation when valid is not given, whole documents where they are short
     enough; at most 500,000 characters."""
+    streaming: bool = False
+    """For text that never ends or does not fit the disk: read it from first to last, 10 million characters at a time,
+    which are shuffled, trained on once and dropped. Vocabulary and held-out text come from the first of these."""
+    cache: str | None = None
+    """Folder for the encoded text, 2 bytes a character, which runs may share; the output folder by default."""
     text_column: str = "text"
     """Column that holds the text, in JSONL, Parquet and data sets."""
     errors: Literal["strict", "replace"] = "strict"
@@ -64,6 +70,7 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         self.train = _as_names(self.train)
         self.valid = None if self.valid is None else _as_names(self.valid)
+        self.cache = None if self.cache is None else os.fspath(user_path(self.cache))
         if not 0.0 < self.held_out < 1.0:
             raise CharEmbedError(f"held_out must be between 0 and 1, got {self.held_out}")
 
@@ -151,6 +158,23 @@ class Corpus:
                 if text.strip():
                     yield SourceText(printable(str(part)), number, text)
         self._tell()
+
+    def digests(self) -> list[str | None]:
+        """For each source what changes when its content does, without reading it as text; None for a pipe.
+
+        Raises:
+            CharEmbedError: a source cannot be read.
+        """
+        return [self._digest(part) for part in self.parts]
+
+    def _digest(self, part: Part) -> str | None:
+        try:
+            digest = content_digest(part)
+        except (ValueError, OSError) as error:
+            raise CharEmbedError(f"{part} cannot be read: {error}") from error
+        if digest is None:
+            return None
+        return f"{part.split or 'train' if isinstance(part, DatasetName) else format_suffix(part)} {digest}"
 
     def _tell(self) -> None:
         if self.replaced and not self._told:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -35,11 +35,13 @@ class DirectionPool:
         """Copies and pickles are pools with threads of their own."""
         return DirectionPool, ()
 
-    def map(self, work: Callable[[Direction], Result]) -> dict[Direction, Result]:
-        """Do the work for both directions and wait for both; an error in either is raised after that."""
+    def map(
+        self, work: Callable[[Direction], Result], directions: Sequence[Direction] = DIRECTIONS
+    ) -> dict[Direction, Result]:
+        """Do the work for each direction and wait for all; an error in any is raised after that."""
         if self._process != os.getpid():  # a fork copies the pool, not its threads
             self._start()
-        futures = {direction: self._executor.submit(work, direction) for direction in DIRECTIONS}
+        futures = {direction: self._executor.submit(work, direction) for direction in directions}
         try:
             return {direction: future.result() for direction, future in futures.items()}
         finally:

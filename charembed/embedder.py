@@ -147,9 +147,9 @@ class CharEmbedder:
             ]
             return read_states(self.model.direction(direction), readings)
 
-        states = self._pool.map(read)
-        for spanned, forward, backward in zip(window, states["forward"], states["backward"], strict=True):
-            yield WordEmbeddings(spanned.words, spanned.spans, np.concatenate([forward, backward], axis=1))
+        states = self._pool.map(read, self.model.directions)
+        for spanned, *halves in zip(window, *states.values(), strict=True):
+            yield WordEmbeddings(spanned.words, spanned.spans, np.concatenate(halves, axis=1))
 
     def _reading(self, direction: Direction, ids: NDArray[np.int32], spans: list[Span]) -> Reading:
         """What one model reads of a text, and where its state is each word's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -150,37 +151,63 @@ class BiCharLMOutput:
 
 
 class BiCharLM(nn.Module):
-    """A forward and a backward language model over one vocabulary.
+    """A forward and a backward language model over one vocabulary, or one of the two alone.
 
     They share no weights: a model that saw both sides of a character would not have to predict it.
     """
 
-    def __init__(self, config: CharLMConfig) -> None:
+    def __init__(self, config: CharLMConfig, directions: Sequence[Direction] = DIRECTIONS) -> None:
+        """
+        Args:
+            config: of each.
+            directions: which there are.
+
+        Raises:
+            CharEmbedError: a direction is neither forward nor backward, or there is none.
+        """
         super().__init__()
+        if not directions or set(directions) - set(DIRECTIONS):
+            raise CharEmbedError(f"directions must be among {', '.join(DIRECTIONS)}, got {directions!r}")
         self.config = config
-        self.forward_lm = CharLM(config)
-        self.backward_lm = CharLM(config)
+        self.forward_lm = CharLM(config) if "forward" in directions else None
+        self.backward_lm = CharLM(config) if "backward" in directions else None
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Which there are, forward first."""
+        models = {"forward": self.forward_lm, "backward": self.backward_lm}
+        return tuple(name for name in DIRECTIONS if models[name] is not None)
 
     def direction(self, name: Direction) -> CharLM:
-        """The model of one direction."""
-        return self.forward_lm if name == "forward" else self.backward_lm
+        """The model of one direction.
+
+        Raises:
+            CharEmbedError: it is not there.
+        """
+        lm = self.forward_lm if name == "forward" else self.backward_lm
+        if lm is None:
+            raise CharEmbedError(f"this model has no {name} direction: it was trained {self.directions[0]} alone")
+        return lm
 
     @property
     def embedding_dim(self) -> int:
-        """Width of a word vector: both directions side by side."""
-        return 2 * self.config.output_size
+        """Width of a word vector: the directions side by side."""
+        return len(self.directions) * self.config.output_size
 
     def forward(self, ids: Tensor) -> BiCharLMOutput:
         """Run both models over whole sequences from the zero state.
 
         Args:
             ids: in reading order. Shape: (seq_len, batch)
+
+        Raises:
+            CharEmbedError: there is one direction alone.
         """
-        forward_logits, _ = self.forward_lm(ids)
-        backward_logits, _ = self.backward_lm(ids.flip(0))
+        forward_logits, _ = self.direction("forward")(ids)
+        backward_logits, _ = self.direction("backward")(ids.flip(0))
         return BiCharLMOutput(forward_logits, backward_logits.flip(0))
 
     @torch.no_grad()
     def parameter_count(self) -> int:
-        """Number of weights of both models."""
+        """Number of weights of all directions."""
         return sum(parameter.numel() for parameter in self.parameters())

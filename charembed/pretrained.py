@@ -79,6 +79,7 @@ class Pretrained:
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
             "architecture": dataclasses.asdict(self.model.config),
+            "directions": list(self.model.directions),
             "readout": self.readout,
             "delimiter": self.delimiter,
             "provenance": self.provenance,
@@ -118,8 +119,8 @@ class Pretrained:
             )
         try:
             with torch.device("meta"):  # shapes alone: the weights come from the file
-                model = BiCharLM(architecture)
-        except (RuntimeError, TypeError, OverflowError) as error:
+                model = BiCharLM(architecture, config.get("directions", DIRECTIONS))
+        except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
             raise CharEmbedError(f"{path / CONFIG}: no model has such an architecture: {error}") from error
         _load_weights(model, path / WEIGHTS, device)
         try:
@@ -128,11 +129,29 @@ class Pretrained:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
 
 
+def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
+    """The pair of two models that were trained one direction at a time, with the same text, seed and settings.
+
+    Raises:
+        CharEmbedError: a direction is missing, or the two differ in more than it.
+    """
+    for name in ("vocab", "readout", "delimiter"):
+        if getattr(forward, name) != getattr(backward, name):
+            raise CharEmbedError(f"the two models cannot be joined: they differ in their {name}")
+    if forward.model.config != backward.model.config:
+        raise CharEmbedError("the two models cannot be joined: they differ in their architecture")
+    pair = BiCharLM(forward.model.config)
+    pair.forward_lm = forward.model.direction("forward")
+    pair.backward_lm = backward.model.direction("backward")
+    provenance = {"forward": forward.provenance, "backward": backward.provenance}
+    return Pretrained(pair, forward.vocab, forward.readout, forward.delimiter, provenance)
+
+
 def _tensors(model: BiCharLM) -> dict[str, Tensor]:
     """All weights, by the names of the model folder."""
     return {
         f"{direction}.{name}": tensor
-        for direction in DIRECTIONS
+        for direction in model.directions
         for name, tensor in model.direction(direction).state_dict().items()
     }
 
@@ -210,7 +229,7 @@ def _load_weights(model: BiCharLM, path: Path, device: torch.device) -> None:
             raise CharEmbedError(f"{path}: {name} has type {tensors[name].dtype}, expected floating point")
         if not tensors[name].isfinite().all():
             raise CharEmbedError(f"{path}: {name} holds values that are no finite numbers")
-    for direction in DIRECTIONS:
+    for direction in model.directions:
         prefix = f"{direction}."
         own = {name.removeprefix(prefix): t.float() for name, t in tensors.items() if name.startswith(prefix)}
         model.direction(direction).load_state_dict(own, assign=True)

@@ -8,30 +8,53 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+LOG = "log.jsonl"
+
 
 class RunLog:
-    """One JSON object a line in `log.jsonl`; its numbers also as TensorBoard scalars, by step."""
+    """One JSON object a line in `log.jsonl`; its numbers also as TensorBoard scalars."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool, offset: int = 0, step: int = 0) -> None:
         """
         Args:
             folder: the run's folder.
             tensorboard: write event files there too; TensorBoard must be installed.
+            offset: of a run that goes on: bytes of its log to keep.
+            step: of a run that goes on: events from there on are dropped.
         """
         self._writer: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(os.fspath(folder))
-        self._file = (folder / "log.jsonl").open("w", encoding="utf-8")
+            self._writer = SummaryWriter(os.fspath(folder), purge_step=step)
+        path = folder / LOG
+        path.touch()
+        self._file = path.open("r+b")
+        self._file.truncate(offset)
+        self._file.seek(0, os.SEEK_END)
 
-    def write(self, kind: str, step: int, **values: float) -> None:
-        """Write one record: what happened, at which step, and its numbers."""
-        self._file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
+    @property
+    def offset(self) -> int:
+        """Bytes written."""
+        return self._file.tell()
+
+    def write(self, kind: str, step: int, **values: float | str) -> None:
+        """Write one record: what happened, at which step, and its numbers and texts.
+
+        TensorBoard has the numbers by step, and bits per character also by characters read and by seconds.
+        """
+        self._file.write((json.dumps({"kind": kind, "step": step} | values, ensure_ascii=False) + "\n").encode())
         self._file.flush()
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
+        if self._writer is None:
+            return
+        for name, value in values.items():
+            if isinstance(value, str):
+                self._writer.add_text(f"{kind}/{name}", value, step)
+                continue
+            self._writer.add_scalar(f"{kind}/{name}", value, step)
+            if name.startswith("bits_per_character"):
+                for axis in ("characters", "seconds"):
+                    self._writer.add_scalar(f"{kind}_by_{axis}/{name}", value, int(values[axis]))
 
     def __enter__(self) -> RunLog:
         return self

@@ -22,8 +22,6 @@ class BudgetConfig:
     """Passes over the training text."""
 
     def __post_init__(self) -> None:
-        if self.minutes is self.steps is self.epochs is None:
-            self.minutes = 60.0
         for name in ("minutes", "epochs"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -31,24 +29,30 @@ class BudgetConfig:
         if self.steps is not None and self.steps < 0:
             raise CharEmbedError(f"budget.steps must not be negative, got {self.steps}")
 
-    def spent(self, *, seconds: float, steps: int, steps_per_epoch: int) -> float:
+    @property
+    def limit_minutes(self) -> float | None:
+        """Minutes after which the run ends, given or by default."""
+        # Not written to `minutes`: the command line makes a default first and sets, say, `steps` in it afterwards.
+        return 60.0 if self.minutes is self.steps is self.epochs is None else self.minutes
+
+    def spent(self, *, seconds: float, steps: int, epochs: float) -> float:
         """Share of the budget that is spent, 1 at its end."""
         shares = []
-        if self.minutes is not None:
-            shares.append(seconds / (60.0 * self.minutes))
+        if self.limit_minutes is not None:
+            shares.append(seconds / (60.0 * self.limit_minutes))
         if self.steps is not None:
             shares.append(steps / self.steps if self.steps else 1.0)
         if self.epochs is not None:
-            shares.append(steps / math.ceil(self.epochs * steps_per_epoch))
+            shares.append(epochs / self.epochs)
         return max(shares)
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay that ends with the budget."""
+    """AdamW (Loshchilov & Hutter 2019) with linear warm-up and linear decay that ends with the budget."""
 
     lr: float | None = None
-    """Highest learning rate. By default what suits the recurrence: 0.005 for an LSTM, 0.002 for an Elman RNN, 0.0025
+    """Highest learning rate. By default what suits the recurrence: 0.003 for an LSTM, 0.002 for an Elman RNN, 0.0025
     for the others."""
     final_lr: float = 0.01
     """Learning rate at the end of the budget, as a share of the highest."""
@@ -80,11 +84,11 @@ class OptimizerConfig:
         """With the learning rate of a recurrence, where none was given (docs/experiments.md)."""
         if self.lr is not None:
             return self
-        return dataclasses.replace(self, lr={"lstm": 0.005, "elman": 0.002}.get(cell, 0.0025))
+        return dataclasses.replace(self, lr={"lstm": 0.003, "elman": 0.002}.get(cell, 0.0025))
 
     def learning_rate(self, *, spent: float, step: int) -> float:
         """Learning rate of a step, counted from 0, when a share of the budget is spent."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        cosine = 0.5 * (1.0 + math.cos(math.pi * min(spent, 1.0)))
+        left = 1.0 - min(spent, 1.0)
         assert self.lr is not None, "for_cell sets it"
-        return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * cosine)
+        return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * left)

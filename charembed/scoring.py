@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from charembed.directions import DirectionPool
+from charembed.held_out import Ids
 from charembed.language_model import BiCharLM, CharLM, Direction
-from charembed.stream import Ids
 from charembed.vocab import CODE_POINTS, UNKNOWN_ID, CharVocab
 
 _CHUNK = 128
@@ -66,15 +66,16 @@ def score(lm: CharLM, ids: Ids, vocab: CharVocab) -> Score:
     return Score(nats / math.log(2) / count + naming, count, unknown_rate)
 
 
-def score_both(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: DirectionPool) -> dict[Direction, Score]:
-    """`score` of both directions over one text.
+def score_all(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: DirectionPool) -> dict[Direction, Score]:
+    """`score` of each direction of a model over one text.
 
     Args:
-        model: the pair.
+        model: the pair, or one direction.
         ids: the text in reading order. Shape: (characters,)
         vocab: the model's vocabulary.
-        pool: where both run at once.
+        pool: where they run at once.
     """
     return pool.map(
-        lambda direction: score(model.direction(direction), ids if direction == "forward" else ids[::-1], vocab)
+        lambda direction: score(model.direction(direction), ids if direction == "forward" else ids[::-1], vocab),
+        model.directions,
     )

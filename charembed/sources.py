@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import glob
 import gzip
+import hashlib
 import logging
 import lzma
 import os
@@ -52,6 +53,21 @@ class DatasetName:
 
     def __str__(self) -> str:
         return f"data set {self.name}"
+
+    def content_digest(self) -> str:
+        """What changes when its content does: a digest of its files, or what the library that reads it names it by.
+
+        Raises:
+            ValueError, OSError: no such data set or configuration.
+            MissingExtraError: `datasets` is not installed.
+        """
+        folder = Path(self.name)
+        if folder.is_dir():
+            files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+            return _digest(f"{path.relative_to(folder)} {_file_digest(path)}" for path in files)
+        datasets = import_extra("datasets", extra="train", purpose=f"reading the {self}")
+        builder = datasets.load_dataset_builder(self.name, self.config)
+        return _digest([builder.config_id, str(builder.hash)])
 
     def open(self) -> Iterable[dict[str, Any]]:
         """Its records, streamed where it does not lie in a local folder.
@@ -121,3 +137,24 @@ def open_binary(path: Path) -> IO[bytes]:
     """Open a file to read its bytes, unpacked where its name ends in .gz, .xz or .bz2."""
     handle: IO[bytes] = PACKED.get(path.suffix.lower(), open)(path, "rb")
     return handle
+
+
+def content_digest(part: Path | DatasetName) -> str | None:
+    """What changes when the content of a file or data set does; None for a pipe, which only reading would tell.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError, MissingExtraError: as in `DatasetName.content_digest`.
+    """
+    if isinstance(part, DatasetName):
+        return part.content_digest()
+    return _file_digest(part) if part.is_file() else None
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 
 from charembed.errors import CharEmbedError
+from charembed.files import write_atomically
 
 UNKNOWN = "<unk>"
 UNKNOWN_ID = 0
@@ -212,10 +213,7 @@ class CharVocab:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`, aside first, then in its place."""
-        target = Path(path)
-        aside = target.with_name(target.name + ".tmp")
-        aside.write_text(self.to_json(), encoding="utf-8")
-        os.replace(aside, target)
+        write_atomically(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CharVocab:

@@ -38,7 +38,8 @@ def main(
             overwrite=overwrite,
         )
     )
-    print(f"{result.folder / 'best'}: {result.best.bits_per_character:.4f} bits per character")
+    if result.best is not None:
+        print(f"{result.folder / 'best'}: {result.best.bits_per_character:.4f} bits per character")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import partial
@@ -18,8 +19,8 @@ from charembed.corpus import CorpusConfig
 from charembed.language_model import BiCharLM, Cell, CharLM
 from charembed.pretrained import Pretrained, Readout
 from charembed.recurrent import LSTMState, map_state
+from charembed.run import TrainResult
 from charembed.schedule import BudgetConfig, OptimizerConfig
-from charembed.trainer import TrainResult
 from charembed.words import SpannedText, TextInput
 
 ROOT = Path(__file__).parent.parent
@@ -102,6 +103,36 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
             validations=3,
         )
     )
+
+
+def tiny_config(folder: Path, **changes: object) -> TrainConfig:
+    """A run of six steps on the text that comes with the repository, into `folder`/out."""
+    options: dict = {
+        "output": str(folder / "out"),
+        "data": CorpusConfig(train=str(EXCERPT), held_out=0.02),
+        "model": CharLMConfig(hidden_size=16, embedding_dim=8, dropout=0.2),
+        "budget": BudgetConfig(steps=6),
+        "batch_size": 4,
+        "seq_len": 16,
+        "validations": 2,
+    }
+    return TrainConfig(**options | changes)
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The records of a run."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of the last model of a run."""
+    return Pretrained.load(folder / "last").model.state_dict()
+
+
+def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Fails with the names of the tensors that differ in a single bit."""
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
 def run_script(name: str, *arguments: str | Path) -> str:

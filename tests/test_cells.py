@@ -17,7 +17,7 @@ from charembed.directions import DirectionPool
 from charembed.generation import generate
 from charembed.pretrained import Pretrained
 from charembed.schedule import BudgetConfig, OptimizerConfig
-from charembed.scoring import score_both
+from charembed.scoring import score_all
 
 CELLS: dict[str, dict[str, Any]] = {
     "elman": {"cell": "elman"},
@@ -69,11 +69,11 @@ def test_trained_saved_loaded_and_used(cell: str, tmp_path: Path) -> None:
     counts = np.unique(ids, return_counts=True)[1]
     entropy = float(-(counts / len(ids) * np.log2(counts / len(ids))).sum())
     pool = DirectionPool()
-    learned = score_both(trained.model, ids, trained.vocab, pool)
+    learned = score_all(trained.model, ids, trained.vocab, pool)
     for name, parameter in trained.model.named_parameters():
         if "weight_hh" in name:
             parameter.detach().zero_()
-    forgetful = score_both(trained.model, ids, trained.vocab, pool)
+    forgetful = score_all(trained.model, ids, trained.vocab, pool)
     for direction, score in learned.items():
         assert score.bits_per_character < entropy - 0.3, f"{direction} has learned little more than frequencies"
         assert score.bits_per_character < forgetful[direction].bits_per_character - 0.1, f"{direction} has no use for y"

@@ -15,7 +15,7 @@ from conftest import EXCERPT, ROOT
 
 from charembed.cli import main
 from charembed.pretrained import Pretrained
-from charembed.trainer import TrainResult
+from charembed.run import TrainResult
 
 SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4"]
 
@@ -29,7 +29,9 @@ def test_the_whole_road(tmp_path: Path) -> None:
     out = tmp_path / "run"
     trained = charembed("train", "--data.train", EXCERPT, "--output", out, *SMALL)
     assert trained.returncode == 0, trained.stderr
-    assert "bits per character, mean of both directions" in trained.stdout
+    assert re.search(r"bits per character, best +→ \d\.\d{4} ← \d\.\d{4}", trained.stdout)
+    reported = charembed("report", out)
+    assert reported.stdout.splitlines()[1:] == trained.stdout.splitlines()[1:], reported.stderr
     assert "characters to train on" in trained.stderr
     model = out / "best"
     text = tmp_path / "text.txt"
@@ -73,6 +75,12 @@ def test_command_line_overrides_configuration(tmp_path: Path) -> None:
     assert main(["train", "--config", str(path), "--output", str(tmp_path / "out"), *SMALL]) == 0
     architecture = Pretrained.load(tmp_path / "out" / "best").model.config
     assert (architecture.hidden_size, architecture.embedding_dim) == (16, 4)
+
+
+def test_a_budget_in_steps_has_no_minutes(tmp_path: Path) -> None:
+    assert main(["train", "--data.train", str(EXCERPT), "--output", str(tmp_path / "out"), *SMALL]) == 0
+    kept = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert kept["budget"] == {"minutes": None, "steps": 4, "epochs": None}
 
 
 def test_the_configuration_a_run_keeps_can_be_run_again(run: TrainResult, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from charembed import CharEmbedError
 from charembed.generation import generate
 from charembed.pretrained import Pretrained
-from charembed.trainer import TrainResult
+from charembed.run import TrainResult
 
 
 def drawn(pretrained: Pretrained, prompt: str = "The ", count: int = 30, **options: float | int) -> str:

@@ -10,21 +10,22 @@ from charembed.schedule import BudgetConfig, OptimizerConfig
 
 
 def test_each_kind_of_budget_is_spent_at_its_end() -> None:
-    assert BudgetConfig(minutes=2).spent(seconds=60, steps=9, steps_per_epoch=5) == 0.5
-    assert BudgetConfig(steps=10).spent(seconds=60, steps=9, steps_per_epoch=5) == 0.9
-    assert BudgetConfig(epochs=1.5).spent(seconds=60, steps=6, steps_per_epoch=8) == 0.5
-    assert BudgetConfig(steps=0).spent(seconds=0, steps=0, steps_per_epoch=5) == 1.0
+    assert BudgetConfig(minutes=2).spent(seconds=60, steps=9, epochs=1.8) == 0.5
+    assert BudgetConfig(steps=10).spent(seconds=60, steps=9, epochs=1.8) == 0.9
+    assert BudgetConfig(epochs=1.5).spent(seconds=60, steps=6, epochs=0.75) == 0.5
+    assert BudgetConfig(steps=0).spent(seconds=0, steps=0, epochs=0) == 1.0
 
 
 def test_the_first_budget_spent_ends_the_run() -> None:
     both = BudgetConfig(minutes=1, steps=100)
-    assert both.spent(seconds=60, steps=1, steps_per_epoch=5) == 1.0
-    assert both.spent(seconds=6, steps=50, steps_per_epoch=5) == 0.5
+    assert both.spent(seconds=60, steps=1, epochs=0.2) == 1.0
+    assert both.spent(seconds=6, steps=50, epochs=10) == 0.5
 
 
 def test_an_hour_where_nothing_is_said() -> None:
-    assert BudgetConfig().minutes == 60.0
-    assert BudgetConfig(steps=5).minutes is None
+    assert BudgetConfig().limit_minutes == 60.0
+    assert BudgetConfig().spent(seconds=1800, steps=9, epochs=1) == 0.5
+    assert BudgetConfig(steps=5).limit_minutes is None
 
 
 def test_learning_rate_rises_then_falls_to_its_end() -> None:
@@ -39,7 +40,7 @@ def test_learning_rate_rises_then_falls_to_its_end() -> None:
     assert OptimizerConfig(lr=1.0, warmup_steps=0).learning_rate(spent=0.0, step=0) == 1.0
 
 
-@pytest.mark.parametrize(("cell", "lr"), [("lstm", 0.005), ("elman", 0.002), ("gru", 0.0025), ("mgu", 0.0025)])
+@pytest.mark.parametrize(("cell", "lr"), [("lstm", 0.003), ("elman", 0.002), ("gru", 0.0025), ("mgu", 0.0025)])
 def test_each_recurrence_has_its_learning_rate_unless_one_is_given(cell: Cell, lr: float) -> None:
     assert OptimizerConfig().for_cell(cell).lr == lr
     assert OptimizerConfig(lr=0.1).for_cell(cell).lr == 0.1

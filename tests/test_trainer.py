@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -17,33 +16,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import EXCERPT
+from conftest import EXCERPT, assert_same_weights, read_log, tiny_config, weights_of
 from filelock import FileLock
 
-from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train, trainer
+from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, train
 from charembed.corpus import CorpusConfig
+from charembed.direction_trainer import DirectionTrainer, StepResult
+from charembed.encoded import VocabConfig, encode_corpus
+from charembed.epochs import Epochs
 from charembed.pretrained import Pretrained
+from charembed.processes import Processes
 from charembed.recurrent import LSTMState, map_state
+from charembed.run import TrainResult
 from charembed.schedule import BudgetConfig, OptimizerConfig
-from charembed.stream import WindowStream, read_streams
-from charembed.trainer import DirectionTrainer, TrainResult
-
-
-def tiny_config(folder: Path, **changes: object) -> TrainConfig:
-    options: dict = {
-        "output": str(folder / "out"),
-        "data": CorpusConfig(train=str(EXCERPT), held_out=0.02),
-        "model": CharLMConfig(hidden_size=16, embedding_dim=8, dropout=0.2),
-        "budget": BudgetConfig(steps=6),
-        "batch_size": 4,
-        "seq_len": 16,
-        "validations": 2,
-    }
-    return TrainConfig(**options | changes)
-
-
-def read_log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+from charembed.stream import EpochText, WindowStream
 
 
 def test_both_directions_learn_more_than_character_frequencies(run: TrainResult) -> None:
@@ -56,7 +42,7 @@ def test_both_directions_learn_more_than_character_frequencies(run: TrainResult)
 
 def test_a_run_leaves_models_log_and_configuration(run: TrainResult) -> None:
     visible = sorted(p.name for p in run.folder.iterdir() if not p.name.startswith("."))
-    assert visible == ["best", "config.yaml", "last", "log.jsonl"]
+    assert visible == ["best", "checkpoints", "config.yaml", "last", "log.jsonl", "report.json", "text"]
     records = read_log(run.folder)
     valid = [record for record in records if record["kind"] == "valid"]
     assert len(valid) == 3, "as many validations as asked for, the last at the end"
@@ -78,10 +64,64 @@ def test_the_trained_model_embeds(run: TrainResult) -> None:
 def test_same_seed_same_weights_bit_for_bit(tmp_path: Path) -> None:
     weights = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        result = train(tiny_config(tmp_path, output=str(tmp_path / name), seed=seed))
-        weights.append(Pretrained.load(result.folder / "last").model.state_dict())
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+        weights.append(weights_of(train(tiny_config(tmp_path, output=str(tmp_path / name), seed=seed)).folder))
+    assert_same_weights(weights[1], weights[0])
     assert not any(torch.equal(weights[0][name], weights[2][name]) for name in weights[0] if "weight" in name)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_direction_alone_is_what_it_is_in_both(tmp_path: Path, direction: str, run_of_both: TrainResult) -> None:
+    result = train(tiny_config(tmp_path, direction=direction))
+    pair = Pretrained.load(run_of_both.folder / "last").model.direction(direction).state_dict()
+    alone = Pretrained.load(result.folder / "last")
+    assert_same_weights(alone.model.direction(direction).state_dict(), pair)
+    assert alone.model.directions == (direction,)
+    assert CharEmbedder(alone).embed(["One direction."])[0].vectors.shape == (3, 16)
+    other = {"forward": "backward", "backward": "forward"}[direction]
+    with pytest.raises(CharEmbedError, match=f"this model has no {other} direction: it was trained {direction} alone"):
+        alone.model.direction(other)
+
+
+@pytest.fixture(scope="module")
+def run_of_both(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(tiny_config(tmp_path_factory.mktemp("both")))
+
+
+def test_accumulated_windows_are_one_large_window_of_steps(tmp_path: Path) -> None:
+    """Gradients of windows that follow one another, against those of their mean loss written out."""
+    config = tiny_config(tmp_path, model=CharLMConfig(hidden_size=16, embedding_dim=8), accumulation_steps=3)
+    lm, text = model_and_text(config, tmp_path)
+    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, Processes())
+    one.start_epoch(text)
+    result = one.step(0, lr=0.0)
+    windows = WindowStream(text, 4, 16)
+    state, loss = None, torch.zeros(())
+    for number in range(3):
+        window = windows.window(number)
+        logits, state = lm(window.inputs, None if state is None else map_state(torch.detach, state))
+        loss = loss + torch.nn.functional.cross_entropy(logits.flatten(0, 1), window.targets.flatten()) / 3
+    loss.backward()
+    norm = float(torch.cat([parameter.grad.flatten() for parameter in lm.parameters()]).norm())
+    assert float(result.gradient_norm) == pytest.approx(norm, rel=1e-4)
+    assert float(result.bits_per_character) == pytest.approx(float(loss.detach()) / math.log(2), rel=1e-5)
+    assert one.steps_per_epoch == windows.windows // 3
+
+
+def test_bf16_learns_as_float32_does(tmp_path: Path) -> None:
+    bits = {}
+    for precision in ("float32", "bf16"):
+        config = tiny_config(tmp_path, output=str(tmp_path / precision), precision=precision)
+        result = train(dataclasses.replace(config, budget=BudgetConfig(steps=60)))
+        bits[precision] = result.last.bits_per_character
+        assert {tensor.dtype for tensor in weights_of(result.folder).values()} == {torch.float32}
+    assert bits["bf16"] != bits["float32"], "it is used at all"
+    assert bits["bf16"] == pytest.approx(bits["float32"], abs=0.05)
+
+
+def model_and_text(config, folder: Path) -> tuple[CharLM, EpochText]:
+    encoded = encode_corpus(config.data, config.vocab, config.seed, folder / "encoded")
+    lm = CharLM(dataclasses.replace(config.model, vocab_size=len(encoded.vocab)))
+    return lm, Epochs(encoded, config.data, config.seed).text
 
 
 def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
@@ -94,8 +134,8 @@ def test_states_are_carried_from_step_to_step(tmp_path: Path) -> None:
     seen: list[tuple[int, LSTMState | None]] = []
     original = DirectionTrainer.step
 
-    def spy(self: DirectionTrainer, number: int, lr: float) -> torch.Tensor:
-        seen.append((number, self.state))
+    def spy(self: DirectionTrainer, number: int, lr: float) -> StepResult:
+        seen.append((number, self._state))
         return original(self, number, lr)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -108,16 +148,16 @@ def test_states_are_carried_from_step_to_step(tmp_path: Path) -> None:
 
 def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) -> None:
     """Against the same step written out with PyTorch's parts, from a carried state."""
-    config = tiny_config(tmp_path, model=CharLMConfig(hidden_size=16, embedding_dim=8))
-    streams = read_streams(config.data, config.vocab, config.seed)
-    lm = CharLM(dataclasses.replace(config.model, vocab_size=len(streams.vocab)))
-    windows = WindowStream(streams.train, 4, 16, seed=1)
-    options = OptimizerConfig(weight_decay=0.0, clip_norm=0.05)
-    one = DirectionTrainer(copy.deepcopy(lm), windows, options)
+    model = CharLMConfig(hidden_size=16, embedding_dim=8)
+    config = tiny_config(tmp_path, model=model, optimizer=OptimizerConfig(weight_decay=0.0, clip_norm=0.05))
+    lm, text = model_and_text(config, tmp_path)
+    windows = WindowStream(text, 4, 16)
+    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, Processes())
+    one.start_epoch(text)
     plain = torch.optim.AdamW(lm.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
     state = None
     for number in range(3):
-        bits = one.step(number, 0.01)
+        result = one.step(number, 0.01)
         window = windows.window(number)
         logits, state = lm(window.inputs, state)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), window.targets.flatten())
@@ -128,7 +168,8 @@ def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) 
             parameter.grad *= min(1.0, 0.05 / float(norm))
         plain.step()
         state = map_state(torch.detach, state)
-        assert float(bits) == pytest.approx(float(loss.detach()) / math.log(2), abs=1e-5)
+        assert float(result.bits_per_character) == pytest.approx(float(loss.detach()) / math.log(2), abs=1e-5)
+        assert float(result.gradient_norm) == pytest.approx(float(norm), rel=1e-4)
     for (name, found), wanted in zip(one.lm.named_parameters(), lm.parameters(), strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-4, msg=name)
 
@@ -136,7 +177,9 @@ def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) 
 def test_zero_steps_write_the_untrained_model(tmp_path: Path) -> None:
     result = train(tiny_config(tmp_path, budget=BudgetConfig(steps=0)))
     assert result.last.characters == 0
-    assert result.last.bits_per_character > 6
+    text = EXCERPT.read_text(encoding="utf-8")
+    entropy = -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
+    assert result.last.bits_per_character == pytest.approx(entropy, abs=0.3), "it knows how frequent characters are"
     assert Pretrained.load(result.folder / "best").provenance["characters_seen"] == 0
 
 
@@ -153,10 +196,9 @@ def test_the_best_model_is_not_the_last_when_it_gets_worse(tmp_path: Path) -> No
 
 
 def test_weight_decay_leaves_biases_alone(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path)
-    streams = read_streams(config.data, config.vocab, config.seed)
-    lm = CharLM(dataclasses.replace(config.model, vocab_size=len(streams.vocab)))
-    one = DirectionTrainer(lm, WindowStream(streams.train, 4, 16, seed=1), OptimizerConfig(weight_decay=0.5))
+    config = tiny_config(tmp_path, optimizer=OptimizerConfig(weight_decay=0.5))
+    lm, _ = model_and_text(config, tmp_path)
+    one = DirectionTrainer(lm, "forward", config, Processes())
     decay = {id(p): group["weight_decay"] for group in one.optimizer.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in lm.named_parameters()} == {
         name: 0.0 if "bias" in name else 0.5 for name, _ in lm.named_parameters()
@@ -213,77 +255,21 @@ def test_budget_in_minutes_ends_the_run_and_the_schedule(tmp_path: Path) -> None
     assert last["lr"] < 0.02 * highest, "the learning rate is at its end when the time is up"
 
 
-def test_ctrl_c_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = DirectionTrainer.step
-
-    def interrupted(self: DirectionTrainer, number: int, lr: float) -> torch.Tensor:
-        if number == 3:
-            raise KeyboardInterrupt
-        return original(self, number, lr)
-
-    monkeypatch.setattr(DirectionTrainer, "step", interrupted)
-    result = train(tiny_config(tmp_path))
-    assert result.interrupted
-    assert result.last.step == 3
-    assert Pretrained.load(result.folder / "last").provenance["characters_seen"] == 3 * 4 * 16
-
-
-def test_ctrl_c_in_the_last_validation_still_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = trainer.score_both
-    calls = []
-
-    def interrupted(*arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(trainer, "score_both", interrupted)
-    result = train(tiny_config(tmp_path, validations=1))
-    assert result.interrupted
-    assert Pretrained.load(result.folder / "best").provenance["characters_seen"] == 6 * 4 * 16
-
-
-def test_ctrl_c_twice_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> object:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer, "score_both", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny_config(tmp_path, validations=1))
-
-
 def test_a_run_that_fails_keeps_the_models_it_was_to_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tiny_config(tmp_path))
-
-    def broken(*_: object) -> torch.Tensor:
-        return torch.tensor(float("nan"))
-
-    monkeypatch.setattr(DirectionTrainer, "step", broken)
+    nan = torch.tensor(float("nan"))
+    monkeypatch.setattr(DirectionTrainer, "step", lambda *_: StepResult(nan, nan))
     with pytest.raises(CharEmbedError, match="loss is nan"):
         train(tiny_config(tmp_path, overwrite=True, validations=1))
     assert Pretrained.load(tmp_path / "out" / "best").provenance["characters_seen"] == 6 * 4 * 16
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_models(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = DirectionTrainer.step
-
-    def broken(self: DirectionTrainer, number: int, lr: float) -> torch.Tensor:
-        loss = original(self, number, lr)
-        return loss * float("nan") if number == 5 else loss
-
-    monkeypatch.setattr(DirectionTrainer, "step", broken)
-    with pytest.raises(CharEmbedError, match=r"loss is nan by step 6: lower optimizer.lr"):
-        train(tiny_config(tmp_path))
-    assert Pretrained.load(tmp_path / "out" / "last").provenance["characters_seen"] == 3 * 4 * 16
-
-
 def test_an_output_folder_in_use_is_refused_before_the_corpus_is_read(tmp_path: Path) -> None:
     train(tiny_config(tmp_path))
-    with pytest.raises(CharEmbedError, match="holds a run already"):
-        train(tiny_config(tmp_path, data=CorpusConfig(train="absent")))
+    with pytest.raises(CharEmbedError, match=r"another configuration \(batch_size 4 → 5\): give the same to go on"):
+        train(tiny_config(tmp_path, data=CorpusConfig(train="absent"), batch_size=5))
+    with pytest.raises(CharEmbedError, match=r"holds a run on other text"):
+        train(tiny_config(tmp_path, data=CorpusConfig(train=[str(EXCERPT), __file__], held_out=0.02)))
     assert train(tiny_config(tmp_path, overwrite=True, budget=BudgetConfig(steps=1))).last.step == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("of another program")
@@ -325,6 +311,14 @@ def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) ->
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
         ({"seed": -1}, "seed must be from 0 to 2147483647, got -1"),
+        ({"accumulation_steps": 0}, "accumulation_steps must be positive"),
+        ({"checkpoint_minutes": 0}, "checkpoint_minutes must be positive, got 0"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints must be positive"),
+        ({"rollbacks": -1}, "rollbacks must not be negative"),
+        ({"direction": "sideways"}, "direction must be both, forward or backward, got 'sideways'"),
+        ({"precision": "int4"}, "precision must be float32 or bf16, got 'int4'"),
+        ({"vocab": VocabConfig(grow=True)}, "vocab.grow needs a vocabulary to start from"),
+        ({"init": "a", "vocab": VocabConfig(path="b")}, "init has a vocabulary of its own"),
     ],
 )
 def test_configuration_refuses(tmp_path: Path, changes: dict, message: str) -> None:

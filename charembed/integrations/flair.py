@@ -77,6 +77,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
         return {
             "name": self.name,
             "architecture": dataclasses.asdict(self.model.config),
+            "directions": self.model.directions,
             "tokenizer": pretrained.vocab.to_json(),
             "readout": pretrained.readout,
             "delimiter": pretrained.delimiter,
@@ -87,7 +88,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
     def from_params(cls, params: dict[str, Any]) -> CharEmbedderEmbeddings:
         """The embeddings that `to_params` described, with weights to be loaded by Flair."""
         pretrained = Pretrained(
-            BiCharLM(CharLMConfig(**params["architecture"])),
+            BiCharLM(CharLMConfig(**params["architecture"]), params["directions"]),
             CharVocab.from_json(params["tokenizer"]),
             params["readout"],
             params["delimiter"],

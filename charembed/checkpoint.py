@@ -1,0 +1,86 @@
+"""Receives the whole state of a run; hands it to the disk, and back to a run that goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from charembed.errors import CharEmbedError
+from charembed.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_VERSION = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One moment of a run, in one safetensors file. Nothing in it is ever unpickled."""
+
+    tensors: dict[str, Tensor]
+    """Weights, moments of the optimiser, hidden states, random generators."""
+    facts: dict[str, Any]
+    """All else, as JSON values."""
+
+    def save(self, folder: Path, step: int, keep: int) -> None:
+        """Write it aside, rename it into its place, and remove all but the latest ones.
+
+        Raises:
+            OSError: it cannot be written; those before are left as they were.
+        """
+        folder.mkdir(exist_ok=True)
+        for leftover in folder.glob(".*.tmp"):  # of a run that was killed
+            leftover.unlink()
+        metadata = {"version": str(CHECKPOINT_VERSION), "facts": json.dumps(self.facts)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        write_atomically(folder / f"{step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
+        for old in saved_checkpoints(folder)[keep:]:
+            old.unlink()
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """
+        Raises:
+            CharEmbedError: it is damaged, or of another version.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("version") != str(CHECKPOINT_VERSION):
+                    raise CharEmbedError(f"{path} is a checkpoint of another version of charembed")
+                return cls({name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["facts"]))  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+            if isinstance(error, CharEmbedError):
+                raise
+            raise CharEmbedError(f"{path} cannot be read: {error}") from error
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The latest one that can be read; None where there is none at all.
+
+    Raises:
+        CharEmbedError: there are some, and none can be read.
+    """
+    paths = saved_checkpoints(folder)
+    for path in paths:
+        try:
+            Checkpoint.load(path)
+            return path
+        except CharEmbedError as error:
+            logger.warning("%s; trying the one before", error)
+    if paths:
+        raise CharEmbedError(f"no checkpoint in {folder} can be read: name another output, or say overwrite: true")
+    return None
+
+
+def saved_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, the latest first."""
+    return sorted(folder.glob(f"*{SUFFIX}"), reverse=True)

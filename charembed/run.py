@@ -1,0 +1,434 @@
+"""Receives a model, its text and a folder; trains, validates, saves, and goes on from where it was ended."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from charembed.checkpoint import Checkpoint, latest_checkpoint
+from charembed.direction_trainer import DirectionTrainer, StepResult
+from charembed.directions import DirectionPool
+from charembed.encoded import EncodedCorpus
+from charembed.epochs import Epochs
+from charembed.errors import CharEmbedError
+from charembed.generation import generate
+from charembed.interruption import Interruption
+from charembed.language_model import BiCharLM, Direction
+from charembed.meter import STEPS, DivergedError, Means, Meter
+from charembed.pretrained import Pretrained
+from charembed.processes import Processes
+from charembed.report import Report
+from charembed.run_folder import RunFolder
+from charembed.run_log import RunLog
+from charembed.scoring import Score, score_all
+from charembed.train_config import TrainConfig, as_fields
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 5.0
+TELL_SECONDS = 60.0
+"""How often to say how it goes where no progress bar can be drawn."""
+SAMPLE_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation during a run."""
+
+    step: int
+    seconds: float
+    """Since training began, validation included."""
+    characters: int
+    """Read by each direction in training so far."""
+    scores: dict[Direction, Score]
+
+    @property
+    def bits_per_character(self) -> float:
+        """Mean of the directions."""
+        return sum(score.bits_per_character for score in self.scores.values()) / len(self.scores)
+
+    @property
+    def by_direction(self) -> dict[Direction, float]:
+        """Bits per character of each."""
+        return {direction: score.bits_per_character for direction, score in self.scores.items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Validation:
+        """What `dataclasses.asdict` made of one."""
+        return cls(**fields | {"scores": {direction: Score(**score) for direction, score in fields["scores"].items()}})
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave."""
+
+    folder: Path
+    best: Validation | None
+    """None where the run was ended before its first validation."""
+    last: Validation | None
+    interrupted: int | None
+    """The signal that ended it before its budget was spent."""
+    report: Report
+
+
+class Run:
+    """A run in a folder that is ours. All that it depends on is in its checkpoints."""
+
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, encoded: EncodedCorpus, model: BiCharLM, processes: Processes
+    ) -> None:
+        """
+        Args:
+            config: of the run.
+            folder: its own, in the first process.
+            encoded: the text.
+            model: on the device to train on, in training mode.
+            processes: that train it together.
+
+        Raises:
+            CharEmbedError: the text is too short for one window in each lane.
+        """
+        self._config = config
+        self._folder = folder
+        self._encoded = encoded
+        self._model = model
+        self._processes = processes
+        self._pool = DirectionPool()
+        self._trainers = {
+            direction: DirectionTrainer(model.direction(direction), direction, config, processes)
+            for direction in config.directions
+        }
+        self._characters_per_step = config.characters_per_step(processes.world_size)
+        self._epochs = Epochs(encoded, config.data, config.seed, at_least=self._characters_per_step)
+        self._start_epoch()
+        self._step = self._step_of_epoch = 0
+        self._validations: list[Validation] = []
+        self._best: Validation | None = None
+        self._validations_done = 0
+        """Of those that the budget is divided by."""
+        self._meter = Meter(config.directions, processes)
+        self._lr_factor = 1.0
+        self._rollbacks = 0
+        self._training_seconds = 0.0
+        """Of all seconds, those of steps."""
+        self._started = time.monotonic()
+        self._checkpointed = self._told = self._started
+        self._logged = -math.inf
+        self._log: RunLog | None = None
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def _characters(self) -> int:
+        return self._step * self._characters_per_step
+
+    def run(self, checkpoint: str = "") -> TrainResult:
+        """Train until the budget is spent or a signal comes.
+
+        Args:
+            checkpoint: path of one to go on from; none by default.
+
+        Raises:
+            CharEmbedError: as in `train`.
+            OSError: the folder cannot be written.
+        """
+        offset = 0
+        if checkpoint:
+            offset = self._go_back(Path(checkpoint))["log_offset"]
+            logger.info("going on from step %s of the run in %s", f"{self._step:,}", self._folder.path)
+            if self._spent() >= 1.0:
+                logger.info("its budget is spent: raise it to train on, or say overwrite: true to start anew")
+                return self._result("finished", None)
+        with contextlib.ExitStack() as stack:
+            if self._processes.is_first:
+                tensorboard = self._config.tensorboard
+                log = RunLog(self._folder.path, tensorboard=tensorboard, offset=offset, step=self._step)
+                self._log = stack.enter_context(log)
+            if not checkpoint:
+                self._save_checkpoint()  # a folder that cannot hold one had better say so now
+            bar = stack.enter_context(_progress_bar(hidden=not self._processes.is_first))
+            stack.enter_context(logging_redirect_tqdm())
+            interruption = stack.enter_context(Interruption())
+            while True:
+                try:
+                    stopped = self._train(bar, interruption)
+                    break
+                except DivergedError as error:
+                    self._roll_back(error)
+            return self._result("interrupted" if stopped else "finished", stopped)
+
+    def _train(self, bar: Any, interruption: Interruption) -> int | None:
+        """Steps until the budget is spent, with a validation after the last, or until a signal comes: which."""
+        while True:
+            spent, stop, checkpoint = self._decide(interruption)
+            bar.update(min(spent, 1.0) - bar.n)
+            if spent >= 1.0:
+                if len(self._meter):
+                    self._look(bar, spent, at_end=True)
+                self._validate()
+                self._save_checkpoint()
+                return None
+            if stop:
+                self._save_checkpoint()
+                return stop
+            if (due := int(spent * self._config.validations)) > self._validations_done:
+                self._validations_done = due
+                self._validate()
+            if checkpoint:
+                self._save_checkpoint()
+            self._take_step(spent)
+            if len(self._meter) >= STEPS:
+                self._look(bar, spent)
+
+    def _spent(self) -> float:
+        epochs = self._epochs.number + self._step_of_epoch / self._steps_per_epoch
+        return self._config.budget.spent(seconds=self._seconds, steps=self._step, epochs=epochs)
+
+    def _decide(self, interruption: Interruption) -> tuple[float, int, bool]:
+        """Share of the budget that is spent, signal that came or 0, whether a checkpoint is due; for all processes."""
+        due = time.monotonic() - self._checkpointed >= 60.0 * self._config.checkpoint_minutes
+        spent, stop, checkpoint = self._processes.decided([self._spent(), interruption.signal or 0, due])
+        return spent, int(stop), bool(checkpoint)
+
+    def _take_step(self, spent: float) -> None:
+        began = time.monotonic()
+        lr = self._lr_factor * self._config.optimizer.learning_rate(spent=spent, step=self._step)
+        self._meter.add(self._pool.map(partial(self._step_of, lr), self._config.directions))
+        self._training_seconds += time.monotonic() - began
+        self._step += 1
+        self._step_of_epoch += 1
+        if self._step_of_epoch == self._steps_per_epoch:
+            self._epochs.advance()
+            self._start_epoch()
+            self._step_of_epoch = 0
+
+    def _step_of(self, lr: float, direction: Direction) -> StepResult:
+        return self._trainers[direction].step(self._step_of_epoch, lr)
+
+    def _start_epoch(self) -> None:
+        for trainer in self._trainers.values():
+            trainer.start_epoch(self._epochs.text)
+        self._steps_per_epoch = next(iter(self._trainers.values())).steps_per_epoch
+
+    def _look(self, bar: Any, spent: float, *, at_end: bool = False) -> None:
+        """Look at the losses of the last steps, and say how it goes."""
+        began = time.monotonic()
+        means = self._meter.take(self._step)
+        now = time.monotonic()
+        self._training_seconds += now - began
+        rate = self._characters / self._training_seconds
+        bar.set_postfix_str(_describe(means, rate))
+        if self._log is not None and (at_end or now - self._logged >= LOG_SECONDS):
+            self._logged = now
+            values = {
+                "seconds": self._seconds,
+                "characters": self._characters,
+                "lr": self._lr_factor * self._config.optimizer.learning_rate(spent=spent, step=self._step - 1),
+                "characters_per_second": rate,
+            }
+            norms = {f"gradient_norm_{direction}": norm for direction, norm in means.gradient_norm.items()}
+            self._log.write("train", self._step, **values, **_bits_fields(means.bits_per_character), **norms)
+            if bar.disable and now - self._told >= TELL_SECONDS:
+                self._told = now
+                logger.info("%.0f %% of the budget, %s", 100 * min(spent, 1.0), _describe(means, rate))
+
+    def _validate(self) -> None:
+        """Measure the model, and save it as the last one and, if it is, the best; in the first process, for all."""
+        last = None
+        if self._processes.is_first:
+            scores = score_all(self._model, self._encoded.valid, self._encoded.vocab, self._pool)
+            last = Validation(self._step, self._seconds, self._characters, scores)
+        (bits,) = self._processes.decided([0.0 if last is None else last.bits_per_character])
+        if not math.isfinite(bits):
+            raise DivergedError(f"the validation at step {self._step:,} gives {bits} bits per character")
+        if last is not None:
+            self._keep(last)
+
+    def _keep(self, last: Validation) -> None:
+        self._validations.append(last)
+        provenance = _provenance(self._config, self._encoded, last)
+        pretrained = Pretrained(self._model, self._encoded.vocab, provenance=provenance)
+        pretrained.save(self._folder.last)
+        if self._best is None or last.bits_per_character < self._best.bits_per_character:
+            self._best = last
+            pretrained.save(self._folder.best)
+        sample = self._sample()
+        assert self._log is not None
+        values = {"seconds": last.seconds, "characters": last.characters} | _bits_fields(last.by_direction)
+        self._log.write("valid", self._step, **values, sample=sample)
+        self._report("running").save(self._folder.report)
+        logger.info(
+            "step %s, %.1f min, %s characters each way: validation %s bits per character",
+            *(f"{self._step:,}", last.seconds / 60, f"{last.characters:,}"),
+            ", ".join(f"{bits:.4f} {direction}" for direction, bits in last.by_direction.items()),
+        )
+        logger.info("it writes: %s", " ".join(sample.split()))
+
+    def _sample(self) -> str:
+        """Text that the forward model writes, or the backward one from its end."""
+        direction = self._config.directions[0]
+        lm = self._model.direction(direction)
+        characters = generate(lm, self._encoded.vocab, temperature=0.7, seed=self._config.seed)
+        text = "".join(itertools.islice(characters, SAMPLE_CHARACTERS))
+        lm.train()
+        return text if direction == "forward" else text[::-1]
+
+    def _save_checkpoint(self) -> None:
+        self._checkpointed = time.monotonic()
+        pending = self._meter.pending(self._step)
+        tensors: dict[str, Tensor] = {}
+        for direction, trainer in self._trainers.items():
+            tensors |= {f"{direction}.{name}": tensor for name, tensor in trainer.tensors().items()}
+        if self._log is None:
+            return
+        facts = {
+            "text": text_facts(self._encoded),
+            "world_size": self._processes.world_size,
+            "step": self._step,
+            "step_of_epoch": self._step_of_epoch,
+            "epoch": self._epochs.number,
+            "documents": self._epochs.documents,
+            "seconds": self._seconds,
+            "training_seconds": self._training_seconds,
+            "validations": [asdict(validation) for validation in self._validations],
+            "best": None if self._best is None else asdict(self._best),
+            "validations_done": self._validations_done,
+            "pending": pending,
+            "lowest": self._meter.lowest,
+            "lr_factor": self._lr_factor,
+            "rollbacks": self._rollbacks,
+            "log_offset": self._log.offset,
+        }
+        Checkpoint(tensors, facts).save(self._folder.checkpoints, self._step, self._config.keep_checkpoints)
+
+    def _go_back(self, path: Path) -> dict[str, Any]:
+        """Make everything what it was at a checkpoint, and return its facts."""
+        checkpoint = Checkpoint.load(path)
+        facts = checkpoint.facts
+        if facts["world_size"] != self._processes.world_size:
+            raise CharEmbedError(
+                f"the run in {self._folder.path} was started with {facts['world_size']} processes, not"
+                f" {self._processes.world_size}: go on with as many, or say overwrite: true"
+            )
+        self._epochs.seek(facts["epoch"], facts["documents"])
+        self._start_epoch()
+        for direction, trainer in self._trainers.items():
+            prefix = f"{direction}."
+            own = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
+            trainer.load(own)
+        self._step, self._step_of_epoch = facts["step"], facts["step_of_epoch"]
+        self._validations = [Validation.from_json(fields) for fields in facts["validations"]]
+        self._best = None if facts["best"] is None else Validation.from_json(facts["best"])
+        self._validations_done = facts["validations_done"]
+        self._started = time.monotonic() - facts["seconds"]
+        self._training_seconds = facts["training_seconds"]
+        self._meter.restore(facts["pending"], facts["lowest"])
+        self._lr_factor, self._rollbacks = facts["lr_factor"], facts["rollbacks"]
+        return facts
+
+    def _roll_back(self, error: DivergedError) -> None:
+        """Go back to the last checkpoint with half the learning rate, if that is wanted and not done too often."""
+        lr = self._lr_factor * (self._config.optimizer.lr or 0.0)
+        if self._rollbacks >= self._config.rollbacks:
+            if self._log is not None:
+                self._report("diverged").save(self._folder.report)
+            raise CharEmbedError(
+                f"{error}: lower optimizer.lr (it was {lr:g}) and start again with overwrite: true, or give"
+                " rollbacks: 3 to go on from the last checkpoint with half of it; what was saved before is kept"
+            ) from error
+        rollbacks, seconds = self._rollbacks + 1, self._seconds
+        path = self._processes.told(str(latest_checkpoint(self._folder.checkpoints) or ""))
+        factor = 0.5 * self._lr_factor
+        self._go_back(Path(path))
+        self._rollbacks, self._lr_factor = rollbacks, factor
+        self._started = time.monotonic() - seconds  # what was spent is spent
+        logger.warning("%s: back to step %s with a learning rate of %g", error, f"{self._step:,}", 0.5 * lr)
+        if self._log is not None:
+            self._log.write("rollback", self._step, seconds=seconds, lr=0.5 * lr, reason=str(error))
+
+    def _report(self, state: Literal["running", "interrupted", "diverged", "finished"]) -> Report:
+        validations = [
+            {"step": v.step, "seconds": v.seconds, "characters": v.characters, "bits_per_character": v.by_direction}
+            for v in self._validations
+        ]
+        best = [fields for v, fields in zip(self._validations, validations, strict=True) if v == self._best]
+        return Report(
+            state=state,
+            steps=self._step,
+            seconds=self._seconds,
+            characters=self._characters,
+            characters_per_second=self._characters / self._training_seconds if self._training_seconds else 0.0,
+            best=best[0] if best else None,
+            validations=validations,
+            corpus={
+                "documents": None if self._config.data.streaming else self._encoded.documents,
+                "characters": None if self._config.data.streaming else self._encoded.characters,
+                "validation_characters": len(self._encoded.valid),
+                "sha256": self._encoded.fingerprint,
+                "vocabulary": len(self._encoded.vocab),
+                "unknown_rate": self._encoded.unknown_rate,
+            },
+            weights=self._model.parameter_count(),
+            rollbacks=self._rollbacks,
+            config=as_fields(self._config),
+        )
+
+    def _result(self, state: Literal["interrupted", "finished"], interrupted: int | None) -> TrainResult:
+        report = self._report(state)
+        if self._processes.is_first:
+            report.save(self._folder.report)
+        last = self._validations[-1] if self._validations else None
+        return TrainResult(self._folder.path, self._best, last, interrupted, report)
+
+
+def text_facts(encoded: EncodedCorpus) -> dict[str, Any]:
+    """What must be the same for a run to go on."""
+    return {"fingerprint": encoded.fingerprint, "characters": encoded.characters, "vocabulary": len(encoded.vocab)}
+
+
+def _provenance(config: TrainConfig, encoded: EncodedCorpus, validation: Validation) -> dict[str, Any]:
+    """What the model folder says of where its weights come from."""
+    score = next(iter(validation.scores.values()))
+    return {
+        "corpus": as_fields(config)["data"]["train"],
+        "corpus_sha256": encoded.fingerprint,
+        "corpus_documents": encoded.documents,
+        "training_characters": encoded.characters,
+        "init": config.init,
+        "characters_seen": validation.characters,
+        "minutes": round(validation.seconds / 60, 2),
+        "bits_per_character": {direction: round(bits, 4) for direction, bits in validation.by_direction.items()},
+        "validation_characters": score.characters,
+        "validation_unknown_rate": score.unknown_rate,
+        "seed": config.seed,
+        "torch_version": torch.__version__,
+    }
+
+
+def _bits_fields(bits: dict[Direction, float]) -> dict[str, float]:
+    return {f"bits_per_character_{direction}": value for direction, value in bits.items()}
+
+
+def _describe(means: Means, rate: float) -> str:
+    bits = " ".join(f"{direction} {value:.3f}" for direction, value in means.bits_per_character.items())
+    return f"bits {bits}, {rate:,.0f} char/s"
+
+
+def _progress_bar(*, hidden: bool) -> Any:
+    """A bar over the share of the budget; nothing where standard error is no terminal."""
+    layout = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}{postfix}"
+    return tqdm(total=1.0, bar_format=layout, disable=hidden or None, dynamic_ncols=True)
