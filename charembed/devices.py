@@ -1,4 +1,4 @@
-"""Receives the name of a device; hands it on if PyTorch can compute there on this machine."""
+"""Receives the name of a device; hands it on if PyTorch can compute there on this machine, and what it is good at."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def usable_device(name: torch.device | str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise CharEmbedError(f"device {str(name)!r} cannot be used: {reason}") from error
     return device
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware: elsewhere PyTorch does so more slowly than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        # Not public, and absent in older releases: then nothing is known, and float32 is always right.
+        asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(ask is not None and ask() for ask in asked)
+    return False

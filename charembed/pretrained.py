@@ -129,6 +129,18 @@ class Pretrained:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
 
 
+def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
+    """The architecture of a model folder's model, without its weights.
+
+    Raises:
+        CharEmbedError: no model folder, or one that is damaged.
+    """
+    path = user_path(folder) / CONFIG
+    if not path.is_file():
+        raise CharEmbedError(f"{path.parent} is not a model folder: {CONFIG} missing")
+    return _architecture(_read_config(path), path)
+
+
 def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
     """The pair of two models that were trained one direction at a time, with the same text, seed and settings.
 

@@ -169,7 +169,10 @@ class Run:
                     break
                 except DivergedError as error:
                     self._roll_back(error)
-            return self._result("interrupted" if stopped else "finished", stopped)
+            result = self._result("interrupted" if stopped else "finished", stopped)
+            if self._processes.is_first:
+                result.report.save(self._folder.report)
+            return result
 
     def _train(self, bar: Any, interruption: Interruption) -> int | None:
         """Steps until the budget is spent, with a validation after the last, or until a signal comes: which."""
@@ -388,11 +391,8 @@ class Run:
         )
 
     def _result(self, state: Literal["interrupted", "finished"], interrupted: int | None) -> TrainResult:
-        report = self._report(state)
-        if self._processes.is_first:
-            report.save(self._folder.report)
         last = self._validations[-1] if self._validations else None
-        return TrainResult(self._folder.path, self._best, last, interrupted, report)
+        return TrainResult(self._folder.path, self._best, last, interrupted, self._report(state))
 
 
 def text_facts(encoded: EncodedCorpus) -> dict[str, Any]:
@@ -406,8 +406,8 @@ def _provenance(config: TrainConfig, encoded: EncodedCorpus, validation: Validat
     return {
         "corpus": as_fields(config)["data"]["train"],
         "corpus_sha256": encoded.fingerprint,
-        "corpus_documents": encoded.documents,
-        "training_characters": encoded.characters,
+        "corpus_documents": None if config.data.streaming else encoded.documents,
+        "training_characters": None if config.data.streaming else encoded.characters,
         "init": config.init,
         "characters_seen": validation.characters,
         "minutes": round(validation.seconds / 60, 2),

@@ -14,10 +14,11 @@ from charembed.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.errors import CharEmbedError
 from charembed.files import write_atomically
 from charembed.pretrained import check_replaceable
+from charembed.report import REPORT
 from charembed.train_config import TrainConfig, as_fields, differences
 
 CONFIG, BEST, LAST, LOCK = "config.yaml", "best", "last", ".charembed.lock"
-CHECKPOINTS, TEXT, LOG, REPORT = "checkpoints", "text", "log.jsonl", "report.json"
+CHECKPOINTS, TEXT = "checkpoints", "text"
 
 
 class RunFolder:
@@ -29,7 +30,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config, self.best, self.last = path / CONFIG, path / BEST, path / LAST
-        self.checkpoints, self.text, self.log, self.report = path / CHECKPOINTS, path / TEXT, path / LOG, path / REPORT
+        self.checkpoints, self.text, self.report = path / CHECKPOINTS, path / TEXT, path / REPORT
 
     @classmethod
     @contextmanager

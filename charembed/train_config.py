@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from charembed.corpus import CorpusConfig, Sources
-from charembed.devices import usable_device
+from charembed.devices import has_bf16_units, usable_device
 from charembed.encoded import VocabConfig
 from charembed.errors import CharEmbedError
 from charembed.language_model import DIRECTIONS, CharLMConfig, Direction
 from charembed.paths import printable, user_path
+from charembed.pretrained import read_architecture
 from charembed.schedule import BudgetConfig, OptimizerConfig
 from charembed.seeds import usable_seed
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["auto", "float32", "bf16"]
 
 
 @dataclass
@@ -42,7 +43,7 @@ class TrainConfig:
     """Folder of a finished model to go on from, with its architecture and vocabulary (see vocab.grow)."""
     direction: Literal["both", "forward", "backward"] = "both"
     """Which language models to train: both at the same time, or one alone, which then is what it would be in both."""
-    batch_size: int = 8
+    batch_size: int = 16
     """Lanes of text read side by side, in each process."""
     seq_len: int = 64
     """Characters per lane and window, over which gradients flow back; states are carried on from window to window."""
@@ -61,8 +62,9 @@ class TrainConfig:
     """Of the held-out text, the initial weights, dropout and the order of documents."""
     device: str = "cpu"
     """Where to train: cpu, cuda, …"""
-    precision: Precision = "float32"
-    """Of the computation: float32, or bf16 for PyTorch's automatic mixed precision. Weights are float32 in any case."""
+    precision: Precision = "auto"
+    """Of the computation: float32, or bf16 for PyTorch's automatic mixed precision; auto is bf16 for an LSTM where the
+    device has units for it. Weights are float32 in any case."""
     tensorboard: bool = False
     """Write TensorBoard event files to the output folder too."""
     overwrite: bool = False
@@ -81,7 +83,7 @@ class TrainConfig:
         if self.direction not in ("both", *DIRECTIONS):
             raise CharEmbedError(f"direction must be both, forward or backward, got {self.direction!r}")
         if self.precision not in get_args(Precision):
-            raise CharEmbedError(f"precision must be {' or '.join(get_args(Precision))}, got {self.precision!r}")
+            raise CharEmbedError(f"precision must be {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.data.streaming and self.budget.epochs is not None:
             raise CharEmbedError("budget.epochs needs text that ends: with data.streaming give minutes or steps")
         if self.vocab.grow and self.init is None and self.vocab.path is None:
@@ -89,8 +91,11 @@ class TrainConfig:
         if self.init is not None and self.vocab.path is not None:
             raise CharEmbedError("init has a vocabulary of its own: leave vocab.path out")
         usable_seed(self.seed)
-        usable_device(self.device)
-        self.optimizer = self.optimizer.for_cell(self.model.cell)
+        device = usable_device(self.device)
+        cell = self.model.cell if self.init is None else read_architecture(self.init).cell
+        if self.precision == "auto":  # resolved here, so that a run goes on elsewhere as it began
+            self.precision = "bf16" if cell == "lstm" and has_bf16_units(device) else "float32"
+        self.optimizer = self.optimizer.for_cell(cell)
 
     @property
     def directions(self) -> tuple[Direction, ...]:

@@ -10,6 +10,7 @@ both sides run at the same time, each on one core with one thread.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ VOCABULARY = 250
 def speed(
     hidden_sizes: list[int] = [512, 1024],  # noqa: B006 (the form in which a command line shows it)
     batch_sizes: list[int] = [8, 16, 32],  # noqa: B006
+    precisions: list[Literal["float32", "bf16"]] = ["float32", "bf16"],  # noqa: B006
     rounds: int = 9,
     steps: int = 4,
 ) -> None:
@@ -55,27 +57,30 @@ def speed(
     Args:
         hidden_sizes: widths of the LSTM.
         batch_sizes: lanes; windows are 64 characters long.
+        precisions: of the computation.
         rounds: how many times to measure everything in turn.
         steps: of the optimiser in one measurement.
     """
     keep_freed_memory()
     torch.set_num_threads(1)
     print(
-        "| hidden | batch | training, GFLOP/s | sgemm, GFLOP/s | of it | fastest product | of it"
+        "| hidden | batch | precision | training, GFLOP/s | sgemm, GFLOP/s | of it | fastest product | of it"
         " | both at once, times as fast |"
     )
-    print("| --- " * 8 + "|")
-    for hidden_size in hidden_sizes:
-        for batch_size in batch_sizes:
-            _print_speed(hidden_size, batch_size, rounds, steps)
+    print("| --- " * 9 + "|")
+    for hidden_size, batch_size, precision in itertools.product(hidden_sizes, batch_sizes, precisions):
+        _print_speed(hidden_size, batch_size, precision, rounds, steps)
 
 
-def _print_speed(hidden_size: int, batch_size: int, rounds: int, steps: int) -> None:
+def _print_speed(
+    hidden_size: int, batch_size: int, precision: Literal["float32", "bf16"], rounds: int, steps: int
+) -> None:
     config = TrainConfig(
         output="unused",
         data=CorpusConfig(train="unused"),
         model=CharLMConfig(hidden_size=hidden_size, vocab_size=VOCABULARY),
         batch_size=batch_size,
+        precision=precision,
     )
     trainers: dict[Direction, DirectionTrainer] = {}
     ids = np.random.default_rng(1).integers(VOCABULARY, size=1_000_000).astype(np.uint16)
@@ -116,6 +121,7 @@ def _print_speed(hidden_size: int, batch_size: int, rounds: int, steps: int) -> 
     cells = [
         str(hidden_size),
         str(batch_size),
+        precision,
         f"{median(training) / 1e9:.0f}",
         f"{median(sgemm) / 1e9:.0f}",
         f"{median(a / b for a, b in zip(training, sgemm, strict=True)):.2f}",

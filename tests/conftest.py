@@ -115,6 +115,7 @@ def tiny_config(folder: Path, **changes: object) -> TrainConfig:
         "batch_size": 4,
         "seq_len": 16,
         "validations": 2,
+        "precision": "float32",  # the same on every machine
     }
     return TrainConfig(**options | changes)
 

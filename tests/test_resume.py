@@ -143,6 +143,23 @@ def test_signals_leave_a_checkpoint(
     assert_same_run(train(config).folder, uninterrupted)
 
 
+def test_mixed_precision_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"precision": "bf16", "budget": BudgetConfig(steps=40)}
+    whole = train(resumable(tmp_path, output=str(tmp_path / "whole"), **options))
+    original = Run._take_step
+
+    def ended(self: Run, spent: float) -> None:
+        if self._step == 25:
+            raise KeyboardInterrupt
+        original(self, spent)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_take_step", ended)
+        with pytest.raises(KeyboardInterrupt):
+            train(resumable(tmp_path, **options))
+    assert_same_run(train(resumable(tmp_path, **options)).folder, whole.folder)
+
+
 def test_the_second_signal_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def signalled(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)

@@ -19,7 +19,7 @@ import yaml
 from conftest import EXCERPT, assert_same_weights, read_log, tiny_config, weights_of
 from filelock import FileLock
 
-from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, train
+from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, train, train_config
 from charembed.corpus import CorpusConfig
 from charembed.direction_trainer import DirectionTrainer, StepResult
 from charembed.encoded import VocabConfig, encode_corpus
@@ -116,6 +116,16 @@ def test_bf16_learns_as_float32_does(tmp_path: Path) -> None:
         assert {tensor.dtype for tensor in weights_of(result.folder).values()} == {torch.float32}
     assert bits["bf16"] != bits["float32"], "it is used at all"
     assert bits["bf16"] == pytest.approx(bits["float32"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("units", "cell", "wanted"), [(True, "lstm", "bf16"), (False, "lstm", "float32"), (True, "gru", "float32")]
+)
+def test_precision_is_what_suits_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, wanted: str
+) -> None:
+    monkeypatch.setattr(train_config, "has_bf16_units", lambda _: units)
+    assert tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell)).precision == wanted
 
 
 def model_and_text(config, folder: Path) -> tuple[CharLM, EpochText]:
@@ -316,7 +326,7 @@ def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) ->
         ({"keep_checkpoints": 0}, "keep_checkpoints must be positive"),
         ({"rollbacks": -1}, "rollbacks must not be negative"),
         ({"direction": "sideways"}, "direction must be both, forward or backward, got 'sideways'"),
-        ({"precision": "int4"}, "precision must be float32 or bf16, got 'int4'"),
+        ({"precision": "int4"}, "precision must be auto, float32, bf16, got 'int4'"),
         ({"vocab": VocabConfig(grow=True)}, "vocab.grow needs a vocabulary to start from"),
         ({"init": "a", "vocab": VocabConfig(path="b")}, "init has a vocabulary of its own"),
     ],
