@@ -16,7 +16,7 @@ from charembed.checkpoint import Checkpoint, saved_checkpoints
 from charembed.processes import Processes
 
 OPTIONS = ["--data.train", str(EXCERPT), "--data.held_out", "0.02", "--model.hidden_size", "16", "--seq_len", "16"]
-OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60"]
+OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60", "--precision", "float32"]
 
 
 def command(output: Path, *options: str, processes: int = 2) -> list[str]:
