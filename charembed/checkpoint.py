@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_VERSION = 1
 SUFFIX = ".safetensors"
+_NAME = re.compile(r"\d{12}")
 
 
 @dataclass(frozen=True)
@@ -82,5 +84,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def saved_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a folder, the latest first."""
-    return sorted(folder.glob(f"*{SUFFIX}"), reverse=True)
+    """Checkpoints of a folder, the latest first; files of other names are nobody's business here."""
+    return sorted((path for path in folder.glob(f"*{SUFFIX}") if _NAME.fullmatch(path.stem)), reverse=True)
+
+
+def remove_newer(path: Path) -> None:
+    """Remove the checkpoints after one that a run goes back to: damaged ones, or of steps that are taken anew."""
+    for newer in saved_checkpoints(path.parent):
+        if newer.name > path.name:
+            newer.unlink()

@@ -37,6 +37,8 @@ def train_command(arguments: Namespace) -> int:
         print(dry_run(config))
         return 0
     result = train(config)
+    if not result.is_first:
+        return 0 if result.interrupted is None else 128 + result.interrupted
     if result.interrupted is not None:
         print(
             f"charembed: ended by {signal.Signals(result.interrupted).name} after {result.report.seconds / 60:.1f} min;"
@@ -53,8 +55,13 @@ def report_command(arguments: Namespace) -> int:
     from pathlib import Path
 
     from charembed.report import Report, table
+    from charembed.run_folder import RunFolder
 
-    print(table({folder: Report.load(Path(folder)) for folder in arguments.runs}))
+    reports = {name: Report.load(Path(name)) for name in arguments.runs}
+    for name, report in reports.items():
+        if report.state == "running" and not RunFolder(Path(name)).is_in_use:
+            report.state = "killed"
+    print(table(reports))
     return 0
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from charembed.errors import CharEmbedError
 from charembed.language_model import CharLM, Direction
 from charembed.processes import Processes
 from charembed.recurrent import State, map_state
@@ -44,6 +45,7 @@ class DirectionTrainer:
         self._config = config
         self._processes = processes
         self._device = lm.decoder.weight.device
+        self.precision = config.precision_here
         self._state: State | None = None
         self._windows: WindowStream
         seeds = np.random.SeedSequence([config.seed, direction == "backward", processes.rank])
@@ -65,7 +67,7 @@ class DirectionTrainer:
         """Go to the beginning of an epoch's text, with the zero state.
 
         Raises:
-            CharEmbedError: the text is too short for one window in each lane.
+            CharEmbedError: the text is too short for the windows of one step in each lane.
         """
         self._windows = WindowStream(
             text,
@@ -75,12 +77,17 @@ class DirectionTrainer:
             rank=self._processes.rank,
             world_size=self._processes.world_size,
         )
+        if not self.steps_per_epoch:
+            raise CharEmbedError(
+                f"the corpus is too small for accumulation_steps {self._config.accumulation_steps}: each lane has"
+                f" {self._windows.windows} windows an epoch"
+            )
         self._state = None
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of the optimiser in the epoch, at least one."""
-        return max(1, self._windows.windows // self._config.accumulation_steps)
+        """Steps of the optimiser in the epoch."""
+        return self._windows.windows // self._config.accumulation_steps
 
     def step(self, number: int, lr: float) -> StepResult:
         """One step of truncated back-propagation through time (Williams & Peng 1990).
@@ -93,15 +100,13 @@ class DirectionTrainer:
             group["lr"] = lr
         self.optimizer.zero_grad()
         accumulation = self._config.accumulation_steps
-        first = number * accumulation
-        last = min(first + accumulation, self._windows.windows) - 1
         total = torch.zeros((), device=self._device)
-        for window in range(first, last + 1):
-            is_last = window == last
+        for k in range(accumulation):
+            is_last = k == accumulation - 1
             with nullcontext() if is_last or not self._processes.are_several else self._module.no_sync():
-                loss = self._loss(window)
-                (loss / (last + 1 - first)).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach() / (last + 1 - first)
+                loss = self._loss(number * accumulation + k) / accumulation
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
         norm = nn.utils.clip_grad_norm_(self.lm.parameters(), self._config.optimizer.clip_norm)
         self.optimizer.step()
         return StepResult(total / math.log(2), norm)
@@ -111,7 +116,7 @@ class DirectionTrainer:
         window = self._windows.window(number)
         inputs, targets = window.inputs.to(self._device), window.targets.to(self._device)
         state = None if self._state is None else map_state(torch.detach, self._state)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits, self._state = self._module(inputs, state)
         return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import tempfile
 import time
@@ -17,6 +18,7 @@ from charembed.direction_trainer import DirectionTrainer, StepResult
 from charembed.directions import DirectionPool
 from charembed.encoded import encode_corpus
 from charembed.epochs import Epochs
+from charembed.errors import CharEmbedError
 from charembed.language_model import Direction
 from charembed.processes import Processes
 from charembed.scoring import score_all
@@ -39,6 +41,7 @@ class Forecast:
     unknown_rate: float
     weights: int
     """Of all directions."""
+    precision: str
     memory: int
     """Bytes at the peak: of the device on a GPU, else of this process."""
     characters_per_second: float
@@ -52,16 +55,17 @@ class Forecast:
 
     def __str__(self) -> str:
         epochs = self.characters_seen / self.characters
+        duration = f"{self.hours:.1f} hours" if self.hours >= 2 else f"{60 * self.hours:.1f} minutes"
         return "\n".join(
             [
                 f"text             {self.characters:,} characters to train on, {self.documents:,} documents in all,"
                 f" {self.validation_characters:,} characters to validate on",
                 f"vocabulary       {self.vocabulary:,} characters, {self.unknown_rate:.4%} of the text unknown",
-                f"weights          {self.weights:,}",
+                f"weights          {self.weights:,}, computed with in {self.precision}",
                 f"memory           {self.memory / 2**20:,.0f} MiB at the peak",
                 f"speed            {self.characters_per_second:,.0f} characters per second, each direction,"
                 f" measured just now; {self.validation_seconds:.1f} s a validation",
-                f"the budget       takes {self.hours:.2f} hours and reads {self.characters_seen:,.0f} characters in"
+                f"the budget       takes {duration} and reads {self.characters_seen:,.0f} characters in"
                 f" each direction, {epochs:.2f} times the text",
             ]
         )
@@ -71,9 +75,11 @@ def dry_run(config: TrainConfig) -> Forecast:
     """Read the text, make the model, take some steps, and throw it all away.
 
     Raises:
-        CharEmbedError: text that cannot be read or is too small.
+        CharEmbedError: text that cannot be read or is too small, or several processes.
         OSError: no place for the encoded text beside the output folder.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CharEmbedError("a dry run is for one process: leave torchrun out")
     keep_freed_memory()
     initial = load_initial(config)
     with contextlib.ExitStack() as stack:
@@ -127,6 +133,7 @@ def dry_run(config: TrainConfig) -> Forecast:
         vocabulary=len(encoded.vocab),
         unknown_rate=encoded.unknown_rate,
         weights=model.parameter_count(),
+        precision=config.precision_here,
         memory=memory,
         characters_per_second=config.characters_per_step() / step_seconds,
         validation_seconds=validation_seconds,

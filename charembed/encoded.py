@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from charembed.corpus import Corpus, CorpusConfig
 from charembed.errors import CharEmbedError
-from charembed.files import flush_folder
+from charembed.files import flush_files, flush_folder
 from charembed.held_out import MAX_VALIDATION, Ids, PieceIndex, choose_held_out, passages
 from charembed.vocab import CODE_POINTS, UNKNOWN_ID, CharacterCounter, CharVocab, code_points
 
@@ -40,6 +41,7 @@ SEGMENT = 10_000_000
 ID_TYPE = np.dtype("<u2")
 MAX_IDS = 0x10000
 """Ids that two bytes can tell apart."""
+_ENTRY = re.compile(r"\.?(?P<key>[0-9a-f]{32})(\.lock|\.tmp)?")
 _BLOCK = 1 << 20
 """Characters encoded at once."""
 
@@ -113,14 +115,15 @@ class EncodedCorpus:
         """
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         ids = np.memmap(folder / IDS, dtype=ID_TYPE, mode="r")
-        if len(ids) != facts.pop("length"):
-            raise ValueError(f"{folder / IDS} has another length than {FACTS} says")
+        vocab, counts = CharVocab.load(folder / TOKENIZER), np.load(folder / COUNTS, allow_pickle=False)
+        if not len(ids) == facts.pop("length") == counts.sum() or len(vocab) != len(counts):
+            raise ValueError(f"{folder / IDS} has another length than {FACTS} and {COUNTS} say")
         return cls(
-            vocab=CharVocab.load(folder / TOKENIZER),
+            vocab=vocab,
             ids=ids,
             segments=np.load(folder / SEGMENTS, mmap_mode="r", allow_pickle=False),
             valid=np.load(folder / VALID, allow_pickle=False),
-            counts=np.load(folder / COUNTS, allow_pickle=False),
+            counts=counts,
             **facts,
         )
 
@@ -153,7 +156,7 @@ def encode_corpus(
         if entry.exists():
             try:
                 return EncodedCorpus.load(entry)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
                 logger.warning("%s is damaged (%s): encoding the text anew", entry, error)
                 shutil.rmtree(entry)
         aside = folder / f".{entry.name}.tmp"
@@ -161,6 +164,7 @@ def encode_corpus(
         aside.mkdir()
         try:
             _encode(aside, corpus, valid_corpus, config, vocab_config, seed, given)
+            flush_files(aside)
             os.replace(aside, entry)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
@@ -172,8 +176,9 @@ def encode_corpus(
 def remove_other_entries(folder: Path, kept: EncodedCorpus) -> None:
     """Remove what `encode_corpus` has left in a folder of other texts or settings."""
     for path in folder.iterdir():
-        if path.name not in (kept.folder.name, f"{kept.folder.name}.lock"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        found = _ENTRY.fullmatch(path.name)
+        if found and found["key"] != kept.folder.name:
+            path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
 
 
 def corpora(config: CorpusConfig) -> tuple[Corpus, Corpus | None]:
@@ -298,15 +303,16 @@ def _indexed(pieces: Iterable[str], index: PieceIndex) -> Iterator[str]:
 
 
 def _blocks(pieces: Iterable[str]) -> Iterator[str]:
-    """Short pieces put together: one call for many of them."""
+    """Short pieces put together, to make one call for many of them, and long ones cut, to need little memory each."""
     block: list[str] = []
     size = 0
     for piece in pieces:
-        block.append(piece)
-        size += len(piece)
-        if size >= _BLOCK:
-            yield "".join(block)
-            block, size = [], 0
+        for start in range(0, len(piece), _BLOCK):
+            block.append(piece[start : start + _BLOCK])
+            size += len(block[-1])
+            if size >= _BLOCK:
+                yield "".join(block)
+                block, size = [], 0
     yield "".join(block)
 
 
@@ -316,12 +322,18 @@ class _ProvisionalIds:
     def __init__(self) -> None:
         self._id_of_point = np.full(CODE_POINTS, UNKNOWN_ID, dtype=ID_TYPE)
         self._points: list[int] = []
+        self._full = False
 
     def encode(self, text: str) -> Ids:
         points = code_points(text)
         ids: Ids = self._id_of_point[points]
         if (ids == UNKNOWN_ID).any():
-            for point in np.unique(points[ids == UNKNOWN_ID])[: MAX_IDS - 1 - len(self._points)].tolist():
+            new = np.unique(points[ids == UNKNOWN_ID]).tolist()
+            left = MAX_IDS - 1 - len(self._points)
+            if len(new) > left and not self._full:
+                self._full = True
+                logger.warning("more than %s different characters: those first met last are read as <unk>", MAX_IDS - 1)
+            for point in new[:left]:
                 self._points.append(point)
                 self._id_of_point[point] = len(self._points)
             ids = self._id_of_point[points]
@@ -342,8 +354,6 @@ def _translate(path: Path, table: Ids, size: int) -> NDArray[np.int64]:
             counts += np.bincount(ids, minlength=size)
             file.seek(-block.nbytes, os.SEEK_CUR)
             file.write(ids.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
     return counts
 
 

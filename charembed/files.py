@@ -25,6 +25,18 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     flush_folder(path.parent)
 
 
+def flush_files(folder: Path) -> None:
+    """Wait until the disk has the files of a folder, and their names.
+
+    Raises:
+        OSError: it cannot take them.
+    """
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(folder)
+
+
 def flush_folder(folder: Path) -> None:
     """Wait until the disk has the names in a folder, where the system can be asked to."""
     if os.name == "posix":

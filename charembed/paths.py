@@ -7,6 +7,9 @@ from pathlib import Path
 
 from charembed.errors import CharEmbedError
 
+RUN_LOCK = ".charembed.lock"
+"""The file that makes a folder that of a training run."""
+
 
 def user_path(name: str | os.PathLike[str]) -> Path:
     """The path of a name, `~` expanded.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 from charembed import __version__
 from charembed.devices import usable_device
 from charembed.errors import CharEmbedError
+from charembed.files import flush_files
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
 from charembed.model_card import model_card
 from charembed.paths import user_path
@@ -65,6 +67,7 @@ class Pretrained:
             new, old = Path(aside, "new"), Path(aside, "old")
             new.mkdir()
             self._write(new)
+            flush_files(new)
             try:
                 if target.exists():
                     os.replace(target, old)
@@ -166,6 +169,16 @@ def _tensors(model: BiCharLM) -> dict[str, Tensor]:
         for direction in model.directions
         for name, tensor in model.direction(direction).state_dict().items()
     }
+
+
+def mend(target: Path) -> None:
+    """Clear away what a process that was killed in `Pretrained.save` has left beside a model folder; if it was between
+    the two renames, the folder comes back."""
+    for aside in target.parent.glob(f".{target.name}.*"):
+        for name in ("new", "old"):
+            if not target.exists() and (aside / name / CARD).exists():  # the last file to be written
+                os.replace(aside / name, target)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_replaceable(target: Path) -> None:

@@ -30,7 +30,8 @@ def _versions() -> dict[str, str]:
 class Report:
     """How a run went, or how far it has come."""
 
-    state: Literal["running", "interrupted", "diverged", "finished"]
+    state: Literal["running", "interrupted", "diverged", "finished", "killed"]
+    """"running" in the file of a killed run, too."""
     steps: int
     seconds: float
     """Of the run, with validations; the time between a kill and the checkpoint before it does not count."""
@@ -45,6 +46,8 @@ class Report:
     corpus: dict[str, Any]
     weights: int
     """Of all directions."""
+    precision: str
+    """Of the computation."""
     rollbacks: int
     config: dict[str, Any]
     """The whole configuration."""
@@ -66,12 +69,14 @@ class Report:
             CharEmbedError: there is none, or it is damaged.
         """
         try:
-            return cls(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
+            report = cls(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
+            _facts(report)  # all that it must hold is there
+            return report
         except FileNotFoundError as error:
             raise CharEmbedError(
                 f"{folder} holds no {REPORT}: it is no folder of a run, or one that just began"
             ) from error
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CharEmbedError(f"{folder / REPORT} cannot be read: {error}") from error
 
 
@@ -97,6 +102,7 @@ def _facts(report: Report) -> dict[str, str]:
         "unknown characters": f"{report.corpus['unknown_rate']:.4%}",
         "recurrence": f"{model['cell']} {model['hidden_size']} × {model['num_layers']}",
         "weights": f"{report.weights:,}",
+        "precision": report.precision,
         "bits per character, best": _bits(report.best),
         "bits per character, last": _bits(report.validations[-1] if report.validations else None),
         "rollbacks": str(report.rollbacks),

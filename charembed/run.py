@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import math
@@ -17,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from charembed.checkpoint import Checkpoint, latest_checkpoint
+from charembed.checkpoint import Checkpoint, latest_checkpoint, remove_newer
 from charembed.direction_trainer import DirectionTrainer, StepResult
 from charembed.directions import DirectionPool
 from charembed.encoded import EncodedCorpus
@@ -81,6 +82,8 @@ class TrainResult:
     interrupted: int | None
     """The signal that ended it before its budget was spent."""
     report: Report
+    is_first: bool
+    """Of several processes, the one that writes files and speaks."""
 
 
 class Run:
@@ -133,6 +136,10 @@ class Run:
         return time.monotonic() - self._started
 
     @property
+    def _precision(self) -> str:
+        return next(iter(self._trainers.values())).precision
+
+    @property
     def _characters(self) -> int:
         return self._step * self._characters_per_step
 
@@ -149,10 +156,15 @@ class Run:
         offset = 0
         if checkpoint:
             offset = self._go_back(Path(checkpoint))["log_offset"]
-            logger.info("going on from step %s of the run in %s", f"{self._step:,}", self._folder.path)
-            if self._spent() >= 1.0:
+            logger.info(
+                "going on from the last checkpoint of %s: step %s, after %.1f min",
+                *(self._folder.path, f"{self._step:,}", self._seconds / 60),
+            )
+            validated = bool(self._validations) and self._validations[-1].step == self._step
+            spent, at_end = self._processes.decided([self._spent(), validated])
+            if spent >= 1.0 and at_end:
                 logger.info("its budget is spent: raise it to train on, or say overwrite: true to start anew")
-                return self._result("finished", None)
+                return self._end(None)
         with contextlib.ExitStack() as stack:
             if self._processes.is_first:
                 tensorboard = self._config.tensorboard
@@ -169,10 +181,7 @@ class Run:
                     break
                 except DivergedError as error:
                     self._roll_back(error)
-            result = self._result("interrupted" if stopped else "finished", stopped)
-            if self._processes.is_first:
-                result.report.save(self._folder.report)
-            return result
+            return self._end(stopped)
 
     def _train(self, bar: Any, interruption: Interruption) -> int | None:
         """Steps until the budget is spent, with a validation after the last, or until a signal comes: which."""
@@ -191,6 +200,7 @@ class Run:
             if (due := int(spent * self._config.validations)) > self._validations_done:
                 self._validations_done = due
                 self._validate()
+                checkpoint = True  # what is best must not be better than what a run goes on from
             if checkpoint:
                 self._save_checkpoint()
             self._take_step(spent)
@@ -301,6 +311,7 @@ class Run:
         facts = {
             "text": text_facts(self._encoded),
             "world_size": self._processes.world_size,
+            "precision": self._precision,
             "step": self._step,
             "step_of_epoch": self._step_of_epoch,
             "epoch": self._epochs.number,
@@ -322,6 +333,8 @@ class Run:
         """Make everything what it was at a checkpoint, and return its facts."""
         checkpoint = Checkpoint.load(path)
         facts = checkpoint.facts
+        if self._processes.is_first:
+            remove_newer(path)
         if facts["world_size"] != self._processes.world_size:
             raise CharEmbedError(
                 f"the run in {self._folder.path} was started with {facts['world_size']} processes, not"
@@ -333,11 +346,13 @@ class Run:
             prefix = f"{direction}."
             own = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
             trainer.load(own)
+            trainer.precision = facts["precision"]  # of the machine where it began
         self._step, self._step_of_epoch = facts["step"], facts["step_of_epoch"]
         self._validations = [Validation.from_json(fields) for fields in facts["validations"]]
         self._best = None if facts["best"] is None else Validation.from_json(facts["best"])
-        self._validations_done = facts["validations_done"]
         self._started = time.monotonic() - facts["seconds"]
+        # Less than before where the budget was prolonged: the rest of it is divided anew.
+        self._validations_done = min(facts["validations_done"], int(self._spent() * self._config.validations))
         self._training_seconds = facts["training_seconds"]
         self._meter.restore(facts["pending"], facts["lowest"])
         self._lr_factor, self._rollbacks = facts["lr_factor"], facts["rollbacks"]
@@ -349,9 +364,10 @@ class Run:
         if self._rollbacks >= self._config.rollbacks:
             if self._log is not None:
                 self._report("diverged").save(self._folder.report)
+            tried = f"; {self._rollbacks} rollbacks did not help" if self._rollbacks else ", or give rollbacks: 3"
             raise CharEmbedError(
-                f"{error}: lower optimizer.lr (it was {lr:g}) and start again with overwrite: true, or give"
-                " rollbacks: 3 to go on from the last checkpoint with half of it; what was saved before is kept"
+                f"{error}: lower optimizer.lr (it was {lr:g}) and start again with overwrite: true{tried}; models and"
+                " checkpoints saved before are kept"
             ) from error
         rollbacks, seconds = self._rollbacks + 1, self._seconds
         path = self._processes.told(str(latest_checkpoint(self._folder.checkpoints) or ""))
@@ -386,18 +402,27 @@ class Run:
                 "unknown_rate": self._encoded.unknown_rate,
             },
             weights=self._model.parameter_count(),
+            precision=self._precision,
             rollbacks=self._rollbacks,
             config=as_fields(self._config),
         )
 
-    def _result(self, state: Literal["interrupted", "finished"], interrupted: int | None) -> TrainResult:
+    def _end(self, interrupted: int | None) -> TrainResult:
+        report = self._report("finished" if interrupted is None else "interrupted")
+        if self._processes.is_first:
+            report.save(self._folder.report)
         last = self._validations[-1] if self._validations else None
-        return TrainResult(self._folder.path, self._best, last, interrupted, self._report(state))
+        return TrainResult(self._folder.path, self._best, last, interrupted, report, self._processes.is_first)
 
 
 def text_facts(encoded: EncodedCorpus) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    return {"fingerprint": encoded.fingerprint, "characters": encoded.characters, "vocabulary": len(encoded.vocab)}
+    return {
+        "sha256": encoded.fingerprint,
+        "characters": encoded.characters,
+        "validation_sha256": hashlib.sha256(encoded.valid.tobytes()).hexdigest(),
+        "vocabulary_sha256": hashlib.sha256("".join(encoded.vocab.characters).encode()).hexdigest(),
+    }
 
 
 def _provenance(config: TrainConfig, encoded: EncodedCorpus, validation: Validation) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from filelock import FileLock, Timeout
 from charembed.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.errors import CharEmbedError
 from charembed.files import write_atomically
-from charembed.pretrained import check_replaceable
+from charembed.paths import RUN_LOCK
+from charembed.pretrained import check_replaceable, mend
 from charembed.report import REPORT
 from charembed.train_config import TrainConfig, as_fields, differences
 
-CONFIG, BEST, LAST, LOCK = "config.yaml", "best", "last", ".charembed.lock"
+CONFIG, BEST, LAST = "config.yaml", "best", "last"
 CHECKPOINTS, TEXT = "checkpoints", "text"
 
 
@@ -46,7 +47,7 @@ class RunFolder:
         made = not folder.path.exists()
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(folder.path / LOCK, timeout=0):
+            with FileLock(folder.path / RUN_LOCK, timeout=0):
                 folder._check(config)  # once more, now that nobody else can write here
                 yield folder
         except Timeout as error:
@@ -57,6 +58,15 @@ class RunFolder:
             if made and not folder.config.exists():
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a run has it now."""
+        try:
+            with FileLock(self.path / RUN_LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def earlier_run(self, config: TrainConfig) -> Path | None:
         """The checkpoint of a run that was ended here, if this one is to go on from there.
@@ -73,6 +83,8 @@ class RunFolder:
         Raises:
             OSError: it cannot be written.
         """
+        for model in (self.best, self.last):
+            mend(model)
         if not goes_on:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.report.unlink(missing_ok=True)
@@ -84,7 +96,7 @@ class RunFolder:
             return
         if not path.is_dir():
             raise CharEmbedError(f"output {path} is a file: name a folder")
-        if not (path / LOCK).exists() and any(path.iterdir()):
+        if not (path / RUN_LOCK).exists() and any(path.iterdir()):
             raise CharEmbedError(f"output {path} holds something that is no training run: name another folder")
         for model in (self.best, self.last):
             check_replaceable(model)

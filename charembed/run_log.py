@@ -30,7 +30,7 @@ class RunLog:
         path = folder / LOG
         path.touch()
         self._file = path.open("r+b")
-        self._file.truncate(offset)
+        self._file.truncate(min(offset, path.stat().st_size))
         self._file.seek(0, os.SEEK_END)
 
     @property

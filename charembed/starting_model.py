@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from charembed.encoded import EncodedCorpus
-from charembed.errors import CharEmbedError
-from charembed.language_model import BiCharLM, CharLM, CharLMConfig
+from charembed.language_model import BiCharLM, CharLM
 from charembed.pretrained import Pretrained
 from charembed.train_config import TrainConfig
 from charembed.vocab import UNKNOWN_ID
@@ -21,20 +20,11 @@ def load_initial(config: TrainConfig) -> Pretrained | None:
     """The finished model to go on from, where one is named.
 
     Raises:
-        CharEmbedError: no model folder, or one without the architecture or the directions that are asked for.
+        CharEmbedError: no model folder, or one without the directions that are asked for.
     """
     if config.init is None:
         return None
     initial = Pretrained.load(config.init)
-    default, wanted, given = CharLMConfig(), config.model, initial.model.config
-    for field in dataclasses.fields(CharLMConfig):
-        if field.name in ("dropout", "vocab_size"):  # a new run's own affair
-            continue
-        want, have = getattr(wanted, field.name), getattr(given, field.name)
-        if want not in (getattr(default, field.name), have):
-            raise CharEmbedError(
-                f"init {config.init} has {field.name} {have}, not {want}: leave model.{field.name} out"
-            )
     for direction in config.directions:
         initial.model.direction(direction)
     return initial
@@ -59,8 +49,7 @@ def starting_model(config: TrainConfig, encoded: EncodedCorpus, initial: Pretrai
 
 def _continued_model(config: TrainConfig, encoded: EncodedCorpus, initial: Pretrained) -> BiCharLM:
     size = len(encoded.vocab)
-    architecture = dataclasses.replace(initial.model.config, vocab_size=size, dropout=config.model.dropout)
-    model = BiCharLM(architecture, config.directions)
+    model = BiCharLM(dataclasses.replace(config.model, vocab_size=size), config.directions)
     for direction in config.directions:
         model.direction(direction).load_state_dict(_grown(initial.model.direction(direction), size))
     return model

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import torch
+
 from charembed.corpus import CorpusConfig, Sources
 from charembed.devices import has_bf16_units, usable_device
 from charembed.encoded import VocabConfig
@@ -91,11 +93,17 @@ class TrainConfig:
         if self.init is not None and self.vocab.path is not None:
             raise CharEmbedError("init has a vocabulary of its own: leave vocab.path out")
         usable_seed(self.seed)
-        device = usable_device(self.device)
-        cell = self.model.cell if self.init is None else read_architecture(self.init).cell
-        if self.precision == "auto":  # resolved here, so that a run goes on elsewhere as it began
-            self.precision = "bf16" if cell == "lstm" and has_bf16_units(device) else "float32"
-        self.optimizer = self.optimizer.for_cell(cell)
+        usable_device(self.device)
+        if self.init is not None:
+            self.model = _architecture_of(self.init, self.model)
+        self.optimizer = self.optimizer.for_cell(self.model.cell)
+
+    @property
+    def precision_here(self) -> Literal["float32", "bf16"]:
+        """What `precision` means on this machine."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if self.model.cell == "lstm" and has_bf16_units(torch.device(self.device)) else "float32"
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -105,6 +113,22 @@ class TrainConfig:
     def characters_per_step(self, world_size: int = 1) -> int:
         """Characters that each direction reads in a step of the optimiser."""
         return self.batch_size * self.seq_len * self.accumulation_steps * world_size
+
+
+def _architecture_of(init: str, wanted: CharLMConfig) -> CharLMConfig:
+    """The architecture of a finished model, with the dropout that is wanted now.
+
+    Raises:
+        CharEmbedError: no model folder, or another architecture is wanted.
+    """
+    given, default = read_architecture(init), CharLMConfig()
+    for name in (member.name for member in dataclasses.fields(CharLMConfig)):
+        if name in ("dropout", "vocab_size"):  # a new run's own affair
+            continue
+        want, have = getattr(wanted, name), getattr(given, name)
+        if want not in (getattr(default, name), have):
+            raise CharEmbedError(f"init {init} has {name} {have}, not {want}: leave model.{name} out")
+    return dataclasses.replace(given, dropout=wanted.dropout, vocab_size=None)
 
 
 def as_fields(config: TrainConfig) -> dict[str, Any]:

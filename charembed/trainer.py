@@ -47,6 +47,8 @@ def train(config: TrainConfig) -> TrainResult:
         if device.type == "cuda" and processes.are_several:
             device = torch.device("cuda", processes.local_rank)
             torch.cuda.set_device(device)
+        if not processes.is_first:
+            logging.getLogger("charembed").setLevel(logging.WARNING)
         initial = load_initial(config)
         folder = RunFolder(Path(config.output))
         text = checkpoint = ""
@@ -59,14 +61,14 @@ def train(config: TrainConfig) -> TrainResult:
         run = Run(config, folder, encoded, model, processes)
         if processes.is_first:
             folder.start(config, goes_on=bool(checkpoint))
-            if config.data.cache is None:
+            if _place(config, folder) == folder.text:
                 remove_other_entries(folder.text, encoded)
         return run.run(checkpoint=processes.told(checkpoint))
 
 
 def _encode(config: TrainConfig, folder: RunFolder, checkpoint: str, initial: Pretrained | None) -> EncodedCorpus:
     """The text, encoded; the one that the run read before where it goes on."""
-    place = folder.text if config.data.cache is None else Path(config.data.cache)
+    place = _place(config, folder)
     encoded = encode_corpus(config.data, config.vocab, config.seed, place, None if initial is None else initial.vocab)
     logger.info(
         "%s characters to train on, %s to validate on, from %s documents; %d character ids, %.4f %% unknown",
@@ -76,7 +78,12 @@ def _encode(config: TrainConfig, folder: RunFolder, checkpoint: str, initial: Pr
     )
     if checkpoint and Checkpoint.load(Path(checkpoint)).facts["text"] != text_facts(encoded):
         raise CharEmbedError(
-            f"output {folder.path} holds a run on other text: give the same to go on with it, name another folder, or"
-            " say overwrite: true"
+            f"output {folder.path} holds a run on other text, or with another vocabulary: give the same to go on with"
+            " it, name another folder, or say overwrite: true"
         )
     return encoded
+
+
+def _place(config: TrainConfig, folder: RunFolder) -> Path:
+    """Where the encoded text goes. The beginning of a stream is of use to this run alone."""
+    return folder.text if config.data.cache is None or config.data.streaming else Path(config.data.cache)

@@ -206,14 +206,15 @@ def test_two_bytes_a_character(tmp_path: Path) -> None:
     assert isinstance(corpus.ids, np.memmap)
 
 
-@pytest.mark.parametrize("name", ["ids.bin", "facts.json", "segments.npy", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["ids.bin", "facts.json", "segments.npy", "tokenizer.json", "counts.npy"])
 def test_damaged_files_are_made_anew(tmp_path: Path, name: str) -> None:
     config = CorpusConfig(train=str(EXCERPT))
     first = encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded")
     wanted = np.array(first.ids)
     path = first.folder / name
-    path.write_bytes(path.read_bytes()[:-10])
-    assert np.array_equal(encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded").ids, wanted)
+    for damage in (lambda raw: raw[:-10], lambda _: b"", lambda _: b"1"):
+        path.write_bytes(damage(path.read_bytes()))
+        assert np.array_equal(encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded").ids, wanted)
     assert not list((tmp_path / "encoded").glob(".*.tmp"))
 
 

@@ -15,19 +15,23 @@ import pytest
 import torch
 from conftest import EXCERPT, assert_same_weights, read_log, tiny_config, weights_of
 
-from charembed import CharEmbedError, CharLMConfig, TrainConfig, meter, train
+from charembed import CharEmbedError, CharLMConfig, CharVocab, TrainConfig, meter, train, train_config
 from charembed.checkpoint import Checkpoint, saved_checkpoints
 from charembed.corpus import CorpusConfig
 from charembed.direction_trainer import DirectionTrainer, StepResult
+from charembed.encoded import VocabConfig
 from charembed.meter import DivergedError, Meter
 from charembed.pretrained import Pretrained
 from charembed.processes import Processes
+from charembed.report import Report
 from charembed.run import Run, TrainResult
 from charembed.schedule import BudgetConfig
 
 STEPS = 220
 TIMES = ("seconds", "characters_per_second")
 """What may differ between a run in one piece and one in several."""
+ANY: dict = {"seconds": 0.0, "characters_per_second": 0.0, "validations": [], "best": None, "config": {}}
+"""Times, and what holds times, in a report; what the bits were is compared elsewhere."""
 
 
 def resumable(folder: Path, **changes: object) -> TrainConfig:
@@ -98,7 +102,9 @@ KILLS = {
     "in steps, again and again": [STEP.format(n) for n in (121, 90, 7, 130)],
     "in a checkpoint, before it is renamed": ["files.os.replace = die_at_call(os.replace, 5)"],
     "in the second half of a checkpoint": ["files.os.fsync = die_at_call(os.fsync, 7)"],
-    "while a model is saved": ["pretrained.os.replace = die_at_call(os.replace, 9)"],
+    "between the renames of a model": [
+        "original = os.replace\nos.replace = lambda a, b: (original(a, b), die() if str(b).endswith('old') else None)"
+    ],
     "in a validation": ["run.score_all = die_at_call(run.score_all, 3)"],
     "between the last validation and the end": [
         "original = run.Run._save_checkpoint\n"
@@ -117,8 +123,8 @@ def test_killed_runs_end_bit_for_bit_where_the_whole_one_does(
     result = train(config)
     assert result.interrupted is None
     assert_same_run(result.folder, uninterrupted)
-    leftovers = [path.name for path in result.folder.rglob(".*") if path.name != ".charembed.lock"]
-    assert [name for name in leftovers if name.endswith(".tmp")] == [], "nothing half-written stays"
+    assert [path.name for path in result.folder.rglob(".*")] == [".charembed.lock"], "nothing half-written stays"
+    assert dataclasses.replace(result.report, **ANY) == dataclasses.replace(Report.load(uninterrupted), **ANY)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -160,6 +166,26 @@ def test_mixed_precision_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest
     assert_same_run(train(resumable(tmp_path, **options)).folder, whole.folder)
 
 
+def test_a_run_goes_on_with_the_precision_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun in float32, gone on with where bfloat16 would be the choice."""
+    with monkeypatch.context() as patch:
+        patch.setattr(train_config, "has_bf16_units", lambda _: False)
+        train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=1)))
+    config = resumable(tmp_path, precision="auto")
+    for units in (False, True):
+        monkeypatch.setattr(train_config, "has_bf16_units", lambda _, units=units: units)
+        assert train(config).report.precision == "float32"
+
+
+def test_a_kill_never_leaves_a_worse_best_model(tmp_path: Path) -> None:
+    """Between checkpoints by the clock, what is validated is kept as a checkpoint too."""
+    config = resumable(tmp_path, checkpoint_minutes=60.0)
+    run_and_kill(config, STEP.format(2 * 95))
+    best = Pretrained.load(Path(config.output) / "best").provenance["characters_seen"]
+    checkpoint = Checkpoint.load(saved_checkpoints(Path(config.output) / "checkpoints")[0])
+    assert checkpoint.facts["step"] * 128 >= best > 0
+
+
 def test_the_second_signal_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def signalled(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -192,10 +218,10 @@ def test_a_finished_run_is_left_alone_and_can_be_prolonged(tmp_path: Path) -> No
     again = train(resumable(tmp_path))
     assert again.best == first.best
     assert_same_weights(weights_of(again.folder), weights_of(first.folder))
-    longer = train(resumable(tmp_path, budget=BudgetConfig(steps=STEPS + 30)))
-    assert longer.last is not None
-    assert longer.last.step == STEPS + 30
-    assert len(read_log(longer.folder)) > len(read_log(first.folder)) - 2
+    longer = train(resumable(tmp_path, budget=BudgetConfig(steps=300)))
+    steps = [record["step"] for record in read_log(longer.folder) if record["kind"] == "valid"]
+    assert steps[:5] == [44, 88, 132, 176, 220]
+    assert steps[5:] == [240, 300], "the rest of the longer budget is divided anew"
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
@@ -343,6 +369,64 @@ def test_the_meter_names_the_step(bits: float, norm: float, name: str) -> None:
     watch.add({"forward": StepResult(torch.tensor(bits), torch.tensor(norm))})
     with pytest.raises(DivergedError, match=f"the forward model's {name}.* at step 13"):
         watch.take(13)
+
+
+def test_other_text_is_refused(tmp_path: Path) -> None:
+    valid = tmp_path / "valid.txt"
+    valid.write_text("Some text to validate on.")
+    config = resumable(tmp_path)
+    data = CorpusConfig(train=config.data.train, valid=str(valid))
+    tokenizer = tmp_path / "tokenizer.json"
+    CharVocab("abc ").save(tokenizer)
+    config = dataclasses.replace(config, data=data, vocab=VocabConfig(path=str(tokenizer)))
+    run_and_kill(config, STEP.format(50))
+    for path, change in (
+        (valid, lambda: valid.write_text("Other text to validate on.")),
+        (tokenizer, lambda: CharVocab("cba ").save(tokenizer)),
+        (tmp_path / "text.txt", lambda: (tmp_path / "text.txt").write_text("Other text. " * 600)),
+    ):
+        before = path.read_bytes()
+        change()
+        with pytest.raises(
+            CharEmbedError, match="holds a run on other text, or with another vocabulary: give the same"
+        ):
+            train(config)
+        path.write_bytes(before)
+    assert train(config).report.state == "finished"
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path, uninterrupted: Path) -> None:
+    config = resumable(tmp_path, keep_checkpoints=1)
+    run_and_kill(config, STEP.format(200))
+    out = Path(config.output)
+    (out / "checkpoints" / "backup.safetensors").write_bytes(saved_checkpoints(out / "checkpoints")[0].read_bytes())
+    (out / "text" / "notes").mkdir()
+    assert_same_run(train(config).folder, uninterrupted)
+    assert (out / "checkpoints" / "backup.safetensors").exists()
+    assert (out / "text" / "notes").exists()
+
+
+def test_a_lost_log_is_no_matter(tmp_path: Path) -> None:
+    config = resumable(tmp_path)
+    run_and_kill(config, STEP.format(200))
+    (Path(config.output) / "log.jsonl").unlink()
+    assert all(record["step"] >= 95 for record in read_log(train(config).folder))
+
+
+def test_a_budget_that_is_spent_between_validations_still_gives_a_model(tmp_path: Path) -> None:
+    config = resumable(tmp_path, validations=1)
+    run_and_kill(config, STEP.format(200))
+    result = train(dataclasses.replace(config, budget=BudgetConfig(steps=50)))
+    assert result.best is not None
+    assert (result.folder / "best").exists()
+    assert Report.load(result.folder).state == "finished"
+
+
+def test_a_run_inside_the_folder_of_its_text(tmp_path: Path) -> None:
+    config = resumable(tmp_path)
+    inside = dataclasses.replace(config, data=CorpusConfig(train=str(tmp_path), held_out=0.1))
+    run_and_kill(inside, STEP.format(100))
+    assert train(inside).report.state == "finished", "what it wrote is not taken for text"
 
 
 def test_a_folder_that_moved_goes_on(tmp_path: Path, uninterrupted: Path) -> None:

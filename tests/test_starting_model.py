@@ -90,10 +90,8 @@ def test_a_grown_vocabulary_keeps_all_that_the_model_knew(tmp_path: Path, run: T
 
 def test_an_initial_model_of_another_shape_is_refused(tmp_path: Path, run: TrainResult) -> None:
     initial = str(run.folder / "best")
-    config = tiny_config(tmp_path, init=initial, model=CharLMConfig(hidden_size=64))
     with pytest.raises(CharEmbedError, match=r"init .* has hidden_size 48, not 64: leave model.hidden_size out"):
-        train(config)
-    assert not (tmp_path / "out").exists()
+        tiny_config(tmp_path, init=initial, model=CharLMConfig(hidden_size=64))
     with pytest.raises(CharEmbedError, match="is not a model folder"):
         train(tiny_config(tmp_path, init=str(EXCERPT)))
     config = tiny_config(tmp_path, init=initial, model=CharLMConfig(dropout=0.3), direction="backward")

@@ -125,7 +125,7 @@ def test_precision_is_what_suits_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, wanted: str
 ) -> None:
     monkeypatch.setattr(train_config, "has_bf16_units", lambda _: units)
-    assert tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell)).precision == wanted
+    assert tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell)).precision_here == wanted
 
 
 def model_and_text(config, folder: Path) -> tuple[CharLM, EpochText]:
