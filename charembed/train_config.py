@@ -20,6 +20,8 @@ from charembed.schedule import BudgetConfig, OptimizerConfig
 from charembed.seeds import usable_seed
 
 Precision = Literal["auto", "float32", "bf16"]
+MAX_BF16_HIDDEN_SIZE = 768
+"""On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/results.md)."""
 
 
 @dataclass
@@ -66,7 +68,7 @@ class TrainConfig:
     """Where to train: cpu, cuda, …"""
     precision: Precision = "auto"
     """Of the computation: float32, or bf16 for PyTorch's automatic mixed precision; auto is bf16 for an LSTM where the
-    device has units for it. Weights are float32 in any case."""
+    device has units for it, on a CPU up to hidden size 768. Weights are float32 in any case."""
     tensorboard: bool = False
     """Write TensorBoard event files to the output folder too."""
     overwrite: bool = False
@@ -103,7 +105,9 @@ class TrainConfig:
         """What `precision` means on this machine."""
         if self.precision != "auto":
             return self.precision
-        return "bf16" if self.model.cell == "lstm" and has_bf16_units(torch.device(self.device)) else "float32"
+        device = torch.device(self.device)
+        suits = self.model.cell == "lstm" and (device.type != "cpu" or self.model.hidden_size <= MAX_BF16_HIDDEN_SIZE)
+        return "bf16" if suits and has_bf16_units(device) else "float32"
 
     @property
     def directions(self) -> tuple[Direction, ...]:

@@ -119,13 +119,22 @@ def test_bf16_learns_as_float32_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "cell", "wanted"), [(True, "lstm", "bf16"), (False, "lstm", "float32"), (True, "gru", "float32")]
+    ("units", "cell", "hidden_size", "wanted"),
+    [
+        (True, "lstm", 512, "bf16"),
+        (False, "lstm", 512, "float32"),
+        (True, "gru", 512, "float32"),
+        (True, "lstm", 1024, "float32"),
+    ],
 )
 def test_precision_is_what_suits_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, wanted: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, hidden_size: int, wanted: str
 ) -> None:
     monkeypatch.setattr(train_config, "has_bf16_units", lambda _: units)
-    assert tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell)).precision_here == wanted
+    assert (
+        tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell, hidden_size=hidden_size)).precision_here
+        == wanted
+    )
 
 
 def model_and_text(config, folder: Path) -> tuple[CharLM, EpochText]:
