@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Have the C library reuse freed memory instead of returning it to the system, for the life of the process.
 
     A training step frees some tens of megabytes and takes them again at once. Given back and taken anew page by page
-    they cost a fifth to a third of the time of a step (docs/experiments.md). Does nothing where the C library is not
+    they cost a fifth to a quarter of the time of a step (docs/experiments.md). Does nothing where the C library is not
     GNU's.
     """
     if platform.libc_ver()[0] == "glibc":

@@ -333,13 +333,13 @@ class Run:
         """Make everything what it was at a checkpoint, and return its facts."""
         checkpoint = Checkpoint.load(path)
         facts = checkpoint.facts
-        if self._processes.is_first:
-            remove_newer(path)
         if facts["world_size"] != self._processes.world_size:
             raise CharEmbedError(
                 f"the run in {self._folder.path} was started with {facts['world_size']} processes, not"
                 f" {self._processes.world_size}: go on with as many, or say overwrite: true"
             )
+        if self._processes.is_first:
+            remove_newer(path)
         self._epochs.seek(facts["epoch"], facts["documents"])
         self._start_epoch()
         for direction, trainer in self._trainers.items():
@@ -352,7 +352,8 @@ class Run:
         self._best = None if facts["best"] is None else Validation.from_json(facts["best"])
         self._started = time.monotonic() - facts["seconds"]
         # Less than before where the budget was prolonged: the rest of it is divided anew.
-        self._validations_done = min(facts["validations_done"], int(self._spent() * self._config.validations))
+        (spent,) = self._processes.decided([self._spent()])
+        self._validations_done = min(facts["validations_done"], int(spent * self._config.validations))
         self._training_seconds = facts["training_seconds"]
         self._meter.restore(facts["pending"], facts["lowest"])
         self._lr_factor, self._rollbacks = facts["lr_factor"], facts["rollbacks"]
