@@ -92,7 +92,7 @@ def test_a_lost_process_ends_the_run_which_then_goes_on(tmp_path: Path, pair: Pa
     assert "was started with 2 processes, not 1: go on with as many" in alone.stderr
     again = run(arguments)
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+    assert "going on from the last checkpoint" in again.stderr
     assert_same_weights(weights_of(tmp_path / "out"), weights_of(pair))
 
 
