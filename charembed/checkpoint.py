@@ -53,16 +53,30 @@ class Checkpoint:
         Raises:
             CharEmbedError: it is damaged, or of another version.
         """
+        facts = read_facts(path)
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("version") != str(CHECKPOINT_VERSION):
-                    raise CharEmbedError(f"{path} is a checkpoint of another version of charembed")
-                return cls({name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["facts"]))  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-            if isinstance(error, CharEmbedError):
-                raise
+            return cls(safetensors.torch.load_file(path), facts)
+        except (safetensors.SafetensorError, OSError) as error:
             raise CharEmbedError(f"{path} cannot be read: {error}") from error
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, without its tensors; that these are all there is checked.
+
+    Raises:
+        CharEmbedError: it is damaged, or of another version.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("version") != str(CHECKPOINT_VERSION):
+            raise CharEmbedError(f"{path} is a checkpoint of another version of charembed")
+        facts: dict[str, Any] = json.loads(metadata["facts"])
+        return facts
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        if isinstance(error, CharEmbedError):
+            raise
+        raise CharEmbedError(f"{path} cannot be read: {error}") from error
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -74,7 +88,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
     paths = saved_checkpoints(folder)
     for path in paths:
         try:
-            Checkpoint.load(path)
+            read_facts(path)
             return path
         except CharEmbedError as error:
             logger.warning("%s; trying the one before", error)

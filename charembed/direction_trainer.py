@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from charembed.errors import CharEmbedError
 from charembed.language_model import CharLM, Direction
+from charembed.pretrained import tensors_under
 from charembed.processes import Processes
 from charembed.recurrent import State, map_state
 from charembed.stream import EpochText, WindowStream
@@ -135,14 +136,14 @@ class DirectionTrainer:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Go back to where `tensors` was called, after `start_epoch` with the text of that moment."""
-        self.lm.load_state_dict(_under("model.", tensors))
+        self.lm.load_state_dict(tensors_under("model.", tensors))
         saved = self.optimizer.state_dict()
         moments = {}
         for k in range(sum(len(group["params"]) for group in saved["param_groups"])):
-            if found := _under(f"optimizer.{k}.", tensors):
+            if found := tensors_under(f"optimizer.{k}.", tensors):
                 moments[k] = found
         self.optimizer.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
-        carried = _under("state.", tensors)
+        carried = tensors_under("state.", tensors)
         self._state = None
         if carried:
             rank, batch = self._processes.rank, self._config.batch_size
@@ -151,7 +152,3 @@ class DirectionTrainer:
         assert self.lm.dropout.generator is not None
         # A copy: PyTorch reads the state of a view from where its storage begins.
         self.lm.dropout.generator.set_state(tensors["random"][self._processes.rank].clone())
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

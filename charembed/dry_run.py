@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import tempfile
 import time
@@ -20,7 +19,7 @@ from charembed.encoded import encode_corpus
 from charembed.epochs import Epochs
 from charembed.errors import CharEmbedError
 from charembed.language_model import Direction
-from charembed.processes import Processes
+from charembed.processes import Processes, launched
 from charembed.scoring import score_all
 from charembed.starting_model import load_initial, starting_model
 from charembed.train_config import TrainConfig
@@ -78,7 +77,7 @@ def dry_run(config: TrainConfig) -> Forecast:
         CharEmbedError: text that cannot be read or is too small, or several processes.
         OSError: no place for the encoded text beside the output folder.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched() > 1:
         raise CharEmbedError("a dry run is for one process: leave torchrun out")
     keep_freed_memory()
     initial = load_initial(config)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charembed.errors import CharEmbedError
+
 Ids = NDArray[np.integer[Any]]
 
 MAX_VALIDATION = 500_000
@@ -92,3 +94,56 @@ def passages(ids: Ids, length: int, cut_after: tuple[int, ...]) -> Iterator[tupl
             cut = next(found, near)
         yield start, cut
         start = cut
+
+
+def hold_out(
+    ids: Ids, bounds: NDArray[np.int64], once: NDArray[np.bool_], share: float, seed: int, cut_after: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """What is held out: whole documents, or passages where documents are few or long.
+
+    Args:
+        ids: the stream. Shape: (characters,)
+        bounds: of its documents. Shape: (documents, 2)
+        once: whether each occurs but once. Shape: (documents,)
+        share: of the characters to hold out.
+        seed: of the choice.
+        cut_after: where passages may end, as in `passages`.
+
+    Raises:
+        CharEmbedError: there is too little text, or it repeats itself too much.
+
+    Returns:
+        Bounds of what is held out, in the order of the stream. Shape: (pieces, 2)
+    """
+    total = int(bounds[-1, 1])
+    size = min(int(share * total), MAX_VALIDATION)
+    chosen = choose_held_out(bounds[:, 1] - bounds[:, 0], once, size, seed)
+    if chosen is None:
+        index = PieceIndex()
+        for start, end in bounds.tolist():
+            document = ids[start:end]
+            for first, last in passages(document, max(size // 10, 1), cut_after):
+                index.add(document[first:last].tobytes(), last - first)
+        bounds = index.bounds()
+        chosen = choose_held_out(bounds[:, 1] - bounds[:, 0], index.occurs_once(), size, seed)
+    if chosen is None:
+        raise CharEmbedError(
+            f"the corpus is too small, or repeats itself too much, to hold out {share:.1%} of its {total:,} characters:"
+            " give more text, or validation text of its own (data.valid)"
+        )
+    return bounds[chosen]
+
+
+def without(bounds: NDArray[np.int64], held_out: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bounds of documents with some pieces taken out, which cut what they are taken from in two.
+
+    Both are in the order of the stream; no piece crosses the bounds of a document.
+
+    Shape: (documents, 2), (pieces, 2) to (segments, 2)
+    """
+    starts = np.concatenate([bounds[:, 0], held_out[:, 1]])
+    ends = np.concatenate([bounds[:, 1], held_out[:, 0]])
+    starts.sort()
+    ends.sort()
+    segments = np.stack([starts, ends], axis=1)
+    return segments[starts < ends]

@@ -171,6 +171,11 @@ def _tensors(model: BiCharLM) -> dict[str, Tensor]:
     }
 
 
+def tensors_under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def mend(target: Path) -> None:
     """Clear away what a process that was killed in `Pretrained.save` has left beside a model folder; if it was between
     the two renames, the folder comes back."""
@@ -255,6 +260,5 @@ def _load_weights(model: BiCharLM, path: Path, device: torch.device) -> None:
         if not tensors[name].isfinite().all():
             raise CharEmbedError(f"{path}: {name} holds values that are no finite numbers")
     for direction in model.directions:
-        prefix = f"{direction}."
-        own = {name.removeprefix(prefix): t.float() for name, t in tensors.items() if name.startswith(prefix)}
+        own = {name: tensor.float() for name, tensor in tensors_under(f"{direction}.", tensors).items()}
         model.direction(direction).load_state_dict(own, assign=True)

@@ -22,6 +22,11 @@ READING = timedelta(days=7)
 """How long for the first one to read the text."""
 
 
+def launched() -> int:
+    """How many processes `torchrun` or `accelerate launch` has started for this run; 1 where they have not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes that train one model together, each on text of its own; usually one."""
@@ -39,8 +44,7 @@ class Processes:
         Raises:
             CharEmbedError: the others cannot be reached, or one of them is lost while this one goes on.
         """
-        environment = os.environ
-        world_size = int(environment.get("WORLD_SIZE", "1"))
+        world_size = launched()
         if world_size == 1:
             yield cls()
             return
@@ -55,7 +59,7 @@ class Processes:
         except (RuntimeError, ValueError) as error:
             raise CharEmbedError(f"the {world_size} processes of this run cannot reach each other: {error}") from error
         try:
-            yield cls(dist.get_rank(), world_size, int(environment.get("LOCAL_RANK", "0")), groups)
+            yield cls(dist.get_rank(), world_size, int(os.environ.get("LOCAL_RANK", "0")), groups)
         except RuntimeError as error:
             raise CharEmbedError(
                 f"process {dist.get_rank()} of {world_size} cannot go on, another one may be lost ({error}): run the"

@@ -28,7 +28,7 @@ from charembed.generation import generate
 from charembed.interruption import Interruption
 from charembed.language_model import BiCharLM, Direction
 from charembed.meter import STEPS, DivergedError, Means, Meter
-from charembed.pretrained import Pretrained
+from charembed.pretrained import Pretrained, tensors_under
 from charembed.processes import Processes
 from charembed.report import Report
 from charembed.run_folder import RunFolder
@@ -343,9 +343,7 @@ class Run:
         self._epochs.seek(facts["epoch"], facts["documents"])
         self._start_epoch()
         for direction, trainer in self._trainers.items():
-            prefix = f"{direction}."
-            own = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
-            trainer.load(own)
+            trainer.load(tensors_under(f"{direction}.", checkpoint.tensors))
             trainer.precision = facts["precision"]  # of the machine where it began
         self._step, self._step_of_epoch = facts["step"], facts["step_of_epoch"]
         self._validations = [Validation.from_json(fields) for fields in facts["validations"]]

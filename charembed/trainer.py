@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from charembed.allocator import keep_freed_memory
-from charembed.checkpoint import Checkpoint
+from charembed.checkpoint import read_facts
 from charembed.encoded import EncodedCorpus, encode_corpus, remove_other_entries
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained import Pretrained
@@ -76,7 +76,7 @@ def _encode(config: TrainConfig, folder: RunFolder, checkpoint: str, initial: Pr
         len(encoded.vocab),
         100 * encoded.unknown_rate,
     )
-    if checkpoint and Checkpoint.load(Path(checkpoint)).facts["text"] != text_facts(encoded):
+    if checkpoint and read_facts(Path(checkpoint))["text"] != text_facts(encoded):
         raise CharEmbedError(
             f"output {folder.path} holds a run on other text, or with another vocabulary: give the same to go on with"
             " it, name another folder, or say overwrite: true"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from charembed import CharEmbedError, CharVocab, encoded
 from charembed.corpus import CorpusConfig
-from charembed.encoded import EncodedCorpus, VocabConfig, encode_corpus, without
+from charembed.encoded import EncodedCorpus, VocabConfig, encode_corpus
+from charembed.held_out import without
 
 
 def encode(path: Path, **options: object) -> EncodedCorpus:
