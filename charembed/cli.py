@@ -82,16 +82,16 @@ def evaluate_command(arguments: Namespace) -> int:
     """Measure how well a model predicts some files, in bits per character."""
     import numpy as np
 
-    from charembed.directions import DirectionPool
     from charembed.encoded import DOCUMENT_END
     from charembed.pretrained import Pretrained
     from charembed.scoring import score_all
+    from charembed.workers import WorkerPool
 
     pretrained = Pretrained.load(arguments.model, arguments.device)
     pieces = [pretrained.vocab.encode(document + DOCUMENT_END) for document in _corpus(arguments)]
     if not pieces:
         raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
-    scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, DirectionPool())
+    scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, WorkerPool())
     for direction, score in scores.items():
         print(f"{direction:8} {score.bits_per_character:.4f} bits per character")
     some = next(iter(scores.values()))

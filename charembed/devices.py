@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import torch
 
 from charembed.errors import CharEmbedError
@@ -31,3 +33,11 @@ def has_bf16_units(device: torch.device) -> bool:
         asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(ask is not None and ask() for ask in asked)
     return False
+
+
+def has_int8_units() -> bool:
+    """Whether the CPU multiplies int8 matrices without loss: older x86 ones add pairs of products in 16 bits."""
+    if platform.machine().lower() not in ("x86_64", "amd64", "x86"):
+        return True
+    asked = getattr(torch.cpu, "_is_avx512_vnni_supported", None) or getattr(torch.cpu, "_is_vnni_supported", None)
+    return bool(asked and asked())

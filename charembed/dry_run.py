@@ -14,7 +14,6 @@ import torch
 
 from charembed.allocator import keep_freed_memory
 from charembed.direction_trainer import DirectionTrainer, StepResult
-from charembed.directions import DirectionPool
 from charembed.encoded import encode_corpus
 from charembed.epochs import Epochs
 from charembed.errors import CharEmbedError
@@ -23,6 +22,7 @@ from charembed.processes import Processes, launched
 from charembed.scoring import score_all
 from charembed.starting_model import load_initial, starting_model
 from charembed.train_config import TrainConfig
+from charembed.workers import WorkerPool
 
 WARM_UP_SECONDS, MEASURED_SECONDS = 2.0, 8.0
 SCORED_CHARACTERS = 20_000
@@ -98,7 +98,7 @@ def dry_run(config: TrainConfig) -> Forecast:
             trainers[direction] = DirectionTrainer(model.direction(direction), direction, config, Processes())
             trainers[direction].start_epoch(epochs.text)
         steps_per_epoch = trainers[config.directions[0]].steps_per_epoch
-        pool = DirectionPool()
+        pool = WorkerPool()
 
         def step(number: int, direction: Direction) -> StepResult:
             return trainers[direction].step(number % steps_per_epoch, lr=0.0)

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from charembed.context import Context, passages
 from charembed.devices import usable_device
-from charembed.directions import DirectionPool
-from charembed.engine import Reading, read_states
+from charembed.engine import Engine, TorchEngine, read_batch, read_on
 from charembed.errors import CharEmbedError
 from charembed.language_model import Direction
+from charembed.onnx_engine import OnnxEngine
+from charembed.passage import Passage, Reading
 from charembed.paths import user_path
-from charembed.pretrained import Pretrained
-from charembed.words import Span, SpannedText, TextInput
+from charembed.pretrained import Pretrained, Readout
+from charembed.scheduling import batches
+from charembed.words import Span, SpannedText, Spans, TextInput
+from charembed.workers import WorkerPool
 
-# What both models read after a text. The reference implementation ends every text with a space.
-END_MARKER = " "
-WINDOW_CHARACTERS = 100_000
-"""Texts looked at together, so that those of like length run side by side. Bounds the memory of `iter_embed`."""
-WINDOW_TEXTS = 2048
+logger = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "torch", "onnx"]
+Precision = Literal["float32", "int8", "bfloat16"]
+
+WINDOW_TEXTS = 8192
+"""Texts looked at together, so that those of like length run side by side; fewer where their vectors take more memory
+than they may."""
+WINDOW_CHARACTERS = 1_000_000
+_MB = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,15 @@ class WordEmbeddings:
         return len(self.words)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some words of a text that is too long to be held with all its vectors; all of them, as a rule."""
+
+    embeddings: WordEmbeddings
+    ends_text: bool
+    """Whether the next part is of the next text."""
+
+
 class CharEmbedder:
     """Turns texts into contextual word vectors (Akbik, Blythe & Vollgraf 2018).
 
@@ -50,47 +72,112 @@ class CharEmbedder:
     models read each text on its own from the zero state, so the same text always gives the same vectors.
     """
 
-    def __init__(self, pretrained: Pretrained, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        device: torch.device | str | None = None,
+        engine: EngineName = "auto",
+        precision: Precision = "float32",
+        *,
+        readout: Readout | None = None,
+        threads: int = 2,
+        batch_size: int | None = None,
+        memory_mb: int = 128,
+        cache_mb: int = 0,
+    ) -> None:
         """
         Args:
             pretrained: models, vocabulary and how to read them. Not copied.
             device: where to run; where the models are, by default.
+            engine: what runs the models. "torch", "onnx" (ONNX Runtime, on a CPU), or "auto": ONNX Runtime for int8,
+                which PyTorch has not, and PyTorch otherwise.
+            precision: of the computation; "int8" is several times faster on a CPU, "bfloat16" on a GPU, and both are
+                less exact.
+            readout: "word" or "separator", as in the model folder, which says what is right; as said there, by default.
+            threads: batches computed at the same time on a CPU, each by one thread.
+            batch_size: texts side by side; 128 on a CPU, 512 on a GPU by default.
+            memory_mb: size, in megabytes, of the vectors held at once: how far texts are read ahead.
+            cache_mb: size of the vectors kept for texts that come again in later calls, the latest used ones.
+
+        Raises:
+            CharEmbedError: an option out of range, or an engine that cannot do what is asked of it.
+            MissingExtraError: ONNX Runtime is asked for and not installed.
         """
-        self.pretrained = pretrained
+        self._options: dict[str, Any] = {
+            "engine": engine,
+            "precision": precision,
+            "threads": _positive("threads", threads),
+            "batch_size": None if batch_size is None else _positive("batch_size", batch_size),
+            "memory_mb": _positive("memory_mb", memory_mb),
+            "cache_mb": _positive("cache_mb", cache_mb, least=0),
+        }
+        self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.model = pretrained.model if device is None else pretrained.model.to(usable_device(device))
         self.model.eval()
-        self._pool = DirectionPool()
+        self.engine: Literal["torch", "onnx"] = _chosen(engine, precision)
+        """What runs the models."""
+        self.precision: Precision = precision
+        self._engine = self._make_engine()
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        self._batch_size = batch_size or (128 if on_cpu else 512)
+        self._threads = threads
+        self._pool = WorkerPool(threads)
+        self._cache: LRUCache[Any, NDArray[np.float32]] = LRUCache(cache_mb * _MB, getsizeof=lambda v: v.nbytes)
+        self._cache_lock = threading.Lock()
+
+    def _make_engine(self) -> Engine:
+        if self.engine == "torch":
+            return TorchEngine(self.model, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        if self.precision == "bfloat16":
+            raise CharEmbedError("the engine onnx has no bfloat16: use the engine torch, or int8")
+        device = next(self.model.parameters()).device
+        if device.type != "cpu":
+            raise CharEmbedError(f"the engine onnx{_of(self.precision)} runs on the CPU, the model is on {device}")
+        return OnnxEngine(self.model, self.precision)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles have threads, an engine and a cache of their own."""
+        return _restored, (self.pretrained, self._options)
+
+    def __repr__(self) -> str:
+        config = self.model.config
+        return (
+            f"CharEmbedder({config.cell}, embedding_dim={self.embedding_dim}, engine={self.engine!r},"
+            f" precision={self.precision!r}, threads={self._threads})"
+        )
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] = "en",
         device: torch.device | str | None = None,
-        engine: Literal["auto", "torch"] = "auto",
-        precision: Literal["float32"] = "float32",
+        engine: EngineName = "auto",
+        precision: Precision = "float32",
+        **options: Any,
     ) -> CharEmbedder:
         """Load a model folder.
 
         Args:
             name_or_path: a folder that `charembed train` or `save_pretrained` wrote.
             device: "cpu" (the default), "cuda", …
-            engine: what runs the models. "torch" is the one there is, and what "auto" picks.
-            precision: of the computation.
+            engine: what runs the models, as in `CharEmbedder`.
+            precision: of the computation, as in `CharEmbedder`.
+            options: further ones of `CharEmbedder`: readout, threads, batch_size, memory_mb, cache_mb.
 
         Raises:
             CharEmbedError: no such model, a damaged folder, an unknown engine or precision.
+            MissingExtraError: ONNX Runtime is asked for and not installed.
         """
-        if engine not in ("auto", "torch"):
-            raise CharEmbedError(f"engine must be auto or torch, got {engine!r}")
-        if precision != "float32":
-            raise CharEmbedError(f"precision must be float32, got {precision!r}")
         name_or_path = user_path(name_or_path)
         if not name_or_path.is_dir():
             raise CharEmbedError(
                 f"no model '{name_or_path}': no folder has this name, and no model comes with this version."
                 " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER"
             )
-        return cls(Pretrained.load(name_or_path, device="cpu" if device is None else device))
+        pretrained = Pretrained.load(name_or_path, device="cpu" if device is None else device)
+        embedder = cls(pretrained, engine=engine, precision=precision, **options)
+        logger.info("%s", embedder)
+        return embedder
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model folder.
@@ -106,64 +193,258 @@ class CharEmbedder:
         """Width of a word vector."""
         return self.model.embedding_dim
 
-    def embed(self, texts: Iterable[TextInput]) -> list[WordEmbeddings]:
+    def embed(self, texts: Iterable[TextInput], context: Context | None = None) -> list[WordEmbeddings]:
         """Words and vectors of each text, all held in memory.
 
         Args:
             texts: each a `str`, whose words are found; a sequence of words, which are joined by single spaces; or a
                 pair `(text, spans)` with the offsets of its words.
+            context: what to read of the texts before and after each one; nothing by default.
 
         Raises:
             CharEmbedError: a span that lies outside its text.
             TypeError: a single `str` instead of a list of them, or items of another form.
         """
-        return list(self.iter_embed(texts))
+        return list(self.iter_embed(texts, context))
 
-    def iter_embed(self, texts: Iterable[TextInput]) -> Iterator[WordEmbeddings]:
-        """`embed`, text by text in the order given, reading ahead no more than a bounded number of characters."""
+    def iter_embed(self, texts: Iterable[TextInput], context: Context | None = None) -> Iterator[WordEmbeddings]:
+        """`embed`, text by text in the order given, reading ahead no further than `memory_mb` allows."""
+        parts = self.iter_parts(texts, context)
+        return self._whole(parts)
+
+    def iter_parts(self, texts: Iterable[TextInput], context: Context | None = None) -> Iterator[Part]:
+        """`iter_embed` for texts whose vectors may not fit into memory, which come in several parts.
+
+        The backward model reads such a text twice: from its end to its start first, and once more for each part.
+        """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of texts, got one str: put it in a list")
-        return self._iter_embed(texts)
+        return self._parts(passages(map(SpannedText.of, texts), context))
 
-    def _iter_embed(self, texts: Iterable[TextInput]) -> Iterator[WordEmbeddings]:
-        window: list[SpannedText] = []
-        characters = 0
-        for item in texts:
-            window.append(SpannedText.of(item))
-            characters += len(window[-1].text)
-            if characters >= WINDOW_CHARACTERS or len(window) >= WINDOW_TEXTS:
+    def mapper(
+        self, column: str = "text", context: Context | None = None
+    ) -> Callable[[dict[str, list[Any]]], dict[str, list[Any]]]:
+        """A function for `datasets.Dataset.map(…, batched=True)` that adds the columns words, starts, ends, vectors.
+
+        Args:
+            column: of the texts or lists of words.
+            context: as in `embed`; a document must not go on in the next batch.
+        """
+        return _Mapper(self, column, context)
+
+    def _whole(self, parts: Iterator[Part]) -> Iterator[WordEmbeddings]:
+        held: list[WordEmbeddings] = []
+        for part in parts:
+            if part.ends_text and not held:
+                yield part.embeddings
+                continue
+            held.append(part.embeddings)
+            if part.ends_text:
+                yield WordEmbeddings(
+                    [word for found in held for word in found.words],
+                    [span for found in held for span in found.spans],
+                    np.concatenate([found.vectors for found in held]),
+                )
+                held = []
+
+    def _parts(self, passages: Iterator[Passage]) -> Iterator[Part]:
+        window: list[Passage] = []
+        characters = words = 0
+        for passage in passages:
+            if self._is_long(passage):
                 yield from self._embed_window(window)
-                window, characters = [], 0
+                yield from self._embed_long(passage)
+                window, characters, words = [], 0, 0
+                continue
+            window.append(passage)
+            characters += passage.characters
+            words += len(passage.spans)
+            full = len(window) >= WINDOW_TEXTS or characters >= WINDOW_CHARACTERS
+            if full or self._bytes(words) >= self._options["memory_mb"] * _MB:
+                yield from self._embed_window(window)
+                window, characters, words = [], 0, 0
         yield from self._embed_window(window)
 
-    def _embed_window(self, window: list[SpannedText]) -> Iterator[WordEmbeddings]:
+    def _bytes(self, words: int) -> int:
+        return words * self.embedding_dim * np.dtype(np.float32).itemsize
+
+    def _is_long(self, passage: Passage) -> bool:
+        large = self._bytes(len(passage.spans)) > self._options["memory_mb"] * _MB
+        if not len(passage.spans) or not (large or passage.characters > WINDOW_CHARACTERS):
+            return False
+        starts, ends = passage.spans.T  # words one after the other, as `find_words` has them
+        return bool((starts < ends).all() and (ends[:-1] <= starts[1:]).all())
+
+    def _embed_window(self, window: list[Passage]) -> Iterator[Part]:
+        """Texts side by side; those that are the same are computed once."""
         if not window:
             return
-        encoded = [self.pretrained.vocab.encode(spanned.text) for spanned in window]
+        keys = [(p.text, p.spans.tobytes(), p.before, p.after) for p in window]
+        found: dict[Any, NDArray[np.float32]] = {}
+        new: dict[Any, Passage] = {}
+        with self._cache_lock:
+            for key, passage in zip(keys, window, strict=True):
+                if key in self._cache:
+                    found[key] = self._cache[key]
+                elif key not in new:
+                    new[key] = passage
+        computed = dict(zip(new, self._compute(list(new.values())), strict=True))
+        if self._cache.maxsize:
+            with self._cache_lock:
+                for key, vectors in computed.items():
+                    if vectors.nbytes <= self._cache.maxsize:
+                        self._cache[key] = vectors
+        found |= computed
+        given = set()
+        for key, passage in zip(keys, window, strict=True):
+            vectors = found[key]
+            if key in given or self._cache.maxsize:  # whoever changes an array changes that alone
+                vectors = vectors.copy()
+            given.add(key)
+            yield Part(_named(passage, slice(None), vectors), ends_text=True)
 
-        def read(direction: Direction) -> list[NDArray[np.float32]]:
-            readings = [
-                self._reading(direction, ids, spanned.spans) for ids, spanned in zip(encoded, window, strict=True)
-            ]
-            return read_states(self.model.direction(direction), readings)
+    def _compute(self, passages: Sequence[Passage]) -> list[NDArray[np.float32]]:
+        """Vectors of passages, batch by batch on all threads."""
+        self._engine.refresh()
+        vectors = [np.empty((len(p.spans), self.embedding_dim), dtype=np.float32) for p in passages]
+        directions = self.model.directions
+        width = self.model.config.output_size
+        readings = {direction: [self._reading(p, direction) for p in passages] for direction in directions}
+        at_least = -(-self._threads // len(directions))
+        planned = {
+            (direction, number): members
+            for direction in directions
+            for number, members in enumerate(batches(readings[direction], self._batch_size, at_least))
+        }
 
-        states = self._pool.map(read, self.model.directions)
-        for spanned, *halves in zip(window, *states.values(), strict=True):
-            yield WordEmbeddings(spanned.words, spanned.spans, np.concatenate(halves, axis=1))
+        def read(batch: tuple[Direction, int]) -> None:
+            direction, _ = batch
+            columns = slice(width, None) if direction == "backward" and len(directions) == 2 else slice(0, width)
+            wanted = [readings[direction][k] for k in planned[batch]]
+            states = read_batch(self._engine, direction, wanted, self.pretrained.vocab.encode)
+            for k, found in zip(planned[batch], states, strict=True):
+                vectors[k][:, columns] = found
 
-    def _reading(self, direction: Direction, ids: NDArray[np.int32], spans: list[Span]) -> Reading:
-        """What one model reads of a text, and where its state is each word's.
+        self._pool.map(read, sorted(planned, key=lambda batch: batch[1]))
+        return vectors
 
-        Both read the delimiter m, the text (the backward one reversed) and the end marker. State k is the one after
-        character k of that. For a word at text[a:b] of n characters that is |m| + b - 1 forward and |m| + n - 1 - a
-        backward on the word's own outermost characters, and one further on the characters just outside it. An empty
-        word takes the states on either side of its place.
+    def _embed_long(self, passage: Passage) -> Iterator[Part]:
+        """A text part by part, with both models' states carried on from part to part.
+
+        The backward model begins at the end: it reads the whole text once to leave its state at the end of every part,
+        and from there each part when its turn comes.
         """
-        encode = self.pretrained.vocab.encode
-        before = encode(self.pretrained.delimiter)
-        if direction == "backward":
-            ids = ids[::-1]
-        starts, ends = np.array(spans, dtype=np.int64).reshape(-1, 2).T
-        read_up_to = ends if direction == "forward" else len(ids) - starts
-        positions = len(before) + read_up_to - (1 if self.pretrained.readout == "word" else 0)
-        return Reading(np.concatenate([before, ids, encode(END_MARKER)]), positions)
+        self._engine.refresh()
+        directions = self.model.directions
+        readings = {direction: self._reading(passage, direction) for direction in directions}
+        words = len(passage.spans)
+        each = max(1, min(words, self._options["memory_mb"] * _MB // 4 // self._bytes(1)))
+        bounds = _word_bounds(passage.spans, each)
+        states: dict[tuple[Direction, int], Any] = {}
+
+        def stretch(direction: Direction, part: int) -> tuple[int, int]:
+            """Characters that a model reads for a part: from the end of what it has read before to the last wanted."""
+            positions = readings[direction].positions
+            first, last = bounds[part], bounds[part + 1] - 1
+            if direction == "forward":
+                return (int(positions[first - 1]) + 1 if part else 0), int(positions[last]) + 1
+            return (int(positions[last + 1]) + 1 if last + 1 < words else 0), int(positions[first]) + 1
+
+        def read(direction: Direction, part: int, state: Any, *, wanted: bool) -> tuple[NDArray[np.float32], Any]:
+            start, stop = stretch(direction, part)
+            positions = readings[direction].positions[bounds[part] : bounds[part + 1]] - start
+            if direction == "backward":
+                positions = positions[::-1]
+            nowhere = np.empty(0, dtype=np.int64)
+            vectors, state = read_on(
+                self._engine,
+                direction,
+                readings[direction].text[start:stop],
+                state,
+                positions if wanted else nowhere,
+                self.pretrained.vocab.encode,
+            )
+            return (vectors[::-1] if direction == "backward" else vectors), state
+
+        def begin(direction: Direction) -> None:
+            state = None
+            for part in reversed(range(len(bounds) - 1)):
+                states[direction, part] = state
+                _, state = read(direction, part, state, wanted=False)
+
+        def read_part(item: tuple[Direction, int]) -> NDArray[np.float32]:
+            direction, part = item
+            vectors, state = read(direction, part, states.pop(item, None), wanted=True)
+            if direction == "forward":
+                states[direction, part + 1] = state
+            return vectors
+
+        if "backward" in directions:
+            begin("backward")
+        for part in range(len(bounds) - 1):
+            halves = self._pool.map(read_part, [(direction, part) for direction in directions])
+            here = slice(bounds[part], bounds[part + 1])
+            yield Part(
+                _named(passage, here, np.concatenate(list(halves.values()), axis=1)),
+                ends_text=bounds[part + 1] == words,
+            )
+
+    def _reading(self, passage: Passage, direction: Direction) -> Reading:
+        return passage.reading(direction, self.pretrained.delimiter, self.pretrained.readout)
+
+
+class _Mapper:
+    """What `CharEmbedder.mapper` gives. It can be pickled, as `datasets` does with it."""
+
+    def __init__(self, embedder: CharEmbedder, column: str, context: Context | None) -> None:
+        self._embedder, self._column, self._context = embedder, column, context
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if self._column not in batch:
+            raise CharEmbedError(f"no column {self._column!r}, there are: {', '.join(sorted(batch))}")
+        found = self._embedder.embed(batch[self._column], self._context)
+        return {
+            "words": [each.words for each in found],
+            "starts": [[start for start, _ in each.spans] for each in found],
+            "ends": [[end for _, end in each.spans] for each in found],
+            "vectors": [list(each.vectors) for each in found],
+        }
+
+
+def _restored(pretrained: Pretrained, options: dict[str, Any]) -> CharEmbedder:
+    return CharEmbedder(pretrained, **options)
+
+
+def _word_bounds(spans: Spans, each: int) -> list[int]:
+    """Words at which parts begin, and the number of all: so many words a part, none much longer than a window."""
+    bounds = [0]
+    while bounds[-1] < len(spans):
+        reach = int(np.searchsorted(spans[:, 1], spans[bounds[-1], 0] + WINDOW_CHARACTERS))
+        bounds.append(min(len(spans), bounds[-1] + each, max(reach, bounds[-1] + 1)))
+    return bounds
+
+
+def _named(passage: Passage, which: slice, vectors: NDArray[np.float32]) -> WordEmbeddings:
+    spans = [(start, end) for start, end in passage.spans[which].tolist()]
+    return WordEmbeddings([passage.text[start:end] for start, end in spans], spans, vectors)
+
+
+def _chosen(engine: str, precision: str) -> Literal["torch", "onnx"]:
+    for name, value, allowed in (("engine", engine, EngineName), ("precision", precision, Precision)):
+        if value not in get_args(allowed):
+            raise CharEmbedError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+    if engine == "torch" and precision == "int8":
+        raise CharEmbedError("the engine torch has no int8: use the engine onnx, or auto")
+    if engine == "auto":
+        return "onnx" if precision == "int8" else "torch"
+    return "onnx" if engine == "onnx" else "torch"
+
+
+def _of(precision: str) -> str:
+    return "" if precision == "float32" else f" (precision {precision})"
+
+
+def _positive(name: str, value: Any, least: int = 1) -> int:
+    if type(value) is not int or value < least:
+        raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return value

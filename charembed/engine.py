@@ -1,90 +1,160 @@
-"""Receives id sequences and the places to read; hands on the hidden states there, and keeps no others."""
+"""Receives readings; hands on the hidden states where they are wanted, and keeps no others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charembed.language_model import CharLM
+from charembed.language_model import BiCharLM, CharLM, Direction
+from charembed.passage import Reading
 from charembed.recurrent import map_state
+from charembed.recurrent.reader import TableReader
+from charembed.scheduling import CHUNK_CHARACTERS, chunks
 
-MAX_BATCH = 64
-"""Sequences side by side: more do not make the matrix products any faster."""
-CHUNK = 128
-"""Characters a step of the engine: bounds the memory for states, whatever the length of the text."""
+Ids = NDArray[np.int32]
+Vectors = NDArray[np.float32]
+Encode = Callable[[str], Ids]
 
-
-@dataclass(frozen=True)
-class Reading:
-    """One sequence to be read, and where."""
-
-    ids: NDArray[np.int32]
-    """Shape: (characters,)"""
-    positions: NDArray[np.int64]
-    """Indices into `ids` whose state is wanted, in any order, repeated or not. Shape: (words,)"""
-
-    @property
-    def length(self) -> int:
-        """Characters that must be read: up to the last position."""
-        return int(self.positions.max(initial=-1)) + 1
+FUSED_UP_TO = 16
+"""LSTMs side by side below which PyTorch's fused loop is faster than a step loop of ours."""
 
 
-def read_states(lm: CharLM, readings: Sequence[Reading]) -> list[NDArray[np.float32]]:
-    """States of a language model after the wanted characters of each sequence, each read from the zero state.
+class Engine(Protocol):
+    """Runs the language models."""
 
-    Sequences run side by side, the longest first, in chunks of time with carried state. Those that have ended leave the
-    batch at the next chunk.
+    def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
+        """Read some characters on.
+
+        Args:
+            direction: which model.
+            ids: the characters. Shape: (characters, readings)
+            state: what an earlier run has returned, of as many readings or more, of which the first go on; None to
+                start.
+            places: where states are wanted: character · readings + reading. Shape: (wanted,)
+
+        Returns:
+            The wanted states, and the state to go on from. Shape: (wanted, output_size)
+        """
+
+    def refresh(self) -> None:
+        """Take notice of weights that have changed."""
+
+
+def fingerprint(lm: CharLM) -> list[tuple[int, int]]:
+    """Differs when weights have been replaced or changed in place."""
+    return [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in lm.parameters()]
+
+
+class TorchEngine:
+    """PyTorch, on any device."""
+
+    def __init__(self, model: BiCharLM, dtype: torch.dtype = torch.float32) -> None:
+        """
+        Args:
+            model: used as it is in float32, and otherwise copied.
+            dtype: of the computation.
+        """
+        self._model = model
+        self._dtype = dtype
+        self._known: dict[Direction, list[tuple[int, int]]] = {}
+        self._lms: dict[Direction, CharLM] = {}
+        self._readers: dict[Direction, TableReader] = {}
+
+    def refresh(self) -> None:
+        for direction in self._model.directions:
+            lm = self._model.direction(direction)
+            if self._known.get(direction) != fingerprint(lm):
+                self._known[direction] = fingerprint(lm)
+                self._lms[direction] = lm if self._dtype == torch.float32 else copy.deepcopy(lm).to(self._dtype)
+                self._readers[direction] = TableReader(self._lms[direction].rnn)
+
+    def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
+        lm = self._lms[direction]
+        readings = ids.shape[1]
+        weight = lm.embedding.weight
+        with torch.inference_mode():
+            characters = torch.from_numpy(ids.astype(np.int64)).to(weight.device)
+            state = lm.rnn.initial_state(readings) if state is None else map_state(partial(_first, readings), state)
+            by_step_loop = weight.device.type == "cpu" and weight.dtype == torch.float32
+            if by_step_loop and (lm.config.cell != "lstm" or readings >= FUSED_UP_TO):
+                states, state = self._readers[direction](weight, characters, state)
+            else:
+                states, state = lm.rnn(lm.embedding(characters), state)
+            wanted = states.flatten(0, 1).index_select(0, torch.from_numpy(places).to(weight.device))
+            if lm.proj is not None:
+                wanted = lm.proj(wanted)
+            return wanted.float().cpu().numpy(), state
+
+
+def _first(count: int, state: Tensor) -> Tensor:
+    """Of the first readings. Shape: (num_layers, count, hidden)"""
+    return state[:, :count].contiguous()
+
+
+def read_batch(engine: Engine, direction: Direction, readings: Sequence[Reading], encode: Encode) -> list[Vectors]:
+    """The wanted states of readings side by side, each from the zero state.
+
+    Args:
+        engine: what runs the model.
+        direction: which model.
+        readings: the longest first; each wants a state at least.
+        encode: characters to ids.
 
     Returns:
         The states, one array a reading. Shape: (words, output_size) each
     """
-    nothing = np.empty((0, lm.config.output_size), dtype=np.float32)
-    results = [nothing] * len(readings)
-    order = sorted((k for k in range(len(readings)) if readings[k].length), key=lambda k: -readings[k].length)
-    with torch.inference_mode():
-        for first in range(0, len(order), MAX_BATCH):
-            members = order[first : first + MAX_BATCH]
-            states = _read_batch(lm, [readings[k] for k in members])
-            ends = np.cumsum([len(readings[k].positions) for k in members])
-            for k, vectors in zip(members, np.split(states, ends[:-1]), strict=True):
-                results[k] = vectors
-    return results
-
-
-def _read_batch(lm: CharLM, readings: Sequence[Reading]) -> NDArray[np.float32]:
-    """The wanted states of readings sorted by length, the longest first, one reading after the other.
-
-    Returns:
-        Shape: (words of all readings, output_size)
-    """
-    device = lm.decoder.weight.device
-    lengths = np.array([reading.length for reading in readings])
+    encoded = [encode(reading.text[: reading.length]) for reading in readings]
     positions = np.concatenate([reading.positions for reading in readings])
     columns = np.repeat(np.arange(len(readings)), [len(reading.positions) for reading in readings])
     by_time = np.argsort(positions, kind="stable")
-    found = np.empty((len(positions), lm.config.output_size), dtype=np.float32)
-    state = lm.rnn.initial_state(len(readings))
-    for start in range(0, int(lengths[0]), CHUNK):
-        stop = min(start + CHUNK, int(lengths[0]))
-        active = int(np.count_nonzero(lengths > start))
-        ids = np.zeros((stop - start, active), dtype=np.int64)
-        for column, reading in enumerate(readings[:active]):
-            piece = reading.ids[start : min(stop, reading.length)]
+    found: Vectors | None = None
+    state = None
+    for start, stop, active in chunks(np.array([reading.length for reading in readings])):
+        ids = np.zeros((stop - start, active), dtype=np.int32)
+        for column, characters in enumerate(encoded[:active]):
+            piece = characters[start:stop]
             ids[: len(piece), column] = piece
-        state = map_state(partial(_first, active), state)
-        states, state = lm.hidden_states(torch.from_numpy(ids).to(device), state)
         here = by_time[slice(*np.searchsorted(positions, [start, stop], sorter=by_time))]
-        rows = torch.from_numpy((positions[here] - start) * active + columns[here]).to(device)
-        found[here] = states.flatten(0, 1).index_select(0, rows).float().cpu().numpy()
-    return found
+        vectors, state = engine.run(direction, ids, state, (positions[here] - start) * active + columns[here])
+        if found is None:
+            found = np.empty((len(positions), vectors.shape[1]), dtype=np.float32)
+        found[here] = vectors
+    assert found is not None
+    return np.split(found, np.cumsum([len(reading.positions) for reading in readings])[:-1])
 
 
-def _first(count: int, state: Tensor) -> Tensor:
-    """The first sequences of a batch. Shape: (num_layers, count, hidden)"""
-    return state[:, :count].contiguous()
+def read_on(
+    engine: Engine,
+    direction: Direction,
+    text: str,
+    state: Any,
+    positions: NDArray[np.int64],
+    encode: Encode,
+) -> tuple[Vectors, Any]:
+    """One reading, from a state.
+
+    Args:
+        engine: what runs the model.
+        direction: which model.
+        text: what is read, all of it.
+        state: what an earlier call has returned; None to start.
+        positions: characters of `text` after which states are wanted, in rising order. Shape: (words,)
+        encode: characters to ids.
+
+    Returns:
+        The states, and the state to go on from. Shape: (words, output_size)
+    """
+    found = []
+    for start in range(0, len(text), CHUNK_CHARACTERS):
+        ids = encode(text[start : start + CHUNK_CHARACTERS])
+        first, last = np.searchsorted(positions, [start, start + len(ids)])
+        vectors, state = engine.run(direction, ids[:, None], state, positions[first:last] - start)
+        found.append(vectors)
+    return np.concatenate(found), state

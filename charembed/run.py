@@ -20,7 +20,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from charembed.checkpoint import Checkpoint, latest_checkpoint, remove_newer
 from charembed.direction_trainer import DirectionTrainer, StepResult
-from charembed.directions import DirectionPool
 from charembed.encoded import EncodedCorpus
 from charembed.epochs import Epochs
 from charembed.errors import CharEmbedError
@@ -35,6 +34,7 @@ from charembed.run_folder import RunFolder
 from charembed.run_log import RunLog
 from charembed.scoring import Score, score_all
 from charembed.train_config import TrainConfig, as_fields
+from charembed.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Run:
         self._encoded = encoded
         self._model = model
         self._processes = processes
-        self._pool = DirectionPool()
+        self._pool = WorkerPool()
         self._trainers = {
             direction: DirectionTrainer(model.direction(direction), direction, config, processes)
             for direction in config.directions

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from charembed.directions import DirectionPool
 from charembed.held_out import Ids
 from charembed.language_model import BiCharLM, CharLM, Direction
 from charembed.vocab import CODE_POINTS, UNKNOWN_ID, CharVocab
+from charembed.workers import WorkerPool
 
 _CHUNK = 128
 _LANE = 4096
@@ -66,7 +66,7 @@ def score(lm: CharLM, ids: Ids, vocab: CharVocab) -> Score:
     return Score(nats / math.log(2) / count + naming, count, unknown_rate)
 
 
-def score_all(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: DirectionPool) -> dict[Direction, Score]:
+def score_all(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: WorkerPool) -> dict[Direction, Score]:
     """`score` of each direction of a model over one text.
 
     Args:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import regex
+from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
 
 Span = tuple[int, int]
+Spans = NDArray[np.int64]
 TextInput = str | Sequence[str] | tuple[str, Sequence[Span]]
 
 # From a visible character to the next word boundary or white space. The boundaries are those of Unicode Standard Annex
@@ -24,13 +27,8 @@ class SpannedText:
     """A text and where its words are."""
 
     text: str
-    spans: list[Span]
-    """Offsets of each word: first character, one past the last. In characters (code points) of `text`."""
-
-    @property
-    def words(self) -> list[str]:
-        """The words, as they stand in the text."""
-        return [self.text[start:end] for start, end in self.spans]
+    spans: Spans
+    """Offsets of each word in characters (code points) of `text`: first one, one past the last. Shape: (words, 2)"""
 
     @classmethod
     def of(cls, item: TextInput) -> SpannedText:
@@ -58,19 +56,23 @@ class SpannedText:
                     " a text with spans is a pair (str, spans), and embed takes a list of texts"
                 )
         ends = accumulate(len(word) + 1 for word in words)
-        return cls(" ".join(words), [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)])
+        spans = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)]
+        return cls(" ".join(words), _as_array(spans))
 
 
-def find_words(text: str) -> list[Span]:
+def find_words(text: str) -> Spans:
     """Offsets of the words of a text: its segments between Unicode word boundaries (UAX 29) that show something.
 
     Scripts written without spaces get one word a character or a syllable; who has better words passes them.
+
+    Shape: (words, 2)
     """
-    return [match.span() for match in _WORD.finditer(text)]
+    offsets = (offset for match in _WORD.finditer(text) for offset in match.span())
+    return np.fromiter(offsets, dtype=np.int64).reshape(-1, 2)
 
 
-def check_spans(text: str, spans: Sequence[Span]) -> list[Span]:
-    """The spans as a list of pairs of int.
+def check_spans(text: str, spans: Sequence[Span]) -> Spans:
+    """The spans as an array. Shape: (words, 2)
 
     Raises:
         CharEmbedError: a span that lies outside the text or ends before it starts.
@@ -84,4 +86,8 @@ def check_spans(text: str, spans: Sequence[Span]) -> list[Span]:
         if not 0 <= start <= end <= len(text):
             raise CharEmbedError(f"span ({start}, {end}) does not lie in the text of {len(text)} characters")
         checked.append((start, end))
-    return checked
+    return _as_array(checked)
+
+
+def _as_array(spans: list[Span]) -> Spans:
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)

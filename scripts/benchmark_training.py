@@ -31,7 +31,6 @@ from charembed import CharLM, CharLMConfig, CharVocab, TrainConfig, train
 from charembed.allocator import keep_freed_memory
 from charembed.corpus import Corpus, CorpusConfig
 from charembed.direction_trainer import DirectionTrainer
-from charembed.directions import DirectionPool
 from charembed.encoded import DOCUMENT_END
 from charembed.language_model import DIRECTIONS, Direction
 from charembed.processes import Processes
@@ -39,6 +38,7 @@ from charembed.recurrent.translation import load_torch_weights
 from charembed.schedule import BudgetConfig
 from charembed.scoring import score
 from charembed.stream import EpochText
+from charembed.workers import WorkerPool
 
 DEV_BYTES = 150_000
 VOCABULARY = 250
@@ -88,7 +88,7 @@ def _print_speed(
     for direction in DIRECTIONS:
         trainers[direction] = DirectionTrainer(CharLM(config.model), direction, config, Processes())
         trainers[direction].start_epoch(text)
-    pool = DirectionPool()
+    pool = WorkerPool()
     numbers = iter(range(10**9))
 
     def some_steps(*directions: Direction) -> None:

@@ -13,11 +13,11 @@ from conftest import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vect
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
 from charembed.corpus import CorpusConfig
-from charembed.directions import DirectionPool
 from charembed.generation import generate
 from charembed.pretrained import Pretrained
 from charembed.schedule import BudgetConfig, OptimizerConfig
 from charembed.scoring import score_all
+from charembed.workers import WorkerPool
 
 CELLS: dict[str, dict[str, Any]] = {
     "elman": {"cell": "elman"},
@@ -68,7 +68,7 @@ def test_trained_saved_loaded_and_used(cell: str, tmp_path: Path) -> None:
     ids = trained.vocab.encode(EXCERPT.read_text(encoding="utf-8")[:20_000])
     counts = np.unique(ids, return_counts=True)[1]
     entropy = float(-(counts / len(ids) * np.log2(counts / len(ids))).sum())
-    pool = DirectionPool()
+    pool = WorkerPool()
     learned = score_all(trained.model, ids, trained.vocab, pool)
     for name, parameter in trained.model.named_parameters():
         if "weight_hh" in name:

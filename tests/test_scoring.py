@@ -10,8 +10,8 @@ import torch
 from conftest import small_model
 
 from charembed import CharVocab, scoring
-from charembed.directions import DirectionPool
 from charembed.scoring import score, score_all
+from charembed.workers import WorkerPool
 
 TEXT = "The lazy dog jumps over the quick brown fox. " * 4
 
@@ -67,7 +67,7 @@ def test_both_directions_read_their_own_way_and_are_left_in_training() -> None:
     pretrained = small_model()
     pretrained.model.train()
     ids = pretrained.vocab.encode(TEXT)
-    both = score_all(pretrained.model, ids, pretrained.vocab, DirectionPool())
+    both = score_all(pretrained.model, ids, pretrained.vocab, WorkerPool())
     assert both["backward"] == score(pretrained.model.backward_lm, np.ascontiguousarray(ids[::-1]), pretrained.vocab)
     assert both["forward"] == score(pretrained.model.forward_lm, ids, pretrained.vocab)
     assert pretrained.model.forward_lm.training

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
-from charembed.recurrent.kernels import ElmanKernel, GRUKernel, GRUResetAfterKernel, PeepholeLSTMKernel
+from charembed.recurrent.kernels import ElmanKernel, GRUKernel, GRUResetAfterKernel, LSTMKernel
 from charembed.recurrent.layers import Recurrence
 from charembed.recurrent.states import HiddenState, LSTMState
 from charembed.recurrent.step_loop import Kernel, Steps
@@ -52,8 +52,8 @@ class ElmanRNN(Recurrence[HiddenState]):
 class LSTM(Recurrence[LSTMState]):
     """Long short-term memory, by `lstm_step`, on PyTorch's fused kernels.
 
-    On a CPU with lengths or a projection, which oneDNN has not, it runs on the peephole LSTM's step loop. The forget
-    gate's bias starts as 1 (Jozefowicz et al. 2015).
+    On a CPU with lengths or a projection, which oneDNN has not, it runs on a step loop of ours. The forget gate's bias
+    starts as 1 (Jozefowicz et al. 2015).
     """
 
     gates = ("input", "forget", "cell", "output")
@@ -89,7 +89,7 @@ class LSTM(Recurrence[LSTMState]):
         self._bias(weights, "forget").fill_(1.0)
 
     def _make_kernel(self) -> Kernel:
-        return PeepholeLSTMKernel()
+        return LSTMKernel()
 
     def step(self, x: Tensor, state: LSTMState, layer: int = 0, *, reverse: bool = False) -> LSTMState:
         return lstm_step(x, state, **self.layer_parameters(layer, reverse=reverse))
@@ -99,8 +99,7 @@ class LSTM(Recurrence[LSTMState]):
     ) -> tuple[Tensor, LSTMState]:
         bias = weights["bias"]
         if not packed.is_cuda and (self.proj_size is not None or not steps.dense):  # oneDNN has neither
-            no_peepholes = {"weight_ch": bias.new_zeros(3, self.hidden_size)}
-            return super()._run_layer(packed, steps, state, weights | no_peepholes)
+            return super()._run_layer(packed, steps, state, weights)
         # PyTorch's kernels add two biases; one is enough, so the second is zero.
         parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
         if self.proj_size is not None:
@@ -156,7 +155,7 @@ class PeepholeLSTM(Recurrence[LSTMState]):
         weights["weight_ch"].zero_()
 
     def _make_kernel(self) -> Kernel:
-        return PeepholeLSTMKernel(updated=self.output_gate == "updated")
+        return LSTMKernel(self.output_gate)
 
     def step(self, x: Tensor, state: LSTMState, layer: int = 0, *, reverse: bool = False) -> LSTMState:
         weights = self.layer_parameters(layer, reverse=reverse)

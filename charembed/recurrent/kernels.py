@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -56,8 +56,8 @@ class ElmanKernel:
 
     def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:  # noqa: ARG002 - the output is all that is needed
         steps, (y,), (weight_hh,) = inputs.steps, inputs.state, inputs.weights
-        recurrent = inputs.product(2 * weight_hh)
-        output = y.new_empty(len(inputs.x), y.shape[1])
+        recurrent = inputs.product(weight_hh, 2)
+        output = y.new_empty(inputs.rows, y.shape[1])
         for sums, y_t in zip(inputs.sums(times=2), steps.split(output), strict=True):
             y = _tanh_of_half(recurrent(y[: len(y_t)], sums), out=y_t)
         return Outputs(output, (steps.final(output),))
@@ -75,17 +75,24 @@ class ElmanKernel:
 
 
 @dataclass(eq=False)
-class PeepholeLSTMKernel:
-    """`peephole_lstm_step`. Weights: weight_hh, with a projection weight_hr, and weight_ch."""
+class LSTMKernel:
+    """`lstm_step` and `peephole_lstm_step`. Weights: weight_hh, if projected weight_hr, if peepholes weight_ch."""
 
-    updated: bool = True
-    """The output gate sees c_t, not c_{t-1}."""
+    peepholes: Literal["updated", "previous"] | None = None
+    """The cell state that the output gate sees, c_t or c_{t-1}; without peepholes none."""
+
+    def _parts(self, weights: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """weight_hh, weight_hr and weight_ch."""
+        weight_hh, *rest = weights
+        weight_ch = rest.pop() if self.peepholes else None
+        return weight_hh, rest[0] if rest else None, weight_ch
 
     def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:
-        steps, (y, c), (weight_hh, *projection, weight_ch) = inputs.steps, inputs.state, inputs.weights
-        rows, width = len(inputs.x), c.shape[1]
+        steps, (y, c) = inputs.steps, inputs.state
+        weight_hh, weight_hr, weight_ch = self._parts(inputs.weights)
+        rows, width = inputs.rows, c.shape[1]
         recurrent = inputs.product(weight_hh)
-        project = inputs.product(projection[0]) if projection else None
+        project = None if weight_hr is None else inputs.product(weight_hr)
         output = y.new_empty(rows, y.shape[1])
         activations, each_gates = _room(keep, c, rows, 4 * width, steps)
         cells, each_cell = _room(keep, c, rows, width, steps)
@@ -98,14 +105,15 @@ class PeepholeLSTMKernel:
             totals = recurrent(y[:size], sums).view(size, 4, width)
             gates = totals if gates is None else gates.view(size, 4, width)
             cell = final_c[:size]
-            totals[:, :2].addcmul_(cell.unsqueeze(1), weight_ch[:2])
-            torch.sigmoid(totals[:, :2], out=gates[:, :2])
             i, f, g, o = gates.unbind(1)
+            if weight_ch is not None:
+                totals[:, :2].addcmul_(cell.unsqueeze(1), weight_ch[:2])
+                if self.peepholes == "previous":
+                    totals[:, 3].addcmul_(cell, weight_ch[2])
+            torch.sigmoid(totals[:, :2], out=gates[:, :2])
             _tanh_of_half(totals[:, 2].mul_(2), out=g)
-            if not self.updated:
-                totals[:, 3].addcmul_(cell, weight_ch[2])
             cell.mul_(f).addcmul_(i, g)
-            if self.updated:
+            if weight_ch is not None and self.peepholes == "updated":
                 totals[:, 3].addcmul_(cell, weight_ch[2])
             torch.sigmoid(totals[:, 3], out=o)
             if c_t is not None:
@@ -118,11 +126,12 @@ class PeepholeLSTMKernel:
         return Outputs(output, (steps.final(output), final_c), (*activations, *cells, *unprojected))
 
     def backward(self, inputs: Inputs, done: Outputs, d_output: Tensor, d_final: tuple[Tensor, ...]) -> Gradients:
-        steps, (initial_y, initial_c), (weight_hh, *projection, weight_ch) = inputs.steps, inputs.state, inputs.weights
+        steps, (initial_y, initial_c) = inputs.steps, inputs.state
+        weight_hh, weight_hr, weight_ch = self._parts(inputs.weights)
         activations, cells, *unprojected = done.saved
         width = cells.shape[1]
         recurrent = inputs.product(weight_hh.t())
-        project = inputs.product(projection[0].t()) if projection else None
+        project = None if weight_hr is None else inputs.product(weight_hr.t())
         d_projected, each_d_projected = _room(project is not None, d_output, len(d_output), d_output.shape[1], steps)
         d_sums = torch.empty_like(activations)
         each = list(zip(*map(steps.split, (d_output, activations, cells, d_sums)), each_d_projected, strict=True))
@@ -138,24 +147,27 @@ class PeepholeLSTMKernel:
             tanh_c = _tanh(c_t, out=torch.empty_like(c_t))
             _sigmoid_backward(d_m * tanh_c, o, grad_input=d_o)
             d_c = d_c + _tanh_backward(d_m.mul_(o), tanh_c, grad_input=tanh_c)
-            if self.updated:
+            if weight_ch is not None and self.peepholes == "updated":
                 d_c.addcmul_(d_o, weight_ch[2])
             _sigmoid_backward(d_c * g, i, grad_input=d_i)
             _sigmoid_backward(d_c * before, f, grad_input=d_f)
             _tanh_backward(d_c * i, g, grad_input=d_g)
-            d_c.mul_(f).addcmul_(d_i, weight_ch[0]).addcmul_(d_f, weight_ch[1])
-            if not self.updated:
-                d_c.addcmul_(d_o, weight_ch[2])
+            d_c.mul_(f)
+            if weight_ch is not None:
+                d_c.addcmul_(d_i, weight_ch[0]).addcmul_(d_f, weight_ch[1])
+                if self.peepholes == "previous":
+                    d_c.addcmul_(d_o, weight_ch[2])
             d_y = steps.passed_back(t, recurrent(d_sums_t), d_final[0])
             d_c = steps.passed_back(t, d_c, d_final[1])
 
         d_weights = [steps.weight_gradient(d_sums, done.output, initial_y)]
         if project is not None:
             d_weights.append(linear(d_projected[0].t(), unprojected[0].t()))
-        d_i, d_f, _, d_o = d_sums.view(-1, 4, width).unbind(1)
-        earlier = steps.earlier(cells, initial_c)
-        seen_by_o = cells if self.updated else earlier
-        d_weights.append(torch.stack([(d_i * earlier).sum(0), (d_f * earlier).sum(0), (d_o * seen_by_o).sum(0)]))
+        if weight_ch is not None:
+            d_i, d_f, _, d_o = d_sums.view(-1, 4, width).unbind(1)
+            earlier = steps.earlier(cells, initial_c)
+            seen_by_o = cells if self.peepholes == "updated" else earlier
+            d_weights.append(torch.stack([(d_i * earlier).sum(0), (d_f * earlier).sum(0), (d_o * seen_by_o).sum(0)]))
         return Gradients((d_sums,), (d_y, d_c), tuple(d_weights))
 
 
@@ -165,9 +177,9 @@ class GRUKernel:
 
     def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:
         steps, (y,), (weight_hh,) = inputs.steps, inputs.state, inputs.weights
-        rows, width = len(inputs.x), y.shape[1]
+        rows, width = inputs.rows, y.shape[1]
         of_gates, of_candidate = slice(None, -width), slice(-width, None)
-        to_gates, to_candidate = inputs.product(weight_hh[of_gates]), inputs.product(2 * weight_hh[of_candidate])
+        to_gates, to_candidate = inputs.product(weight_hh[of_gates]), inputs.product(weight_hh[of_candidate], 2)
         output = y.new_empty(rows, width)
         gates, each_gates = _room(keep, y, rows, len(weight_hh) - width, steps)
         candidates, each_candidate = _room(keep, y, rows, width, steps)
@@ -219,7 +231,7 @@ class GRUResetAfterKernel:
 
     def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:
         steps, (y,), (weight_hh, bias_hh) = inputs.steps, inputs.state, inputs.weights
-        rows, width = len(inputs.x), y.shape[1]
+        rows, width = inputs.rows, y.shape[1]
         recurrent = inputs.product(weight_hh)
         output = y.new_empty(rows, width)
         activations, each_gates = _room(keep, y, rows, 3 * width, steps)

@@ -72,7 +72,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             width = input_size if layer == 0 else self.output_size
             for name, shape in self._shapes(width).items():
                 self.register_parameter(f"{name}_{suffix(layer, reverse)}", nn.Parameter(torch.empty(shape)))
-        self._kernel = self._make_kernel()
+        self.kernel = self._make_kernel()
         self.reset_parameters()
 
     def extra_repr(self) -> str:
@@ -271,9 +271,9 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             start = (tensor.to(dtype) for tensor in state)
             tensors = (packed.to(dtype), weights["weight_ih"], weights["bias"], *start, *recurrent)
             if torch.is_grad_enabled():
-                results = StepLoop.apply(self._kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
+                results = StepLoop.apply(self.kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
             else:
-                results = run_forward(self._kernel, steps, len(state), tensors, keep=False)
+                results = run_forward(self.kernel, steps, len(state), tensors, keep=False)
         return results[0], self.state_type(*results[1:])
 
     def _run_torch(

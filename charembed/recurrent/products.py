@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 
 import torch
@@ -87,3 +88,31 @@ class StepProduct:
         else:
             product = torch.ops.mkldnn._linear_pointwise.binary(x, addend, self._packed, self._bias, "add")
         return product
+
+
+class Products:
+    """Step products of some weights, each weight arranged once for as long as this lives and the weights stay."""
+
+    def __init__(self, rows: int | None = None) -> None:
+        """
+        Args:
+            rows: of x to expect at a time where many calls are to come; by default what the first call says counts.
+        """
+        self._rows = rows
+        self._made: dict[Hashable, StepProduct] = {}
+
+    def of(self, weight: Tensor, *, factor: int = 1, rows: int, times: int) -> StepProduct:
+        """x ↦ factor · x Wᵀ.
+
+        Args:
+            weight: Shape: (output, input)
+            factor: whole number.
+            rows: of x at a time in this call.
+            times: how often it will be called, a hint.
+        """
+        key = (weight.data_ptr(), weight.shape, weight.stride(), factor)
+        if key not in self._made:
+            scaled = weight if factor == 1 else factor * weight
+            hints = (rows, times) if self._rows is None else (self._rows, _PACK_FROM)
+            self._made[key] = StepProduct(scaled, rows=hints[0], times=hints[1])
+        return self._made[key]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from charembed.recurrent.graphs import captured
-from charembed.recurrent.products import StepProduct, linear
+from charembed.recurrent.products import Products, StepProduct, linear
 
 _BLOCK = 8
 """Steps whose input products are computed at once."""
@@ -106,13 +106,14 @@ class Steps:
         return gradient if size == wider else torch.cat([gradient, d_final[size:wider]])
 
 
-class Inputs(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Inputs:
     """What a step loop works on."""
 
     steps: Steps
     """How rows are packed."""
     x: Tensor
-    """x of all steps. Shape: (rows, input)"""
+    """x of all steps, or the distinct ones of them. Shape: (rows, input)"""
     weight_ih: Tensor
     """Shape: (gates · hidden, input)"""
     bias: Tensor
@@ -121,10 +122,19 @@ class Inputs(NamedTuple):
     """The initial state. Shape: (batch, hidden) each"""
     weights: tuple[Tensor, ...]
     """The recurrent weights."""
+    which: Tensor | None = None
+    """Where x holds distinct inputs alone: which of them each row reads. Shape: (rows,)"""
+    products: Products = field(default_factory=Products)
+    """Products with the recurrent weights, which may have been used before."""
 
-    def product(self, weight: Tensor) -> StepProduct:
-        """The product with a recurrent weight, for every step."""
-        return StepProduct(weight, rows=self.steps.batch, times=len(self.steps.sizes))
+    @property
+    def rows(self) -> int:
+        """Of all steps."""
+        return len(self.x if self.which is None else self.which)
+
+    def product(self, weight: Tensor, factor: int = 1) -> StepProduct:
+        """The product with a recurrent weight times a factor, for every step."""
+        return self.products.of(weight, factor=factor, rows=self.steps.batch, times=len(self.steps.sizes))
 
     def sums(self, gates: slice = slice(None), *, times: int = 1) -> Iterator[Tensor]:
         """W_i x_t + b step by step: computed for several steps at once, but not for so many that they have left the
@@ -140,6 +150,11 @@ class Inputs(NamedTuple):
         weight, bias, steps = self.weight_ih[gates], self.bias[gates], self.steps.sizes
         if times != 1:
             weight, bias = times * weight, times * bias
+        if self.which is not None:
+            table = linear(self.x, weight, bias)
+            for rows in torch.split(self.which, steps):
+                yield table.index_select(0, rows)
+            return
         product = StepProduct(weight, bias, rows=_BLOCK * self.steps.batch, times=len(steps))
         start = 0
         for first in range(0, len(steps), _BLOCK):
