@@ -21,6 +21,7 @@ from charembed.errors import CharEmbedError, MissingExtraError
 
 EXIT_BAD_INPUT = 2
 EXIT_BROKEN_PIPE = 141
+EMBEDDER_OPTIONS = ("engine", "precision", "readout", "threads", "batch_size", "memory_mb")
 
 
 def train_command(arguments: Namespace) -> int:
@@ -66,15 +67,23 @@ def report_command(arguments: Namespace) -> int:
 
 
 def embed_command(arguments: Namespace) -> int:
-    """Write the vectors of all words of some files, each line or record a text of its own."""
-    from charembed.output import write_embeddings
+    """Write the vectors of all words of some files, each line or record a text of its own, into a folder."""
+    import dataclasses
 
-    embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
-    texts = _corpus(arguments).texts()
-    counts = write_embeddings(embedder, texts, arguments.output)
-    print(
-        f"{arguments.output}: {counts.words:,} words of {counts.texts:,} texts, {embedder.embedding_dim} numbers each"
-    )
+    from charembed.allocator import keep_freed_memory
+    from charembed.context import Context
+    from charembed.output import OutputConfig, write_embeddings
+
+    keep_freed_memory()
+    config = OutputConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(OutputConfig)})
+    context = None
+    if arguments.context_characters is not None or arguments.context_sentences is not None:
+        context = Context(arguments.context_characters, arguments.context_sentences)
+    options = {name: arguments[name] for name in EMBEDDER_OPTIONS}
+    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, **options)
+    written = write_embeddings(embedder, _corpus(arguments), arguments.output, config, context)
+    width = written.projected.get("dim", embedder.embedding_dim)
+    print(f"{arguments.output}: {written.words:,} words in {written.files:,} files, {width} numbers each")
     return 0
 
 
@@ -211,13 +220,26 @@ def _add_files(parser: ArgumentParser) -> None:
 
 
 def _add_embed_options(parser: ArgumentParser) -> None:
+    from charembed.output import OutputConfig
+
     parser.add_argument(
         "-o",
         "--output",
         required=True,
         type=str,
-        help="file to write, .parquet or .npz: a row a word, with its source (file), number (line or record, from 1),"
-        " word, start and end (characters), vector; in .npz the source is an index into the array 'sources'",
+        help="folder to write files into: a row a word, with its source (file), number (line or record, from 1), word,"
+        " start and end (characters), vector. After an interruption the same command goes on",
+    )
+    parser.add_class_arguments(OutputConfig)
+    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb"})
+    parser.add_argument(
+        "--context_characters",
+        type=PositiveInt,
+        default=None,
+        help="read so many characters around each line too, of the lines up to a blank one",
+    )
+    parser.add_argument(
+        "--context_sentences", type=PositiveInt, default=None, help="read so many lines around each line too"
     )
 
 

@@ -31,7 +31,7 @@ class Context:
             raise CharEmbedError("a context is given in characters or in sentences, one of the two")
         for name in ("characters", "sentences"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise CharEmbedError(f"context {name} must be a positive whole number, got {value!r}")
 
     def suffices(self, texts: Iterable[str]) -> bool:

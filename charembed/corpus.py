@@ -85,6 +85,8 @@ class SourceText:
     """Line of the file, or number of the record, from 1."""
     text: str
     """As it stands there, without the line end."""
+    begins_document: bool = True
+    """Whether it does not go on with the text before it: after a blank line, in another file, in a record."""
 
 
 class Corpus:
@@ -154,9 +156,11 @@ class Corpus:
         """
         self.replaced = 0
         for part in self.parts:
+            begins_document = True
             for number, text in self._numbered(part):
-                if text.strip():
-                    yield SourceText(printable(str(part)), number, text)
+                if text and not text.isspace():
+                    yield SourceText(printable(str(part)), number, text, begins_document)
+                begins_document = self._holds_records(part) or not text or text.isspace()
         self._tell()
 
     def digests(self) -> list[str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import threading
@@ -212,14 +213,21 @@ class CharEmbedder:
         parts = self.iter_parts(texts, context)
         return self._whole(parts)
 
-    def iter_parts(self, texts: Iterable[TextInput], context: Context | None = None) -> Iterator[Part]:
+    def iter_parts(
+        self, texts: Iterable[TextInput], context: Context | None = None, *, skip: int = 0
+    ) -> Iterator[Part]:
         """`iter_embed` for texts whose vectors may not fit into memory, which come in several parts.
 
         The backward model reads such a text twice: from its end to its start first, and once more for each part.
+
+        Args:
+            texts: as in `embed`.
+            context: as in `embed`.
+            skip: texts at the beginning that are context alone; nothing comes of them.
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of texts, got one str: put it in a list")
-        return self._parts(passages(map(SpannedText.of, texts), context))
+        return self._parts(itertools.islice(passages(map(SpannedText.of, texts), context), skip, None))
 
     def mapper(
         self, column: str = "text", context: Context | None = None
@@ -426,7 +434,7 @@ def _word_bounds(spans: Spans, each: int) -> list[int]:
 
 def _named(passage: Passage, which: slice, vectors: NDArray[np.float32]) -> WordEmbeddings:
     spans = [(start, end) for start, end in passage.spans[which].tolist()]
-    return WordEmbeddings([passage.text[start:end] for start, end in spans], spans, vectors)
+    return WordEmbeddings(passage.words_at(which), spans, vectors)
 
 
 def _chosen(engine: str, precision: str) -> Literal["torch", "onnx"]:
@@ -445,6 +453,6 @@ def _of(precision: str) -> str:
 
 
 def _positive(name: str, value: Any, least: int = 1) -> int:
-    if type(value) is not int or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return value

@@ -1,178 +1,416 @@
-"""Receives word embeddings; hands them on to a file: Parquet, written as they come, or NumPy's .npz."""
+"""Receives a corpus and an embedder; hands on a folder of vectors, file by file, and goes on where it was ended."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
+import logging
 import os
+import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from charembed.corpus import SourceText
-from charembed.embedder import CharEmbedder, WordEmbeddings
-from charembed.errors import CharEmbedError, import_extra
+from charembed.context import Context
+from charembed.corpus import Corpus, SourceText
+from charembed.embedder import CharEmbedder, Part
+from charembed.errors import CharEmbedError
+from charembed.files import write_atomically
 from charembed.paths import user_path
+from charembed.projection import PROJECTION, Projection
+from charembed.shards import Format, Rows, check_format, write_shard
 
-ROWS_PER_GROUP = 4096
-MAX_NPZ_WORD = 1000
+logger = logging.getLogger(__name__)
+
+DType = Literal["float32", "float16"]
+MANIFEST = "_embeddings.json"
+_LOCK = ".embeddings.lock"
+_MB = 1_000_000
+_SAMPLE_PIECES, _SAMPLE_CHARACTERS, _SAMPLE_MB = 4096, 1000, 128
+"""Of the sample that a projection is fitted to: pieces of text, characters of each, and their vectors at most."""
 
 
 @dataclass
-class Rows:
-    """Some rows of the output, by column."""
+class OutputConfig:
+    """How vectors are written."""
 
-    sources: list[str]
-    numbers: list[int]
-    words: list[str]
-    spans: NDArray[np.int64]
-    """Shape: (words, 2)"""
-    vectors: NDArray[np.float32]
-    """Shape: (words, embedding_dim)"""
+    format: Format = "npz"
+    """npz (NumPy), parquet, or arrow (IPC files)."""
+    dtype: DType = "float32"
+    """Type of the numbers: float32, or float16 of half the size."""
+    dim: int | None = None
+    """Keep so many dimensions: principal components, fitted to a sample of the text and stored with the vectors."""
+    projection: str | None = None
+    """Instead of dim, the projection of an earlier output: its folder. Text to be compared needs the same one."""
+    shard_mb: int = 64
+    """Size of the vectors of one file in megabytes. A run that is ended loses no more than one file's work."""
+    overwrite: bool = False
+    """Begin anew where the folder holds vectors already."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("format", Format), ("dtype", DType)):
+            if getattr(self, name) not in get_args(allowed):
+                raise CharEmbedError(
+                    f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}"
+                )
+        if self.shard_mb < 1:
+            raise CharEmbedError(f"shard_mb must be positive, got {self.shard_mb}")
+        if self.dim is not None and self.projection is not None:
+            raise CharEmbedError("dim fits a projection and projection names one: give one of the two")
+
+
+@dataclass
+class Manifest:
+    """What a folder of vectors is made of, and how far it has come."""
+
+    made_of: dict[str, Any]
+    """What must be the same for a run to go on."""
+    files: int = 0
+    words: int = 0
+    texts: int = 0
+    """Texts and beginnings of documents that are finished; of the next text `words_of_next` words are written."""
+    words_of_next: int = 0
+    complete: bool = False
+    projected: dict[str, Any] = field(default_factory=dict)
+    """Dimensions kept, and the share of the sample's variance in them."""
+
+    def save(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
-    def of(cls, held: list[tuple[SourceText, WordEmbeddings]]) -> Rows:
-        """The words of some texts."""
-        return cls(
-            sources=[text.source for text, found in held for _ in found.words],
-            numbers=[text.number for text, found in held for _ in found.words],
-            words=[word for _, found in held for word in found.words],
-            spans=np.array([span for _, found in held for span in found.spans], dtype=np.int64),
-            vectors=np.concatenate([found.vectors for _, found in held]),
-        )
+    def load(cls, folder: Path) -> Manifest | None:
+        """That of a folder, if there is one.
+
+        Raises:
+            CharEmbedError: it is damaged.
+        """
+        try:
+            return cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): begin anew with overwrite") from error
 
 
-@dataclass
-class Counts:
-    """What was written."""
-
-    texts: int = 0
-    words: int = 0
-
-
-def write_embeddings(embedder: CharEmbedder, texts: Iterable[SourceText], path: str | os.PathLike[str]) -> Counts:
+def write_embeddings(
+    embedder: CharEmbedder,
+    corpus: Corpus,
+    folder: str | os.PathLike[str],
+    config: OutputConfig | None = None,
+    context: Context | None = None,
+) -> Manifest:
     """Embed texts and write one row a word.
 
-    The columns are `source` (file or data set), `number` (line or record there, from 1), `word`, `start` and `end`
-    (characters of that line or record, from 0, one past the last) and `vector`.
+    The columns are `source` (file or data set; in .npz an index into the further array `sources`), `number` (line or
+    record there, from 1), `word` (in .npz its first 1,000 characters), `start` and `end` (characters of that line or
+    record, from 0, one past the last) and `vector`. The folder holds part-00000 and so on, each written whole or not at
+    all, and _embeddings.json. Called again with the same arguments after it was ended, it goes on after the last file.
 
     Args:
         embedder: what makes the vectors.
-        texts: read once.
-        path: a file that ends in .parquet (written as the vectors come) or .npz (held in memory until the end; `source`
-            is then an index into the further array `sources`). It appears when all is written; until then there is
-            nothing.
+        corpus: the texts.
+        folder: where to write.
+        config: how; NumPy files of float32 by default.
+        context: what to read around each text, as in `CharEmbedder.embed`; a line belongs to the document of the lines
+            around it up to a blank one, a record is a document of its own.
 
     Raises:
-        CharEmbedError: another ending, texts without words, or a word too long for .npz.
-        MissingExtraError: Parquet without pyarrow.
-        OSError: the file cannot be written.
+        CharEmbedError: the folder holds something else, another run writes there, or there are no words.
+        MissingExtraError: Parquet or Arrow without pyarrow.
+        OSError: a file cannot be written.
     """
-    target = user_path(path)
-    if target.suffix not in _WRITERS:
-        raise CharEmbedError(f"output {target} must end in {' or '.join(_WRITERS)}")
-    if not target.parent.is_dir():
-        raise CharEmbedError(f"output {target}: there is no folder {target.parent}")
+    config = config or OutputConfig()
+    target = user_path(folder)
+    _check_target(target)
+    check_format(config.format)
+    digests = corpus.digests()
+    made_of = _made_of(embedder, corpus, digests, config, context)
+    created = not target.exists()
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(target):
+            manifest = _begun(target, made_of, config, None not in digests)
+            if manifest.complete:
+                logger.info("%s is complete already", target)
+                return manifest
+            survey = _survey(corpus) if None not in digests else None
+            if survey is not None and not survey.characters:
+                raise CharEmbedError("there is no text to embed")
+            projection = _projection(embedder, config, survey, target, manifest)
+            writer = _Writer(target, manifest, config)
+            for rows in _rows(embedder, corpus, context, manifest, survey, projection, config):
+                writer.add(*rows)
+            writer.finish()
+            return manifest
+    except BaseException:
+        if created:  # nothing half-written: not even an empty folder
+            with contextlib.suppress(OSError):
+                (target / _LOCK).unlink(missing_ok=True)
+                target.rmdir()
+        raise
+
+
+def _check_target(target: Path) -> None:
+    if target.is_file():
+        raise CharEmbedError(f"output {target} is a file: name a folder for the files of vectors")
+    if target.suffix in (".parquet", ".arrow", ".npz", ".npy"):
+        raise CharEmbedError(
+            f"output {target} must name a folder, for several files: leave out {target.suffix} and say"
+            f" format {target.suffix[1:].replace('npy', 'npz')}"
+        )
     if target.is_dir():
-        raise CharEmbedError(f"output {target} is a folder: name a file")
-    counts = Counts()
-    read: deque[SourceText] = deque()  # texts whose vectors are still to come
+        foreign = sorted(path.name for path in target.iterdir() if not _is_ours(path.name))
+        if foreign:
+            raise CharEmbedError(
+                f"output {target} holds {foreign[0]}, which is no file of vectors: name another folder"
+            )
 
-    def reading() -> Iterator[str]:
-        for text in texts:
-            read.append(text)
-            yield text.text
 
-    def embedded() -> Iterator[tuple[SourceText, WordEmbeddings]]:
-        with tqdm(unit=" words", disable=None, dynamic_ncols=True) as bar:
-            for found in embedder.iter_embed(reading()):
-                counts.texts += 1
-                counts.words += len(found)
-                bar.update(len(found))
-                yield read.popleft(), found
-        if not counts.words:
-            raise CharEmbedError("there are no words in the texts to embed")
+def _is_ours(name: str) -> bool:
+    return name in (MANIFEST, _LOCK, PROJECTION) or name.lstrip(".").startswith(("part-", f"{MANIFEST}.", PROJECTION))
 
-    with _written_aside(target) as aside:
-        _WRITERS[target.suffix](_row_groups(embedded()), aside)
-    return counts
+
+def _made_of(
+    embedder: CharEmbedder,
+    corpus: Corpus,
+    digests: list[str | None],
+    config: OutputConfig,
+    context: Context | None,
+) -> dict[str, Any]:
+    projection = None if config.projection is None else os.fspath(user_path(config.projection).resolve())
+    return {
+        "model": embedder.pretrained.digest(),
+        "precision": embedder.precision,
+        "sources": [str(part) for part in corpus.parts],
+        "digests": digests,
+        "text_column": corpus.text_column,
+        "errors": corpus.errors,
+        "context": None if context is None else dataclasses.asdict(context),
+        "format": config.format,
+        "dtype": config.dtype,
+        "dim": config.dim,
+        "projection": projection,
+        "shard_mb": config.shard_mb,
+    }
 
 
 @contextlib.contextmanager
-def _written_aside(target: Path) -> Iterator[Path]:
-    """A path to write to, renamed to the target at the end and removed after an error."""
-    target = target.resolve()
-    aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / _LOCK)
     try:
-        yield aside
-        os.replace(aside, target)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CharEmbedError(f"output {folder}: another run is writing there") from error
+    try:
+        yield
     finally:
-        aside.unlink(missing_ok=True)
+        lock.release()
 
 
-def _write_parquet(groups: Iterable[Rows], path: Path) -> None:
-    arrow = import_extra("pyarrow", extra="parquet", purpose="writing Parquet")
-    parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
-    with contextlib.ExitStack() as stack:
-        writer = None
-        for rows in groups:
-            width = rows.vectors.shape[1]
-            table = arrow.table(
-                {
-                    "source": arrow.array(rows.sources).dictionary_encode(),
-                    "number": arrow.array(rows.numbers, arrow.int64()),
-                    "word": arrow.array([word.encode("utf-8", "replace").decode() for word in rows.words]),
-                    "start": rows.spans[:, 0],
-                    "end": rows.spans[:, 1],
-                    "vector": arrow.FixedSizeListArray.from_arrays(arrow.array(rows.vectors.ravel()), width),
-                }
-            )
-            if writer is None:
-                writer = stack.enter_context(parquet.ParquetWriter(path, table.schema))
-            writer.write_table(table)
-
-
-def _write_npz(groups: Iterable[Rows], path: Path) -> None:
-    held = []
-    for rows in groups:
-        longest = max(map(len, rows.words))
-        if longest > MAX_NPZ_WORD:  # NumPy stores every string as wide as the longest
+def _begun(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable_again: bool) -> Manifest:
+    """What was written so far; leftovers of a run that was killed are cleared away."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+    manifest = None if config.overwrite else Manifest.load(folder)
+    if manifest is not None:
+        differing = [name for name in made_of if manifest.made_of.get(name) != made_of[name]]
+        if differing:
             raise CharEmbedError(
-                f"a word has {longest:,} characters, .npz holds words of up to {MAX_NPZ_WORD:,}: write .parquet"
+                f"output {folder} holds vectors made with other {', '.join(differing)}: name another folder, or begin"
+                " anew with overwrite"
             )
-        held.append(rows)
-    sources, source = np.unique([name for rows in held for name in rows.sources], return_inverse=True)
-    spans = np.concatenate([rows.spans for rows in held])
-    arrays: dict[str, Any] = {
-        "source": source,
-        "sources": sources,
-        "number": np.array([number for rows in held for number in rows.numbers], dtype=np.int64),
-        "word": np.array([word for rows in held for word in rows.words]),
-        "start": spans[:, 0],
-        "end": spans[:, 1],
-        "vector": np.concatenate([rows.vectors for rows in held]),
-    }
-    np.savez(path, **arrays)
+        if not readable_again and not manifest.complete:
+            raise CharEmbedError(f"output {folder}: a pipe cannot be read again to go on: begin anew with overwrite")
+        missing = [name for name in _names(manifest.files, config.format) if not (folder / name).exists()]
+        if missing:
+            raise CharEmbedError(f"output {folder} lacks {missing[0]}: put it back, or begin anew with overwrite")
+        if manifest.files and not manifest.complete:
+            logger.info("%s: going on after %s words in %s files", folder, f"{manifest.words:,}", manifest.files)
+        return manifest
+    for path in [*folder.glob("part-*"), folder / MANIFEST, folder / PROJECTION]:
+        path.unlink(missing_ok=True)
+    return Manifest(made_of)
 
 
-_WRITERS: dict[str, Callable[[Iterable[Rows], Path], None]] = {".parquet": _write_parquet, ".npz": _write_npz}
+def _names(count: int, kind: Format) -> list[str]:
+    return [f"part-{number:05}.{kind}" for number in range(count)]
 
 
-def _row_groups(embedded: Iterable[tuple[SourceText, WordEmbeddings]]) -> Iterator[Rows]:
-    """Some thousand words at a time."""
-    held: list[tuple[SourceText, WordEmbeddings]] = []
-    count = 0
-    for text, found in embedded:
-        if found.words:
-            held.append((text, found))
-            count += len(found)
-        if count >= ROWS_PER_GROUP:
-            yield Rows.of(held)
-            held, count = [], 0
-    if held:
-        yield Rows.of(held)
+@dataclass
+class _Survey:
+    """What one look at all texts gives."""
+
+    characters: int = 0
+    sample: list[str] = field(default_factory=list)
+    """Pieces drawn from anywhere in the texts with the same probability, by a fixed seed."""
+
+
+def _survey(corpus: Corpus) -> _Survey:
+    survey, drawn, pieces = _Survey(), random.Random(0), 0
+    for text in corpus.texts():
+        survey.characters += len(text.text)
+        for start in range(0, len(text.text), _SAMPLE_CHARACTERS):
+            pieces += 1
+            place = len(survey.sample) if pieces <= _SAMPLE_PIECES else drawn.randrange(pieces)
+            if place < _SAMPLE_PIECES:
+                survey.sample[place : place + 1] = [text.text[start : start + _SAMPLE_CHARACTERS]]
+    return survey
+
+
+def _projection(
+    embedder: CharEmbedder, config: OutputConfig, survey: _Survey | None, folder: Path, manifest: Manifest
+) -> Projection | None:
+    """The one asked for, stored in the folder."""
+    if config.dim is None and config.projection is None:
+        return None
+    if (folder / PROJECTION).exists():
+        projection = Projection.load(folder)
+    elif config.projection is not None:
+        projection = Projection.load(config.projection)
+    else:
+        if survey is None:
+            raise CharEmbedError("dim needs to read the text twice, which a pipe does not allow: write it to a file")
+        assert config.dim is not None
+        logger.info("fitting %s dimensions to a sample of the text", config.dim)
+        drawn = random.Random(0).sample(survey.sample, len(survey.sample))
+        enough = max(_SAMPLE_MB * _MB // (4 * embedder.embedding_dim), 2 * config.dim)
+        vectors, words = [], 0
+        for found in embedder.iter_embed(drawn):
+            vectors.append(found.vectors)
+            words += len(found)
+            if words >= enough:
+                break
+        projection = Projection.fit(np.concatenate(vectors), config.dim)
+    if projection.components.shape[1] != embedder.embedding_dim:
+        raise CharEmbedError(
+            f"the projection is of vectors of width {projection.components.shape[1]}, this model's are"
+            f" {embedder.embedding_dim} wide"
+        )
+    manifest.projected = {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
+    projection.save(folder / PROJECTION)
+    return projection
+
+
+def _rows(
+    embedder: CharEmbedder,
+    corpus: Corpus,
+    context: Context | None,
+    manifest: Manifest,
+    survey: _Survey | None,
+    projection: Projection | None,
+    config: OutputConfig,
+) -> Iterator[tuple[Rows | None, bool]]:
+    """Rows not yet written, and whether they end a text."""
+    skipped, first_words = manifest.texts, manifest.words_of_next
+    read: deque[SourceText | None] = deque()  # texts whose vectors are still to come; None between documents
+
+    def items() -> Iterator[SourceText | None]:
+        for text in corpus.texts():
+            if text.begins_document:
+                yield None
+            yield text
+
+    with tqdm(
+        total=None if survey is None else survey.characters,
+        unit=" characters",
+        unit_scale=True,
+        disable=None,
+        dynamic_ncols=True,
+    ) as bar:
+
+        def reading() -> Iterator[str]:
+            for number, text in enumerate(items()):
+                if number >= skipped:
+                    read.append(text)
+                elif text is not None:
+                    bar.update(len(text.text))
+                yield "" if text is None else text.text
+
+        done = 0
+        for part in embedder.iter_parts(reading(), context, skip=skipped):
+            text = read[0]
+            if part.ends_text:
+                read.popleft()
+            if text is None:
+                yield None, True
+                continue
+            reached = len(text.text) if part.ends_text else part.embeddings.spans[-1][1]
+            bar.update(reached - done)
+            done = 0 if part.ends_text else reached
+            yield _as_rows(text, part, projection, config.dtype)[first_words:], part.ends_text
+            first_words = max(0, first_words - len(part.embeddings))
+
+
+def _as_rows(text: SourceText, part: Part, projection: Projection | None, dtype: DType) -> Rows:
+    found = part.embeddings
+    vectors = found.vectors if projection is None else projection(found.vectors)
+    return Rows(
+        [text.source] * len(found),
+        [text.number] * len(found),
+        found.words,
+        np.array(found.spans, dtype=np.int64).reshape(-1, 2),
+        vectors.astype(dtype, copy=False),
+    )
+
+
+class _Writer:
+    """Gathers rows to files of one size."""
+
+    def __init__(self, folder: Path, manifest: Manifest, config: OutputConfig) -> None:
+        self._folder, self._manifest, self._config = folder, manifest, config
+        self._held: list[Rows] = []
+        self._words = 0
+        self._texts = manifest.texts
+        self._words_of_text = manifest.words_of_next
+        manifest.save(folder)
+
+    def add(self, rows: Rows | None, ends_text: bool) -> None:
+        """Take some rows of one text; write a file when there are enough."""
+        while rows is not None and len(rows):
+            width = rows.vectors.shape[1] * rows.vectors.itemsize
+            room = max(1, self._config.shard_mb * _MB // width) - self._words
+            self._take(rows[:room])
+            rows = rows[room:]
+            if len(rows):
+                self._write()
+        if ends_text:
+            self._texts += 1
+            self._words_of_text = 0
+
+    def _take(self, rows: Rows) -> None:
+        if len(rows):
+            self._held.append(rows)
+            self._words += len(rows)
+            self._words_of_text += len(rows)
+
+    def finish(self) -> None:
+        """Write what is left.
+
+        Raises:
+            CharEmbedError: there were no words at all.
+        """
+        if self._held:
+            self._write()
+        if not self._manifest.words:
+            (self._folder / MANIFEST).unlink()
+            raise CharEmbedError("there are no words in the texts to embed")
+        self._manifest.complete = True
+        self._manifest.save(self._folder)
+
+    def _write(self) -> None:
+        manifest = self._manifest
+        name = _names(manifest.files + 1, self._config.format)[-1]
+        write_shard(Rows.joined(self._held), self._folder / name, self._config.format)
+        manifest.files += 1
+        manifest.words += self._words
+        manifest.texts, manifest.words_of_next = self._texts, self._words_of_text
+        manifest.save(self._folder)
+        self._held, self._words = [], 0

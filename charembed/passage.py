@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from charembed.language_model import Direction
 from charembed.pretrained import Readout
-from charembed.words import Spans
+from charembed.words import SpannedText
 
 # What both models read after a text. The reference implementation ends every text with a space.
 END_MARKER = " "
@@ -32,12 +32,9 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Passage:
+class Passage(SpannedText):
     """A text whose words are to be embedded, and what is read with it as context."""
 
-    text: str
-    spans: Spans
-    """Where its words are. Shape: (words, 2)"""
     before: str = ""
     """What the forward model reads first."""
     after: str = ""

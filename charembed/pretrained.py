@@ -6,6 +6,7 @@ The folder is specified in docs/model-folder.md.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -52,6 +53,14 @@ class Pretrained:
             raise CharEmbedError(f"readout must be {' or '.join(get_args(Readout))}, got {self.readout!r}")
         if not self.delimiter:
             raise CharEmbedError("delimiter must hold at least one character")
+
+    def digest(self) -> str:
+        """What tells it from models that give other vectors: a hash of weights, vocabulary and way of reading."""
+        settings = [self.vocab.to_json(), self.readout, self.delimiter, dataclasses.asdict(self.model.config)]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for name, tensor in _tensors(self.model).items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model folder, aside first, then in its place; a model folder that is there is replaced.

@@ -30,6 +30,15 @@ class SpannedText:
     spans: Spans
     """Offsets of each word in characters (code points) of `text`: first one, one past the last. Shape: (words, 2)"""
 
+    @property
+    def words(self) -> list[str]:
+        """The words, as they stand in the text."""
+        return self.words_at(slice(None))
+
+    def words_at(self, which: slice) -> list[str]:
+        """Some of the words."""
+        return [self.text[start:end] for start, end in self.spans[which].tolist()]
+
     @classmethod
     def of(cls, item: TextInput) -> SpannedText:
         """Find the words of one text.

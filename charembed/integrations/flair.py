@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from typing import Any
 
@@ -20,13 +19,6 @@ import_extra("flair", extra="flair", purpose="charembed.integrations.flair")
 import flair  # noqa: E402
 from flair.data import Sentence  # noqa: E402
 from flair.embeddings.base import TokenEmbeddings, register_embeddings  # noqa: E402
-
-
-def _fingerprint(embedder: CharEmbedder) -> str:
-    digest = hashlib.sha256(embedder.pretrained.vocab.to_json().encode())
-    for parameter in embedder.model.parameters():
-        digest.update(parameter.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 @register_embeddings
@@ -46,7 +38,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
         """
         if not isinstance(embedder, CharEmbedder):
             embedder = CharEmbedder.from_pretrained(embedder, device=flair.device)
-        self.name = name or f"charembed-{_fingerprint(embedder)}"
+        self.name = name or f"charembed-{embedder.pretrained.digest()[:12]}"
         self.static_embeddings = True
         super().__init__()
         self.embedder = embedder
