@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from charembed.context import Context
     from charembed.embedder import CharEmbedder, WordEmbeddings
     from charembed.errors import CharEmbedError
     from charembed.language_model import BiCharLM, CharLM, CharLMConfig
@@ -23,6 +24,7 @@ _HOMES = {
     "CharLM": "language_model",
     "CharLMConfig": "language_model",
     "CharVocab": "vocab",
+    "Context": "context",
     "TrainConfig": "train_config",
     "WordEmbeddings": "embedder",
     "train": "trainer",
@@ -35,6 +37,7 @@ __all__ = [
     "CharLM",
     "CharLMConfig",
     "CharVocab",
+    "Context",
     "TrainConfig",
     "WordEmbeddings",
     "__version__",

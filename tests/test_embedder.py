@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+import pickle
 import random
 import subprocess
 import sys
@@ -11,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vectors, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charembed import CharEmbedder, CharEmbedError, embedder, engine
+from charembed import CharEmbedder, CharEmbedError, Context, embedder, scheduling
+from charembed.embedder import EngineName
 from charembed.words import TextInput
 
 ITEMS: list[TextInput] = [
@@ -27,53 +31,98 @@ ITEMS: list[TextInput] = [
     ("The lazy dog", [(4, 8), (0, 3), (4, 4), (0, 12), (12, 12), (0, 0)]),
     ("no words here", []),
 ]
+MODELS: list[dict] = [
+    {"readout": "word"},
+    {"readout": "separator"},
+    {"readout": "separator", "delimiter": "\n\n"},
+    {"num_layers": 2, "proj_size": 5},
+    *({"cell": cell, "num_layers": layers} for cell in ("elman", "peephole_lstm", "gru", "mgu") for layers in (1, 2)),
+    {"cell": "gru", "reset_after": True, "num_layers": 2},
+]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"readout": "word"},
-        {"readout": "separator"},
-        {"readout": "separator", "delimiter": "\n\n"},
-        {"num_layers": 2, "proj_size": 5},
-    ],
-    ids=str,
-)
-def test_vectors_are_those_of_the_reference(options: dict) -> None:
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("options", MODELS, ids=str)
+def test_vectors_are_those_of_the_reference(options: dict, engine: EngineName) -> None:
     pretrained = small_model(**options)
-    for item, found in zip(ITEMS, CharEmbedder(pretrained).embed(ITEMS), strict=True):
+    items = [item for item in ITEMS if len(item) < 1000] if engine == "onnx" or len(options) > 1 else ITEMS
+    for item, found in zip(items, CharEmbedder(pretrained, engine=engine).embed(items), strict=True):
         assert_same_vectors(found.vectors, reference_vectors(pretrained, item), found.words)
 
 
-@given(st.lists(st.text("ab Tz\n'é\ud800", max_size=30), max_size=12), st.integers(0, 3))
-def test_vectors_depend_on_their_own_text_alone(texts: list[str], seed: int) -> None:
-    model = CharEmbedder(small_model())
-    alone = {text: model.embed([text])[0] for text in texts}
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "float32"), ("onnx", "float32"), ("onnx", "int8")])
+@given(
+    texts=st.lists(st.text("ab Tz\n'é\ud800", max_size=30), max_size=12),
+    seed=st.integers(0, 3),
+    threads=st.sampled_from([1, 2, 5]),
+    batch_size=st.sampled_from([1, 3, 128]),
+)
+def test_vectors_depend_on_their_own_text_alone(
+    engine, precision, texts: list[str], seed: int, threads: int, batch_size: int
+) -> None:
+    pretrained = small_model(num_layers=1 + seed % 2)
+    # Rounding to int8 may fall to the other side where a state differs in its last bit.
+    tolerance = 1e-5 if precision == "float32" else 2e-2
+    one = CharEmbedder(pretrained, engine=engine, precision=precision)
+    alone = {text: one.embed([text])[0] for text in texts}
     shuffled = texts * 2
     random.Random(seed).shuffle(shuffled)
+    many = CharEmbedder(pretrained, engine=engine, precision=precision, threads=threads, batch_size=batch_size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "MAX_BATCH", 3)
-        patch.setattr(engine, "CHUNK", 4)
-        patch.setattr(embedder, "WINDOW_CHARACTERS", 40)
-        for text, found in zip(shuffled, model.embed(shuffled), strict=True):
+        patch.setattr(scheduling, "CHUNK_CHARACTERS", 5)
+        patch.setattr(scheduling, "FEW", 2)
+        patch.setattr(embedder, "WINDOW_CHARACTERS", 24)  # windows of few texts; longer texts come in parts
+        for text, found in zip(shuffled, many.embed(shuffled), strict=True):
             assert found.spans == alone[text].spans
-            assert_same_vectors(found.vectors, alone[text].vectors, found.words)
+            assert_same_vectors(found.vectors, alone[text].vectors, found.words, tolerance=tolerance)
 
 
-def test_real_text_in_batches_is_real_text_alone(embedder: CharEmbedder) -> None:
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_real_text_in_batches_is_real_text_alone(engine: EngineName) -> None:
+    model = CharEmbedder(small_model(), engine=engine)
     lines = EXCERPT.read_text(encoding="utf-8").splitlines()[:60]
-    for line, found in zip(lines, embedder.embed(lines), strict=True):
-        alone = embedder.embed([line])[0]
+    for line, found in zip(lines, model.embed(lines), strict=True):
+        alone = model.embed([line])[0]
         assert_same_vectors(found.vectors, alone.vectors, found.words)
         assert [line[start:end] for start, end in found.spans] == found.words
 
 
-def test_a_text_longer_than_many_chunks(embedder: CharEmbedder) -> None:
+@pytest.mark.parametrize("readout", ["word", "separator"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_long_text_in_parts_is_the_whole_text(cell, readout, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "The quick brown fox jumps. " * 400
-    found = embedder.embed([text, "short"])[0]
-    sample = [0, 1, len(found) // 2, len(found) - 1]
-    wanted = reference_vectors(embedder.pretrained, (text, [found.spans[k] for k in sample]))
-    assert_same_vectors(found.vectors[sample], wanted, [found.words[k] for k in sample])
+    pretrained = small_model(cell=cell, readout=readout)
+    whole = CharEmbedder(pretrained).embed([text, "short"])
+    monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 1000)
+    model = CharEmbedder(pretrained)
+    parts = list(model.iter_parts(["before", text, "short"]))
+    assert len(parts) > 10
+    assert [part.ends_text for part in parts] == [True, *[False] * (len(parts) - 3), True, True]
+    for found, wanted in zip(model.embed([text, "short"]), whole, strict=True):
+        assert (found.words, found.spans) == (wanted.words, wanted.spans)
+        assert_same_vectors(found.vectors, wanted.vectors, found.words)
+    sample = [0, 1, len(whole[0]) // 2, len(whole[0]) - 1]
+    wanted = reference_vectors(model.pretrained, (text, [whole[0].spans[k] for k in sample]))
+    assert_same_vectors(whole[0].vectors[sample], wanted, [whole[0].words[k] for k in sample])
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 3000, " " * 3000, "x" * 3000 + " y", "\n" * 1500 + "word" + "\t" * 1500, "word" + "\n" * 3000]
+)
+def test_long_texts_of_few_words(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 1000)
+    pretrained = small_model()
+    (found,) = CharEmbedder(pretrained).embed([text])
+    assert_same_vectors(found.vectors, reference_vectors(pretrained, text), found.words)
+
+
+@pytest.mark.parametrize("spans", [[(50, 60), (0, 4)], [(0, 9), (3, 5)], [(0, 4), (4, 4), (4, 9)], [(5, 5)]])
+def test_a_long_text_with_words_in_any_order(spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 40)
+    pretrained = small_model()
+    item = ("The quick brown fox jumps over the lazy dog. " * 3, spans)
+    (found,) = CharEmbedder(pretrained).embed([item])
+    assert_same_vectors(found.vectors, reference_vectors(pretrained, item), found.words)
 
 
 def test_same_word_in_other_contexts_has_other_vectors(embedder: CharEmbedder) -> None:
@@ -96,6 +145,8 @@ def test_shapes_and_types(embedder: CharEmbedder) -> None:
     assert empty.vectors.shape == (0, 24)
     assert len(found) == 2
     assert len(empty) == 0
+    assert found.spans == [(0, 3), (4, 9)]
+    assert all(type(offset) is int for span in found.spans for offset in span)
 
 
 def test_streaming_reads_ahead_no_more_than_its_window(embedder: CharEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +164,88 @@ def test_streaming_reads_ahead_no_more_than_its_window(embedder: CharEmbedder, m
     assert taken == 4
 
 
+def test_vectors_held_at_once_are_bounded(pretrained) -> None:
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "word " * 1000
+
+    next(CharEmbedder(pretrained, memory_mb=1).iter_embed(endless()))
+    assert taken == 11  # 1,000 words of 24 float32 numbers are 96 kB
+
+
+class Counting:
+    """An engine that counts the characters it is given."""
+
+    def __init__(self, engine) -> None:
+        self._engine, self.characters = engine, 0
+
+    def refresh(self) -> None:
+        self._engine.refresh()
+
+    def run(self, direction, ids, state, places):
+        self.characters += ids.size
+        return self._engine.run(direction, ids, state, places)
+
+
+def test_repeated_texts_are_computed_once(pretrained) -> None:
+    model = CharEmbedder(pretrained)
+    model._engine = counting = Counting(model._engine)
+    first, second, other = model.embed(["again and again", "again and again", "another"])
+    once = counting.characters
+    assert once < 2 * len("again and again" + "another") + 20
+    assert np.array_equal(first.vectors, second.vectors)
+    first.vectors[:] = 7
+    assert not (second.vectors == 7).any()
+    model.embed(["again and again", "another"])
+    assert counting.characters == 2 * once
+    assert len(other) == 1
+
+
+def test_the_cache_keeps_the_latest_texts_and_no_more_than_its_size(pretrained) -> None:
+    model = CharEmbedder(pretrained, cache_mb=1)
+    model._engine = counting = Counting(model._engine)
+    texts = [f"text number {k} " + "word " * 500 for k in range(30)]  # 48 kB each: 20 of them fit
+    wanted = CharEmbedder(pretrained).embed(texts)
+    for _ in range(2):
+        for k in (29, 28):
+            counting.characters = 0
+            model.embed(texts[:k])
+            assert counting.characters > 0
+            model.embed([texts[k]])
+            counting.characters = 0
+            (found,) = model.embed([texts[k]])
+            assert counting.characters == 0
+            assert_same_vectors(found.vectors, wanted[k].vectors, found.words)
+            found.vectors[:] = 7  # whoever changes what they got changes that alone
+    assert model._cache.currsize <= 1_000_000
+
+
+def test_new_weights_give_new_vectors(pretrained) -> None:
+    for engine in ("torch", "onnx"):
+        model = CharEmbedder(pretrained, engine=engine)
+        texts = ["the same text"] * 1 + [f"and others {k}" for k in range(20)]
+        before = model.embed(texts)
+        with torch.no_grad():
+            for parameter in model.model.parameters():
+                parameter.mul_(1.5)
+        after = model.embed(texts)
+        assert np.abs(after[0].vectors - before[0].vectors).max() > 1e-3
+        assert_same_vectors(after[0].vectors, reference_vectors(pretrained, texts[0]), after[0].words)
+
+
+def test_weights_made_in_inference_mode(pretrained, tmp_path: Path) -> None:
+    pretrained.save(tmp_path / "model")
+    with torch.inference_mode():
+        found = CharEmbedder.from_pretrained(tmp_path / "model").embed(["a text"])[0]
+    assert_same_vectors(found.vectors, reference_vectors(pretrained, "a text"), found.words)
+
+
 def test_a_single_str_is_a_mistake(embedder: CharEmbedder) -> None:
-    for call in (embedder.embed, embedder.iter_embed):
+    for call in (embedder.embed, embedder.iter_embed, embedder.iter_parts):
         with pytest.raises(TypeError, match="got one str: put it in a list"):
             call("one text")
 
@@ -127,6 +258,16 @@ def test_from_pretrained_gives_back_the_same_vectors(embedder: CharEmbedder, tmp
         assert np.array_equal(a.vectors, b.vectors)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("options", [{}, {"engine": "onnx"}, {"precision": "int8", "cache_mb": 1}], ids=str)
+def test_copies_embed_too(pretrained, options: dict, copied) -> None:
+    model = CharEmbedder(pretrained, **options)
+    wanted = model.embed(["a copy"])[0].vectors
+    other = copied(model)
+    assert repr(other) == repr(model)
+    assert np.array_equal(other.embed(["a copy"])[0].vectors, wanted)
+
+
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_process_embeds_too(embedder: CharEmbedder) -> None:
     wanted = embedder.embed(["forked"])[0].vectors
@@ -135,11 +276,13 @@ def test_a_forked_process_embeds_too(embedder: CharEmbedder) -> None:
     assert np.array_equal(found[0].vectors, wanted)
 
 
-def test_several_threads_share_an_embedder(embedder: CharEmbedder) -> None:
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_several_threads_share_an_embedder(pretrained, engine: EngineName) -> None:
+    model = CharEmbedder(pretrained, engine=engine, cache_mb=1)
     texts = [f"thread number {k}" for k in range(20)]
-    wanted = [embedder.embed([text])[0].vectors for text in texts]
+    wanted = [model.embed([text])[0].vectors for text in texts]
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda text: embedder.embed([text])[0].vectors, texts))
+        found = list(threads.map(lambda text: model.embed([text])[0].vectors, texts))
     assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
@@ -155,15 +298,89 @@ def test_embedding_leaves_the_threads_of_torch_as_they_were() -> None:
     assert done.stdout.strip() == "[2, 2]", done.stderr
 
 
+def test_readout_may_be_other_than_the_folder_says(pretrained, tmp_path: Path) -> None:
+    pretrained.save(tmp_path / "model")
+    found = CharEmbedder.from_pretrained(tmp_path / "model", readout="separator").embed(["The dog"])[0]
+    wanted = reference_vectors(small_model(readout="separator"), "The dog")
+    assert_same_vectors(found.vectors, wanted, found.words)
+
+
+def test_bfloat16_is_near_float32(pretrained) -> None:
+    texts = [text for text in AWKWARD_TEXTS if len(text) < 1000]
+    exact = CharEmbedder(pretrained).embed(texts)
+    coarse = CharEmbedder(pretrained, precision="bfloat16").embed(texts)
+    difference = max(np.abs(a.vectors - b.vectors).max(initial=0) for a, b in zip(exact, coarse, strict=True))
+    assert 1e-5 < difference < 0.05
+    assert pretrained.model.forward_lm.decoder.weight.dtype == torch.float32
+
+
+def test_auto_says_what_it_picked(pretrained) -> None:
+    assert CharEmbedder(pretrained).engine == "torch"
+    assert CharEmbedder(pretrained, precision="int8").engine == "onnx"
+    assert "engine='onnx', precision='int8'" in repr(CharEmbedder(pretrained, precision="int8"))
+
+
+def test_int8_without_onnxruntime_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from conftest import CharEmbedder, small_model; CharEmbedder(small_model(), precision='int8')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert "the engine onnx needs onnxruntime: pip install 'charembed[onnx]'" in done.stderr
+
+
+def test_a_data_set_is_mapped(embedder: CharEmbedder) -> None:
+    datasets = pytest.importorskip("datasets")
+    from datasets.fingerprint import Hasher
+
+    texts = ["Two words", "", "lazy dog."]
+    mapped = datasets.Dataset.from_dict({"text": texts}).map(embedder.mapper(), batched=True, batch_size=2)
+    for row, found in zip(mapped, embedder.embed(texts), strict=True):
+        assert row["words"] == found.words
+        assert list(zip(row["starts"], row["ends"], strict=True)) == found.spans
+        assert_same_vectors(np.array(row["vectors"], np.float32).reshape(-1, 24), found.vectors, found.words)
+    assert Hasher.hash(embedder.mapper()) == Hasher.hash(embedder.mapper()), "datasets could not reuse its cache"
+    with pytest.raises(CharEmbedError, match="no column 'body', there are: text"):
+        embedder.mapper("body")({"text": texts})
+
+
+def test_context_of_a_document_in_batches(pretrained) -> None:
+    lines = ["The lazy dog.", "It jumps.", "The fox is quick.", "", "Another fox."]
+    found = CharEmbedder(pretrained, batch_size=2).embed(lines, Context(sentences=1))
+    read = [("", " It jumps."), ("The lazy dog. ", " The fox is quick."), ("It jumps. ", ""), ("", ""), ("", "")]
+    for line, (before, after), each in zip(lines, read, found, strict=True):
+        shift = len(before)
+        forward = reference_vectors(pretrained, (before + line, [(a + shift, b + shift) for a, b in each.spans]))
+        backward = reference_vectors(pretrained, (line + after, each.spans))
+        assert_same_vectors(each.vectors, np.concatenate([forward[:, :12], backward[:, 12:]], axis=1), each.words)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "no model 'en'.*Train one: charembed train"),
         ({"name_or_path": "absent/folder"}, "no model 'absent/folder'"),
-        ({"engine": "fast"}, "engine must be auto or torch, got 'fast'"),
-        ({"precision": "int3"}, "precision must be float32, got 'int3'"),
     ],
 )
 def test_from_pretrained_refuses(arguments: dict, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         CharEmbedder.from_pretrained(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "fast"}, "engine must be one of auto, torch, onnx, got 'fast'"),
+        ({"precision": "int3"}, "precision must be one of float32, int8, bfloat16, got 'int3'"),
+        ({"engine": "torch", "precision": "int8"}, "the engine torch has no int8"),
+        ({"engine": "onnx", "precision": "bfloat16"}, "the engine onnx has no bfloat16"),
+        ({"readout": "middle"}, "readout must be word or separator, got 'middle'"),
+        ({"threads": 0}, "threads must be a whole number of at least 1, got 0"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1, got 1.5"),
+        ({"memory_mb": -1}, "memory_mb must be a whole number of at least 1, got -1"),
+        ({"cache_mb": True}, "cache_mb must be a whole number of at least 0, got True"),
+    ],
+)
+def test_options_are_checked(pretrained, options: dict, message: str) -> None:
+    with pytest.raises(CharEmbedError, match=message):
+        CharEmbedder(pretrained, **options)
