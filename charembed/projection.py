@@ -67,7 +67,7 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
-        tensors = {"mean": self.mean, "components": self.components, "explained": np.float64(self.explained)}
+        tensors = {"mean": self.mean, "components": self.components, "explained": np.array([self.explained])}
         write_atomically(path, safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
 
     @classmethod
@@ -89,4 +89,4 @@ class Projection:
             raise CharEmbedError(f"{path} is no projection that charembed embed --dim has fitted: {error}") from error
         if components.ndim != 2 or mean.shape != components.shape[1:] or explained.size != 1:
             raise CharEmbedError(f"{path} is no projection: shapes {mean.shape} and {components.shape}")
-        return cls(mean, components, float(explained))
+        return cls(mean, components, float(explained.item()))
