@@ -17,7 +17,7 @@ quickstart: .venv/base
 	@printf '\n— Next: train on text of your own, for as long as you like, and embed with it —\n'
 	@printf '  %s\n' \
 		'$(BIN)/charembed train --data.train YOUR_TEXT.txt --output runs/mine --budget.minutes 60' \
-		'$(BIN)/charembed embed --model runs/mine/best YOUR_FILE.txt -o vectors.npz' \
+		'$(BIN)/charembed embed --model runs/mine/best YOUR_FILE.txt -o vectors' \
 		'README.md has taggers and Python.'
 
 test: .venv/dev

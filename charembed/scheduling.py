@@ -11,8 +11,9 @@ from charembed.passage import Reading
 
 CHUNK_CHARACTERS = 8192
 """Characters computed at a time: bounds the memory for states, whatever the length of the texts."""
-FEW = 16
-"""Readings side by side below which every one that ends is dropped at once; above, some at a time."""
+FEW = 8
+"""Above so many readings side by side, their number is a multiple of it: products of every new shape take time to set
+up."""
 
 
 def batches(readings: Sequence[Reading], size: int, at_least: int = 1) -> list[list[int]]:
@@ -32,7 +33,7 @@ def batches(readings: Sequence[Reading], size: int, at_least: int = 1) -> list[l
 def chunks(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
     """How a batch runs: from which character to which, and how many of its readings.
 
-    A chunk ends when an eighth of them have ended, which the next one runs without.
+    A chunk ends when a sixteenth of them have ended, which the next one runs without.
 
     Args:
         lengths: the longest first. Shape: (readings,)
@@ -44,6 +45,6 @@ def chunks(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
     while start < lengths[0]:
         active = int(np.count_nonzero(lengths > start))
         columns = active if active <= FEW else min(len(lengths), -(-active // FEW) * FEW)
-        stop = min(int(lengths[active - 1 - active // 8]), start + max(1, CHUNK_CHARACTERS // columns))
+        stop = min(int(lengths[active - 1 - active // 16]), start + max(1, CHUNK_CHARACTERS // columns))
         yield start, stop, columns
         start = stop

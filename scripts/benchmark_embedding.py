@@ -233,13 +233,15 @@ def latency(
                 print(f"| {hidden_size} | {count} | {name} | {1e3 * median:.1f} | {ratio:.2f} |", flush=True)
 
 
-def int8(model: str, file: str, sentences: int = 1000) -> None:
-    """How near int8 vectors are to those of float32: cosines of the words of a trained model.
+def int8(model: str, file: str, sentences: int = 1000, tagger: str | None = None, columns: str | None = None) -> None:
+    """How near int8 vectors are to those of float32: cosines of the words of a trained model, and a tagger's scores.
 
     Args:
         model: folder of the model.
         file: sentences, CoNLL-U.
         sentences: how many, drawn by a fixed seed.
+        tagger: one trained on float32 vectors, as `scripts/train_tagger.py --output FOLDER` saves it in FOLDER.
+        columns: what it is scored on with either: tokens and entity tags in columns.
     """
     words = _sentences(file, sentences)
     pretrained = Pretrained.load(model)
@@ -254,6 +256,23 @@ def int8(model: str, file: str, sentences: int = 1000) -> None:
         f"{len(cosines):,} words: cosine {low:.5f} at the 1st percentile, {middle:.5f} in the median,"
         f" {cosines.min():.5f} at least; largest difference {np.abs(exact - coarse).max():.3f}"
     )
+    if tagger is not None and columns is not None:
+        _score_tagger(tagger, columns)
+
+
+def _score_tagger(name: str, columns: str) -> None:
+    from flair.datasets import ColumnCorpus
+    from flair.models import SequenceTagger
+
+    import charembed.integrations.flair  # noqa: F401 (Flair must know the class of the saved embeddings)
+
+    tagger: Any = SequenceTagger.load(name)
+    path = Path(columns).resolve()
+    for engine in ("torch float32", "onnx int8"):
+        tagger.embeddings.embedder = CharEmbedder(tagger.embeddings.embedder.pretrained, **ENGINES[engine])
+        split: Any = ColumnCorpus(path.parent, {0: "text", 1: "ner"}, train_file=path.name, sample_missing_splits=False)
+        scores = tagger.evaluate(split.train, gold_label_type="ner", embedding_storage_mode="none")
+        print(f"{engine}: entity F1 {100 * scores.main_score:.2f} on {columns}")
 
 
 def memory(

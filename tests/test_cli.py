@@ -36,9 +36,24 @@ def test_the_whole_road(tmp_path: Path) -> None:
     model = out / "best"
     text = tmp_path / "text.txt"
     text.write_text("George Washington went home.\n\nHe slept.\n")
-    embedded = charembed("embed", "--model", model, text, "-o", tmp_path / "vectors.npz")
-    assert "8 words of 2 texts, 32 numbers each" in embedded.stdout, embedded.stderr
-    assert np.load(tmp_path / "vectors.npz")["vector"].shape == (8, 32)
+    embedded = charembed("embed", "--model", model, text, "-o", tmp_path / "vectors")
+    assert "8 words in 1 files, 32 numbers each" in embedded.stdout, embedded.stderr
+    assert np.load(tmp_path / "vectors" / "part-00000.npz")["vector"].shape == (8, 32)
+    options = [
+        "--precision",
+        "int8",
+        "--format",
+        "parquet",
+        "--dtype",
+        "float16",
+        "--dim",
+        "4",
+        "--context_sentences",
+        "1",
+    ]
+    small = charembed("embed", "--model", model, text, "-o", tmp_path / "small", *options)
+    assert "8 words in 1 files, 4 numbers each" in small.stdout, small.stderr
+    assert "engine='onnx', precision='int8'" in small.stderr
     evaluated = charembed("evaluate", "--model", model, text)
     assert "41 characters" in evaluated.stdout, evaluated.stderr
     generated = charembed("generate", "--model", model, "--prompt", "The ", "--characters", "20", "--seed", "1")
@@ -121,7 +136,8 @@ def test_unknown_keys_and_wrong_types_are_refused_by_name(
             ["train", "--data.train", str(EXCERPT), "--output", "out", "--batch_size", "99999"],
             "too small for the batch",
         ),
-        (["embed", "--model", "absent", str(EXCERPT), "-o", "x.npz"], "no model 'absent'"),
+        (["embed", "--model", "absent", str(EXCERPT), "-o", "x"], "no model 'absent'"),
+        (["embed", "--model", "absent", str(EXCERPT), "-o", "x", "--dim", "8", "--projection", "y"], "one of the two"),
         (["evaluate", "--model", "absent", str(EXCERPT)], "absent is not a model folder"),
         (["generate", "--model", "absent"], "absent is not a model folder"),
         (["train", "--data.train", "", "--output", "out"], "the name of a text file is empty"),

@@ -40,6 +40,6 @@ def test_chunks_cover_every_character_and_little_else(lengths: list[int], budget
         assert columns >= sum(length > start for length in lengths)
         assert (stop - start) * columns <= max(budget, columns)
         assert after <= columns
-    # An eighth of those that run may have ended, and their number is rounded up to whole sixteens.
+    # A sixteenth of those that run may have ended, and their number is rounded up to whole eights.
     computed = sum((stop - start) * columns for start, stop, columns in found)
-    assert computed <= sum(lengths) / (1 - 1 / 8) + (scheduling.FEW - 1) * lengths[0] + 1
+    assert computed <= sum(lengths) / (1 - 1 / 16) + (scheduling.FEW - 1) * lengths[0] + 1
