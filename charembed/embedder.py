@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -303,12 +304,11 @@ class CharEmbedder:
                     if vectors.nbytes <= self._cache.maxsize:
                         self._cache[key] = vectors
         found |= computed
-        given = set()
+        to_come = Counter(keys)
         for key, passage in zip(keys, window, strict=True):
-            vectors = found[key]
-            if key in given or self._cache.maxsize:  # whoever changes an array changes that alone
-                vectors = vectors.copy()
-            given.add(key)
+            to_come[key] -= 1
+            # Whoever changes an array changes that alone.
+            vectors = found[key].copy() if to_come[key] or self._cache.maxsize else found.pop(key)
             yield Part(_named(passage, slice(None), vectors), ends_text=True)
 
     def _compute(self, passages: Sequence[Passage]) -> list[NDArray[np.float32]]:

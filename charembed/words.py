@@ -19,7 +19,12 @@ TextInput = str | Sequence[str] | tuple[str, Sequence[Span]]
 
 # From a visible character to the next word boundary or white space. The boundaries are those of Unicode Standard Annex
 # 29: "don't", "3.14" and an emoji joined of several are one word each, a punctuation mark is one of its own.
-_WORD = regex.compile(r"[^\s\p{Cc}\p{Cf}]\S*?(?=\b|\s|\Z)", regex.V1 | regex.WORD)
+# A flag is two letters of its own kind: within a row of flags, for each of which `\b` would count from the first, it is
+# named itself.
+_WORD = regex.compile(
+    r"\p{RI}{2}[\p{WB=Extend}\p{WB=Format}\u200d]*+(?=\p{RI}|\s|\Z)|[^\s\p{Cc}\p{Cf}]\S*?(?=\b|\s|\Z)",
+    regex.V1 | regex.WORD,
+)
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,10 @@ def test_real_text_in_batches_is_real_text_alone(engine: EngineName) -> None:
 @pytest.mark.parametrize("readout", ["word", "separator"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_long_text_in_parts_is_the_whole_text(cell, readout, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "The quick brown fox jumps. " * 400
+    text = "The quick brown fox jumps. " * 120
     pretrained = small_model(cell=cell, readout=readout)
     whole = CharEmbedder(pretrained).embed([text, "short"])
-    monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 1000)
+    monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 200)
     model = CharEmbedder(pretrained)
     parts = list(model.iter_parts(["before", text, "short"]))
     assert len(parts) > 10
@@ -194,15 +194,12 @@ class Counting:
 def test_repeated_texts_are_computed_once(pretrained) -> None:
     model = CharEmbedder(pretrained)
     model._engine = counting = Counting(model._engine)
-    first, second, other = model.embed(["again and again", "again and again", "another"])
+    (wanted,) = model.embed(["again and again"])
     once = counting.characters
-    assert once < 2 * len("again and again" + "another") + 20
-    assert np.array_equal(first.vectors, second.vectors)
-    first.vectors[:] = 7
-    assert not (second.vectors == 7).any()
-    model.embed(["again and again", "another"])
+    for found in model.iter_embed(["again and again"] * 3):
+        assert np.array_equal(found.vectors, wanted.vectors)
+        found.vectors[:] = 7  # whoever changes what they got changes that alone
     assert counting.characters == 2 * once
-    assert len(other) == 1
 
 
 def test_the_cache_keeps_the_latest_texts_and_no_more_than_its_size(pretrained) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import regex
 from conftest import AWKWARD_TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,16 @@ def test_words_are_in_order_apart_and_all_that_shows(text: str) -> None:
         assert k in covered or character.isspace() or not character.isprintable() or character == "\u200b", character
 
 
+@given(st.text("🇩🇪🇫a1.' \u200d\u0301👩🏽\u200bア\n\ufe0f"))
+def test_flags_are_found_where_unicode_s_boundaries_are(text: str) -> None:
+    plain = regex.compile(r"[^\s\p{Cc}\p{Cf}]\S*?(?=\b|\s|\Z)", regex.V1 | regex.WORD)
+    assert find_words(text).tolist() == [list(match.span()) for match in plain.finditer(text)]
+
+
+def test_a_long_row_of_flags_is_found_in_time() -> None:
+    assert find_words("🇩🇪" * 200_000).tolist() == [[2 * k, 2 * k + 2] for k in range(200_000)]
+
+
 @given(st.lists(st.text(st.characters(), max_size=5)))
 def test_words_given_keep_their_number_and_places(words: list[str]) -> None:
     spanned = SpannedText.of(words)
@@ -67,7 +78,7 @@ def test_spans_given_are_taken_as_they_are() -> None:
 
 def test_spans_may_be_numpy_s() -> None:
     spans = SpannedText.of(("12345", np.array([[0, 2], [3, 4]]))).spans
-    assert spans == [(0, 2), (3, 4)]
+    assert spans.tolist() == [[0, 2], [3, 4]]
     assert type(spans[0][0]) is int
 
 
