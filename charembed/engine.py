@@ -48,8 +48,10 @@ class Engine(Protocol):
 
 
 def fingerprint(lm: CharLM) -> list[tuple[int, int]]:
-    """Differs when weights have been replaced or changed in place."""
-    return [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in lm.parameters()]
+    """Differs when weights that states depend on have been replaced or changed in place."""
+    modules = (lm.embedding, lm.rnn) if lm.proj is None else (lm.embedding, lm.rnn, lm.proj)
+    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
+    return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
 
 
 class TorchEngine:

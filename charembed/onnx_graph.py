@@ -51,6 +51,12 @@ class _Graph:
         """Parts of the last dimension."""
         return self("Split", tensor, self.weight(np.array(widths, dtype=np.int64)), outputs=len(widths), axis=-1)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a tensor another name."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [new if name == old else name for name in names]
+
     def taken(self) -> list[Any]:
         """The operators so far, which are then forgotten."""
         nodes, self.nodes = self.nodes, []
@@ -130,7 +136,7 @@ def language_model_graph(lm: CharLM, precision: Precision = "float32") -> Any:
     table = graph.weight(_array(lm.embedding.weight), "embedding")
     below = graph("Gather", table, "id")
     for layer, state in enumerate(states):
-        weights = {name: _array(weight) for name, weight in lm.rnn.layer_parameters(layer).items()}
+        weights = _layer(lm, layer)
         products = _Products(graph, precision)
         if layer == 0:  # of characters, exact in any precision
             if len(graph.weights["embedding"]) <= _TABLE_UP_TO:
@@ -142,9 +148,9 @@ def language_model_graph(lm: CharLM, precision: Precision = "float32") -> Any:
         else:
             sums = graph("Add", products(below, weights["weight_ih"]), graph.weight(weights["bias"]))
         new = _step(graph, products, lm, weights, sums, [f"{name}_now" for name in state])
-        below = new[0]
         for name, tensor in zip(state, new, strict=True):
-            graph("Identity", tensor, outputs=[f"{name}_new"])
+            graph.rename(tensor, f"{name}_new")
+        below = f"{state[0]}_new"
     graph("Identity", below, outputs=["state"])
 
     def value(name: str, shape: Sequence[Any], kind: int = kinds.FLOAT) -> Any:
@@ -212,19 +218,22 @@ def _step(
     match lm.config.cell:
         case "elman":
             return [graph("Tanh", graph("Add", product(y, recurrent), sums))]
-        case "lstm" | "peephole_lstm":
-            i, f, g, o = graph.split(graph("Add", product(y, recurrent), sums), *[width] * 4)
-            peepholes = weights.get("weight_ch")
+        case "lstm":
+            gates, g = graph.split(graph("Add", product(y, recurrent), sums), 3 * width, width)
+            i, f, o = graph.split(graph("Sigmoid", gates), *[width] * 3)
+            new = graph("Add", graph("Mul", f, state[1]), graph("Mul", i, graph("Tanh", g)))
+            return [graph("Mul", o, graph("Tanh", new)), new]
+        case "peephole_lstm":
+            i, f, o, g = graph.split(graph("Add", product(y, recurrent), sums), *[width] * 4)
+            to_i, to_f, to_o = map(graph.weight, weights["weight_ch"])
             cell = state[1]
-
-            def gate(total: str, of: int, seen: str) -> Any:
-                if peepholes is not None:
-                    total = graph("Add", total, graph("Mul", seen, graph.weight(peepholes[of])))
-                return graph("Sigmoid", total)
-
-            kept = graph("Mul", gate(f, 1, cell), cell)
-            new = graph("Add", kept, graph("Mul", gate(i, 0, cell), graph("Tanh", g)))
-            return [graph("Mul", gate(o, 2, new), graph("Tanh", new)), new]
+            i, f = (
+                graph("Sigmoid", graph("Add", total, graph("Mul", cell, peephole)))
+                for total, peephole in ((i, to_i), (f, to_f))
+            )
+            new = graph("Add", graph("Mul", f, cell), graph("Mul", i, graph("Tanh", g)))
+            o = graph("Sigmoid", graph("Add", o, graph("Mul", new, to_o)))
+            return [graph("Mul", o, graph("Tanh", new)), new]
         case "gru" if lm.config.reset_after:
             of_gates, of_candidate = graph.split(product(y, recurrent), 2 * width, width)
             sum_gates, sum_candidate = graph.split(sums, 2 * width, width)
@@ -241,6 +250,16 @@ def _step(
             h = graph("Tanh", graph("Add", candidate, sum_candidate))
             return [graph("Add", y, graph("Mul", z, graph("Sub", h, y)))]
     raise AssertionError(lm.config.cell)
+
+
+def _layer(lm: CharLM, layer: int) -> dict[str, NDArray[np.float32]]:
+    """Weights of a layer; an LSTM's gates in the order i, f, o, g, for which one sigmoid does."""
+    weights = {name: _array(weight) for name, weight in lm.rnn.layer_parameters(layer).items()}
+    if lm.config.cell in ("lstm", "peephole_lstm"):
+        for name in ("weight_ih", "weight_hh", "bias"):
+            i, f, g, o = np.split(weights[name], 4)
+            weights[name] = np.concatenate([i, f, o, g])
+    return weights
 
 
 def _array(tensor: Any) -> NDArray[np.float32]:

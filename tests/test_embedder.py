@@ -312,9 +312,19 @@ def test_bfloat16_is_near_float32(pretrained) -> None:
 
 
 def test_auto_says_what_it_picked(pretrained) -> None:
-    assert CharEmbedder(pretrained).engine == "torch"
+    assert CharEmbedder(pretrained).engine == "onnx"
     assert CharEmbedder(pretrained, precision="int8").engine == "onnx"
+    assert CharEmbedder(pretrained, precision="bfloat16").engine == "torch"
     assert "engine='onnx', precision='int8'" in repr(CharEmbedder(pretrained, precision="int8"))
+
+
+def test_auto_is_torch_where_onnxruntime_is_not_installed() -> None:
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from conftest import CharEmbedder, small_model; print(CharEmbedder(small_model()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert "engine='torch'" in done.stdout, done.stderr
 
 
 def test_int8_without_onnxruntime_says_what_to_install() -> None:

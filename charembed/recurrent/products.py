@@ -20,15 +20,15 @@ def _onednn_linear_works() -> bool:
     It is no public function, so it is tried before it is trusted. It is worth it: on CPUs where MKL stays below AVX-512
     it is twice as fast as `torch.mm`.
     """
-    numbers = torch.arange(47, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
-    x, weight, addend = numbers[:12].view(3, 4), numbers[12:32].view(5, 4), numbers[32:].view(3, 5)
+    numbers = torch.arange(37, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
+    x, weight, bias = numbers[:12].view(3, 4), numbers[12:32].view(5, 4), numbers[32:]
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
-        plain = torch.ops.mkldnn._linear_pointwise(x, weight, addend[0], "none", [], "")
-        added = torch.ops.mkldnn._linear_pointwise.binary(x, addend, packed, None, "add")
+        plain, arranged = (torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "") for w in (weight, packed))
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.equal(plain, x @ weight.T + addend[0]) and torch.equal(added, x @ weight.T + addend)
+    wanted = x @ weight.T + bias
+    return torch.equal(plain, wanted) and torch.equal(arranged, wanted)
 
 
 def _by_onednn(*tensors: Tensor) -> bool:
@@ -82,12 +82,9 @@ class StepProduct:
         product: Tensor
         if self._packed is None:
             product = functional.linear(x, self._weight, self._bias)
-            return product if addend is None else product.add_(addend)
-        if addend is None:
-            product = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
         else:
-            product = torch.ops.mkldnn._linear_pointwise.binary(x, addend, self._packed, self._bias, "add")
-        return product
+            product = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        return product if addend is None else product.add_(addend)
 
 
 class Products:
