@@ -81,7 +81,11 @@ def embed_command(arguments: Namespace) -> int:
         context = Context(arguments.context_characters, arguments.context_sentences)
     options = {name: arguments[name] for name in EMBEDDER_OPTIONS}
     embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, **options)
-    written = write_embeddings(embedder, _corpus(arguments), arguments.output, config, context)
+    try:
+        written = write_embeddings(embedder, _corpus(arguments), arguments.output, config, context)
+    except KeyboardInterrupt:
+        print("charembed: run the same command again to go on after the last finished file", file=sys.stderr)
+        raise
     width = written.projected.get("dim", embedder.embedding_dim)
     print(f"{arguments.output}: {written.words:,} words in {written.files:,} files, {width} numbers each")
     return 0

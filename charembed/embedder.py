@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from charembed.context import Context, passages
 from charembed.devices import usable_device
-from charembed.engine import Engine, TorchEngine, read_batch, read_on
+from charembed.engine import Engine, TorchEngine, read_batch
 from charembed.errors import CharEmbedError
 from charembed.language_model import Direction
+from charembed.long_passage import PartReader, stand_apart
 from charembed.onnx_engine import OnnxEngine
 from charembed.passage import Passage, Reading
 from charembed.paths import user_path
 from charembed.pretrained import Pretrained, Readout
 from charembed.scheduling import batches
-from charembed.words import Span, SpannedText, Spans, TextInput
+from charembed.words import Span, SpannedText, TextInput
 from charembed.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -226,16 +227,16 @@ class CharEmbedder:
             raise TypeError("texts must be a list of texts, got one str: put it in a list")
         return self._parts(itertools.islice(passages(map(SpannedText.of, texts), context), skip, None))
 
-    def mapper(
-        self, column: str = "text", context: Context | None = None
-    ) -> Callable[[dict[str, list[Any]]], dict[str, list[Any]]]:
+    def mapper(self, column: str = "text", context: Context | None = None) -> Callable[..., Any]:
         """A function for `datasets.Dataset.map(…, batched=True)` that adds the columns words, starts, ends, vectors.
 
         Args:
             column: of the texts or lists of words.
             context: as in `embed`; a document must not go on in the next batch.
         """
-        return _Mapper(self, column, context)
+        from charembed.mapper import Mapper  # which comes after this module
+
+        return Mapper(self, column, context)
 
     def _whole(self, parts: Iterator[Part]) -> Iterator[WordEmbeddings]:
         held: list[WordEmbeddings] = []
@@ -275,10 +276,8 @@ class CharEmbedder:
 
     def _is_long(self, passage: Passage) -> bool:
         large = self._bytes(len(passage.spans)) > self._options["memory_mb"] * _MB
-        if not len(passage.spans) or not (large or passage.characters > WINDOW_CHARACTERS):
-            return False
-        starts, ends = passage.spans.T  # words one after the other, as `find_words` has them
-        return bool((starts < ends).all() and (ends[:-1] <= starts[1:]).all())
+        long = large or passage.characters > WINDOW_CHARACTERS
+        return long and len(passage.spans) > 0 and stand_apart(passage.spans)
 
     def _embed_window(self, window: list[Passage]) -> Iterator[Part]:
         """Texts side by side; those that are the same are computed once."""
@@ -333,99 +332,19 @@ class CharEmbedder:
         return vectors
 
     def _embed_long(self, passage: Passage) -> Iterator[Part]:
-        """A text part by part, with both models' states carried on from part to part.
-
-        The backward model begins at the end: it reads the whole text once to leave its state at the end of every part,
-        and from there each part when its turn comes.
-        """
         self._engine.refresh()
-        directions = self.model.directions
-        readings = {direction: self._reading(passage, direction) for direction in directions}
-        words = len(passage.spans)
-        each = max(1, min(words, self._options["memory_mb"] * _MB // 4 // self._bytes(1)))
-        bounds = _word_bounds(passage.spans, each)
-        states: dict[tuple[Direction, int], Any] = {}
-
-        def stretch(direction: Direction, part: int) -> tuple[int, int]:
-            """Characters that a model reads for a part: from the end of what it has read before to the last wanted."""
-            positions = readings[direction].positions
-            first, last = bounds[part], bounds[part + 1] - 1
-            if direction == "forward":
-                return (int(positions[first - 1]) + 1 if part else 0), int(positions[last]) + 1
-            return (int(positions[last + 1]) + 1 if last + 1 < words else 0), int(positions[first]) + 1
-
-        def read(direction: Direction, part: int, state: Any, *, wanted: bool) -> tuple[NDArray[np.float32], Any]:
-            start, stop = stretch(direction, part)
-            positions = readings[direction].positions[bounds[part] : bounds[part + 1]] - start
-            if direction == "backward":
-                positions = positions[::-1]
-            nowhere = np.empty(0, dtype=np.int64)
-            vectors, state = read_on(
-                self._engine,
-                direction,
-                readings[direction].text[start:stop],
-                state,
-                positions if wanted else nowhere,
-                self.pretrained.vocab.encode,
-            )
-            return (vectors[::-1] if direction == "backward" else vectors), state
-
-        def begin(direction: Direction) -> None:
-            state = None
-            for part in reversed(range(len(bounds) - 1)):
-                states[direction, part] = state
-                _, state = read(direction, part, state, wanted=False)
-
-        def read_part(item: tuple[Direction, int]) -> NDArray[np.float32]:
-            direction, part = item
-            vectors, state = read(direction, part, states.pop(item, None), wanted=True)
-            if direction == "forward":
-                states[direction, part + 1] = state
-            return vectors
-
-        if "backward" in directions:
-            begin("backward")
-        for part in range(len(bounds) - 1):
-            halves = self._pool.map(read_part, [(direction, part) for direction in directions])
-            here = slice(bounds[part], bounds[part + 1])
-            yield Part(
-                _named(passage, here, np.concatenate(list(halves.values()), axis=1)),
-                ends_text=bounds[part + 1] == words,
-            )
+        readings = {direction: self._reading(passage, direction) for direction in self.model.directions}
+        words = max(1, self._options["memory_mb"] * _MB // 4 // self._bytes(1))
+        encode = self.pretrained.vocab.encode
+        for which, vectors in PartReader(self._engine, self._pool, encode, readings, passage.spans, words):
+            yield Part(_named(passage, which, vectors), ends_text=which.stop == len(passage.spans))
 
     def _reading(self, passage: Passage, direction: Direction) -> Reading:
         return passage.reading(direction, self.pretrained.delimiter, self.pretrained.readout)
 
 
-class _Mapper:
-    """What `CharEmbedder.mapper` gives. It can be pickled, as `datasets` does with it."""
-
-    def __init__(self, embedder: CharEmbedder, column: str, context: Context | None) -> None:
-        self._embedder, self._column, self._context = embedder, column, context
-
-    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if self._column not in batch:
-            raise CharEmbedError(f"no column {self._column!r}, there are: {', '.join(sorted(batch))}")
-        found = self._embedder.embed(batch[self._column], self._context)
-        return {
-            "words": [each.words for each in found],
-            "starts": [[start for start, _ in each.spans] for each in found],
-            "ends": [[end for _, end in each.spans] for each in found],
-            "vectors": [list(each.vectors) for each in found],
-        }
-
-
 def _restored(pretrained: Pretrained, options: dict[str, Any]) -> CharEmbedder:
     return CharEmbedder(pretrained, **options)
-
-
-def _word_bounds(spans: Spans, each: int) -> list[int]:
-    """Words at which parts begin, and the number of all: so many words a part, none much longer than a window."""
-    bounds = [0]
-    while bounds[-1] < len(spans):
-        reach = int(np.searchsorted(spans[:, 1], spans[bounds[-1], 0] + WINDOW_CHARACTERS))
-        bounds.append(min(len(spans), bounds[-1] + each, max(reach, bounds[-1] + 1)))
-    return bounds
 
 
 def _named(passage: Passage, which: slice, vectors: NDArray[np.float32]) -> WordEmbeddings:

@@ -72,10 +72,11 @@ class TorchEngine:
     def refresh(self) -> None:
         for direction in self._model.directions:
             lm = self._model.direction(direction)
-            if self._known.get(direction) != fingerprint(lm):
-                self._known[direction] = fingerprint(lm)
+            now = fingerprint(lm)
+            if self._known.get(direction) != now:
                 self._lms[direction] = lm if self._dtype == torch.float32 else copy.deepcopy(lm).to(self._dtype)
                 self._readers[direction] = TableReader(self._lms[direction].rnn)
+                self._known[direction] = now  # last: other threads look here
 
     def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
         lm = self._lms[direction]

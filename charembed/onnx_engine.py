@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from charembed.engine import Ids, Vectors, fingerprint
 from charembed.errors import import_extra
 from charembed.language_model import BiCharLM, Direction
-from charembed.onnx_graph import Precision, language_model_graph
+from charembed.onnx_graphs import Precision, language_model_graph
 
 
 class OnnxEngine:
@@ -31,14 +31,15 @@ class OnnxEngine:
     def refresh(self) -> None:
         for direction in self._model.directions:
             lm = self._model.direction(direction)
-            if self._known.get(direction) != fingerprint(lm):
+            now = fingerprint(lm)
+            if self._known.get(direction) != now:
                 graph = language_model_graph(lm, self._precision)
                 options = self._onnxruntime.SessionOptions()
                 options.intra_op_num_threads = options.inter_op_num_threads = 1  # threads run batches, as in PyTorch
                 self._sessions[direction] = self._onnxruntime.InferenceSession(
                     graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
                 )
-                self._known[direction] = fingerprint(lm)
+                self._known[direction] = now  # last: other threads look here
 
     def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
         session = self._sessions[direction]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import random
@@ -22,7 +21,7 @@ from charembed.context import Context
 from charembed.corpus import Corpus, SourceText
 from charembed.embedder import CharEmbedder, Part
 from charembed.errors import CharEmbedError
-from charembed.files import write_atomically
+from charembed.manifest import MANIFEST, Manifest
 from charembed.paths import user_path
 from charembed.projection import PROJECTION, Projection
 from charembed.shards import Format, Rows, check_format, write_shard
@@ -30,7 +29,6 @@ from charembed.shards import Format, Rows, check_format, write_shard
 logger = logging.getLogger(__name__)
 
 DType = Literal["float32", "float16"]
-MANIFEST = "_embeddings.json"
 _LOCK = ".embeddings.lock"
 _MB = 1_000_000
 _SAMPLE_PIECES, _SAMPLE_CHARACTERS, _SAMPLE_MB = 4096, 1000, 128
@@ -64,40 +62,6 @@ class OutputConfig:
             raise CharEmbedError(f"shard_mb must be positive, got {self.shard_mb}")
         if self.dim is not None and self.projection is not None:
             raise CharEmbedError("dim fits a projection and projection names one: give one of the two")
-
-
-@dataclass
-class Manifest:
-    """What a folder of vectors is made of, and how far it has come."""
-
-    made_of: dict[str, Any]
-    """What must be the same for a run to go on."""
-    files: int = 0
-    words: int = 0
-    texts: int = 0
-    """Texts and beginnings of documents that are finished; of the next text `words_of_next` words are written."""
-    words_of_next: int = 0
-    complete: bool = False
-    projected: dict[str, Any] = field(default_factory=dict)
-    """Dimensions kept, and the share of the sample's variance in them."""
-
-    def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
-        write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> Manifest | None:
-        """That of a folder, if there is one.
-
-        Raises:
-            CharEmbedError: it is damaged.
-        """
-        try:
-            return cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError) as error:
-            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): begin anew with overwrite") from error
 
 
 def write_embeddings(

@@ -1,6 +1,6 @@
 """Measure embedding: rates against Flair's on the same weights, single sentences, threads, int8, memory.
 
-    python scripts/benchmark_embedding.py speed ud_en_ewt/test.conllu.xz
+    python scripts/benchmark_embedding.py speed ud_en_ewt/test.conllu.xz [--device cuda --threads [1]]
     python scripts/benchmark_embedding.py latency ud_en_ewt/test.conllu.xz
     python scripts/benchmark_embedding.py int8 runs/mine/best ud_en_ewt/test.conllu.xz
     python scripts/benchmark_embedding.py memory en_wiki/train_00.txt.xz
@@ -42,6 +42,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "onnx float32": {"engine": "onnx"},
     "onnx int8": {"engine": "onnx", "precision": "int8"},
 }
+GPU_ENGINES: dict[str, dict[str, Any]] = {"torch float32": {}, "torch bfloat16": {"precision": "bfloat16"}}
 
 
 def _sentences(name: str, count: int | None) -> Sentences:
@@ -110,14 +111,18 @@ def _interleaved(measured: dict[str, Callable[[], None]], rounds: int) -> dict[s
         for name, run in measured.items():
             began = time.perf_counter()
             run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if number:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _products(size: int = 1024, times: int = 10) -> dict[str, tuple[Callable[[], None], float]]:
+def _products(device: str, size: int = 1024, times: int = 10) -> dict[str, tuple[Callable[[], None], float]]:
     """Square products of matrices that fit the cache: by `torch.mm`, and by oneDNN where PyTorch has it."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    if device != "cpu":
+        size *= 8
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
 
     def repeated(product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[], None]:
         return lambda: [product(a, b) for _ in range(times)] and None  # type: ignore[return-value]
@@ -133,6 +138,7 @@ def speed(
     sentences: int = 1000,
     rounds: int = 3,
     mini_batch: int = 32,
+    device: str = "cpu",
 ) -> None:
     """Characters per second against Flair's, and useful FLOP/s against the machine's matrix products.
 
@@ -143,8 +149,12 @@ def speed(
         sentences: how many, drawn by a fixed seed.
         rounds: how many times to measure everything in turn.
         mini_batch: sentences that Flair embeds at a time.
+        device: where both run.
     """
+    import flair
     from flair.data import Sentence
+
+    flair.device = torch.device(device)
 
     words = _sentences(file, sentences)
     characters = sum(len(" ".join(each)) for each in words)
@@ -155,18 +165,20 @@ def speed(
     print("| --- " * 8 + "|")
     for hidden_size in hidden_sizes:
         pretrained = _untrained(words, hidden_size)
-        flair = _flair_embeddings(pretrained)
+        reference = [each.to(device) for each in _flair_embeddings(pretrained)]
+        pretrained.model.to(device)
         theirs = [Sentence(each) for each in words]
-        worst = _check(pretrained, flair, words[:100])
+        worst = _check(pretrained, reference, words[:100])
         for count in threads:
             torch.set_num_threads(count)
-            embedders = {name: CharEmbedder(pretrained, threads=count, **how) for name, how in ENGINES.items()}
+            engines = ENGINES if device == "cpu" else GPU_ENGINES
+            embedders = {name: CharEmbedder(pretrained, threads=count, **how) for name, how in engines.items()}
             measured: dict[str, Callable[[], None]] = {
-                "Flair": lambda flair=flair, theirs=theirs: _embed_with_flair(flair, theirs, mini_batch)  # type: ignore[misc]
+                "Flair": lambda r=reference, theirs=theirs: _embed_with_flair(r, theirs, mini_batch)  # type: ignore[misc]
             }
             for name, embedder in embedders.items():
                 measured[name] = lambda embedder=embedder: embedder.embed(words) and None  # type: ignore[misc]
-            products = _products()
+            products = _products(device)
             measured |= {name: run for name, (run, _) in products.items()}
             seconds = _interleaved(measured, rounds)
             roof = {name: work / seconds[name] for name, (_, work) in products.items()}

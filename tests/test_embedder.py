@@ -18,7 +18,7 @@ from conftest import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vect
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charembed import CharEmbedder, CharEmbedError, Context, embedder, scheduling
+from charembed import CharEmbedder, CharEmbedError, Context, embedder, long_passage, scheduling
 from charembed.embedder import EngineName
 from charembed.words import TextInput
 
@@ -72,6 +72,7 @@ def test_vectors_depend_on_their_own_text_alone(
         patch.setattr(scheduling, "CHUNK_CHARACTERS", 5)
         patch.setattr(scheduling, "FEW", 2)
         patch.setattr(embedder, "WINDOW_CHARACTERS", 24)  # windows of few texts; longer texts come in parts
+        patch.setattr(long_passage, "PART_CHARACTERS", 9)
         for text, found in zip(shuffled, many.embed(shuffled), strict=True):
             assert found.spans == alone[text].spans
             assert_same_vectors(found.vectors, alone[text].vectors, found.words, tolerance=tolerance)
@@ -94,6 +95,7 @@ def test_a_long_text_in_parts_is_the_whole_text(cell, readout, monkeypatch: pyte
     pretrained = small_model(cell=cell, readout=readout)
     whole = CharEmbedder(pretrained).embed([text, "short"])
     monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 200)
+    monkeypatch.setattr(long_passage, "PART_CHARACTERS", 200)
     model = CharEmbedder(pretrained)
     parts = list(model.iter_parts(["before", text, "short"]))
     assert len(parts) > 10
@@ -111,6 +113,7 @@ def test_a_long_text_in_parts_is_the_whole_text(cell, readout, monkeypatch: pyte
 )
 def test_long_texts_of_few_words(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 1000)
+    monkeypatch.setattr(long_passage, "PART_CHARACTERS", 1000)
     pretrained = small_model()
     (found,) = CharEmbedder(pretrained).embed([text])
     assert_same_vectors(found.vectors, reference_vectors(pretrained, text), found.words)

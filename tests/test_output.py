@@ -20,7 +20,8 @@ from filelock import FileLock
 
 from charembed import CharEmbedder, CharEmbedError, Context, output
 from charembed.corpus import Corpus
-from charembed.output import MANIFEST, OutputConfig, write_embeddings
+from charembed.manifest import MANIFEST
+from charembed.output import OutputConfig, write_embeddings
 from charembed.projection import Projection
 
 FILES = {"a.txt": "The quick fox.\n\u200b\n\n東 é\n", "b.txt": "\n\n\nlazy dogs\n"}
@@ -136,6 +137,7 @@ def test_a_run_that_was_ended_goes_on(
 def test_a_long_line_goes_on_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "_MB", 96 * 50)
     monkeypatch.setattr("charembed.embedder.WINDOW_CHARACTERS", 200)
+    monkeypatch.setattr("charembed.long_passage.PART_CHARACTERS", 200)
     (tmp_path / "line.txt").write_text("The lazy dog jumps. " * 300 + "\nshort\n")
     corpus, pretrained = Corpus(tmp_path / "line.txt"), small_model()
     write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "whole", OutputConfig(shard_mb=1))

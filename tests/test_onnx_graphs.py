@@ -8,8 +8,9 @@ import onnxruntime
 import pytest
 from conftest import AWKWARD_TEXTS, small_model, states_one_by_one
 
-from charembed import CharEmbedder, onnx_graph
-from charembed.onnx_graph import language_model_graph, quantized
+from charembed import CharEmbedder
+from charembed.onnx_graphs import builder, language_model_graph, scan
+from charembed.onnx_graphs.builder import quantized
 
 CELLS: list[dict] = [
     {"cell": "elman"},
@@ -35,18 +36,19 @@ def test_graphs_are_standard_onnx_and_right(options: dict, monkeypatch: pytest.M
     ids = np.arange(30) % lm.config.vocab_size
     wanted = states_one_by_one(lm, ids)
     for table_up_to in (2048, 0):
-        monkeypatch.setattr(onnx_graph, "_TABLE_UP_TO", table_up_to)
+        monkeypatch.setattr(scan, "_TABLE_UP_TO", table_up_to)
         for precision, tolerance in (("float32", 1e-5), ("int8", 0.03)):
             model = language_model_graph(lm, precision)
             onnx.checker.check_model(model, full_check=True)
-            assert {domain.domain for domain in model.opset_import} == {""}
+            fused = "lstm" in options["cell"] and precision == "int8"
+            assert {domain.domain for domain in model.opset_import} == {"", "com.microsoft"} if fused else {""}
             assert np.abs(run(model, ids) - wanted).max() < tolerance
 
 
 @pytest.mark.parametrize("units", [True, False])
 @pytest.mark.parametrize("options", CELLS, ids=str)
 def test_int8_is_near_float32_and_not_the_same(options: dict, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "has_int8_units", lambda: units)
+    monkeypatch.setattr(builder, "has_int8_units", lambda: units)
     pretrained = small_model(**options)
     texts = [text for text in AWKWARD_TEXTS if len(text) < 1000]
     exact, coarse = (
@@ -61,7 +63,7 @@ def test_int8_is_near_float32_and_not_the_same(options: dict, units: bool, monke
 
 @pytest.mark.parametrize(("units", "largest"), [(True, 127), (False, 63)])
 def test_weights_are_rounded_row_by_row(units: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "has_int8_units", lambda: units)
+    monkeypatch.setattr(builder, "has_int8_units", lambda: units)
     weight = np.array([[0.5, -1.0, 0.1], [100.0, 3.0, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32)
     whole, scales = quantized(weight)
     assert np.abs(whole).max(axis=1).tolist() == [largest, largest, 0]

@@ -1,0 +1,49 @@
+"""Receives what a folder of vectors is made of and how far it has come; keeps it there, and reads it back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from charembed.errors import CharEmbedError
+from charembed.files import write_atomically
+
+MANIFEST = "_embeddings.json"
+"""Readers of Parquet leave out what begins so."""
+
+
+@dataclass
+class Manifest:
+    """What a folder of vectors is made of, and how far it has come."""
+
+    made_of: dict[str, Any]
+    """What must be the same for a run to go on."""
+    files: int = 0
+    words: int = 0
+    texts: int = 0
+    """Texts and beginnings of documents that are finished; of the next text `words_of_next` words are written."""
+    words_of_next: int = 0
+    complete: bool = False
+    projected: dict[str, Any] = field(default_factory=dict)
+    """Dimensions kept, and the share of the sample's variance in them."""
+
+    def save(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest | None:
+        """That of a folder, if there is one.
+
+        Raises:
+            CharEmbedError: it is damaged.
+        """
+        try:
+            return cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): begin anew with overwrite") from error
