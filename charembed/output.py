@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import random
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from charembed.corpus import Corpus, SourceText
 from charembed.embedder import CharEmbedder, Part
 from charembed.errors import CharEmbedError
 from charembed.manifest import MANIFEST, Manifest
-from charembed.paths import user_path
+from charembed.paths import printable, user_path
 from charembed.projection import PROJECTION, Projection
 from charembed.shards import Format, Rows, check_format, write_shard
 
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 DType = Literal["float32", "float16"]
 _LOCK = ".embeddings.lock"
+_OURS = re.compile(
+    rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.(npz|parquet|arrow)|\..*\.tmp"
+)
 _MB = 1_000_000
 _SAMPLE_PIECES, _SAMPLE_CHARACTERS, _SAMPLE_MB = 4096, 1000, 128
 """Of the sample that a projection is fitted to: pieces of text, characters of each, and their vectors at most."""
@@ -99,27 +103,40 @@ def write_embeddings(
     made_of = _made_of(embedder, corpus, digests, config, context)
     created = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
-    try:
-        with _locked(target):
-            manifest = _begun(target, made_of, config, None not in digests)
-            if manifest.complete:
-                logger.info("%s is complete already", target)
-                return manifest
-            survey = _survey(corpus) if None not in digests else None
-            if survey is not None and not survey.characters:
-                raise CharEmbedError("there is no text to embed")
-            projection = _projection(embedder, config, survey, target, manifest)
-            writer = _Writer(target, manifest, config)
-            for rows in _rows(embedder, corpus, context, manifest, survey, projection, config):
-                writer.add(*rows)
-            writer.finish()
+    with _locked(target):
+        manifest = _begun(target, made_of, config, None not in digests)
+        if manifest.complete:
+            logger.info("%s is complete already", target)
             return manifest
-    except BaseException:
-        if created:  # nothing half-written: not even an empty folder
-            with contextlib.suppress(OSError):
-                (target / _LOCK).unlink(missing_ok=True)
+        try:
+            _write(embedder, corpus, context, config, target, manifest, can_survey=None not in digests)
+        except BaseException:
+            if created and not manifest.files:
+                _clear(target)
+                (target / _LOCK).unlink()
                 target.rmdir()
-        raise
+            raise
+        return manifest
+
+
+def _write(
+    embedder: CharEmbedder,
+    corpus: Corpus,
+    context: Context | None,
+    config: OutputConfig,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    can_survey: bool,
+) -> None:
+    survey = _survey(corpus) if can_survey else None
+    if survey is not None and not survey.characters:
+        raise CharEmbedError("there is no text to embed")
+    projection = _projection(embedder, config, survey, folder, manifest)
+    writer = _Writer(folder, manifest, config)
+    for rows in _rows(embedder, corpus, context, manifest, survey, projection, config):
+        writer.add(*rows)
+    writer.finish()
 
 
 def _check_target(target: Path) -> None:
@@ -131,15 +148,11 @@ def _check_target(target: Path) -> None:
             f" format {target.suffix[1:].replace('npy', 'npz')}"
         )
     if target.is_dir():
-        foreign = sorted(path.name for path in target.iterdir() if not _is_ours(path.name))
-        if foreign:
-            raise CharEmbedError(
-                f"output {target} holds {foreign[0]}, which is no file of vectors: name another folder"
-            )
-
-
-def _is_ours(name: str) -> bool:
-    return name in (MANIFEST, _LOCK, PROJECTION) or name.lstrip(".").startswith(("part-", f"{MANIFEST}.", PROJECTION))
+        names = {path.name for path in target.iterdir()}
+        foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+        if foreign or (MANIFEST not in names and names - {_LOCK}):
+            first = foreign[0] if foreign else min(names - {_LOCK})
+            raise CharEmbedError(f"output {target} holds {first}, which no run of ours has left: name another folder")
 
 
 def _made_of(
@@ -149,11 +162,11 @@ def _made_of(
     config: OutputConfig,
     context: Context | None,
 ) -> dict[str, Any]:
-    projection = None if config.projection is None else os.fspath(user_path(config.projection).resolve())
+    projection = None if config.projection is None else printable(os.fspath(user_path(config.projection).resolve()))
     return {
         "model": embedder.pretrained.digest(),
         "precision": embedder.precision,
-        "sources": [str(part) for part in corpus.parts],
+        "sources": [printable(str(part)) for part in corpus.parts],
         "digests": digests,
         "text_column": corpus.text_column,
         "errors": corpus.errors,
@@ -199,9 +212,15 @@ def _begun(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable
         if manifest.files and not manifest.complete:
             logger.info("%s: going on after %s words in %s files", folder, f"{manifest.words:,}", manifest.files)
         return manifest
-    for path in [*folder.glob("part-*"), folder / MANIFEST, folder / PROJECTION]:
+    _clear(folder)
+    manifest = Manifest(made_of)
+    manifest.save(folder)
+    return manifest
+
+
+def _clear(folder: Path) -> None:
+    for path in [*folder.glob("part-*"), folder / PROJECTION, folder / MANIFEST]:
         path.unlink(missing_ok=True)
-    return Manifest(made_of)
 
 
 def _names(count: int, kind: Format) -> list[str]:
@@ -334,7 +353,6 @@ class _Writer:
         self._words = 0
         self._texts = manifest.texts
         self._words_of_text = manifest.words_of_next
-        manifest.save(folder)
 
     def add(self, rows: Rows | None, ends_text: bool) -> None:
         """Take some rows of one text; write a file when there are enough."""
@@ -364,7 +382,6 @@ class _Writer:
         if self._held:
             self._write()
         if not self._manifest.words:
-            (self._folder / MANIFEST).unlink()
             raise CharEmbedError("there are no words in the texts to embed")
         self._manifest.complete = True
         self._manifest.save(self._folder)

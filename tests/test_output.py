@@ -273,7 +273,7 @@ def test_context_stays_within_documents(embedder: CharEmbedder, tmp_path: Path) 
     [
         ("out.npz", r"out.npz must name a folder, for several files: leave out .npz and say format npz"),
         ("text/a.txt", r"a.txt is a file: name a folder"),
-        ("text", r"text holds a.txt, which is no file of vectors"),
+        ("text", r"text holds a.txt, which no run of ours has left"),
     ],
 )
 def test_folders_that_cannot_be_written_to(
@@ -281,6 +281,24 @@ def test_folders_that_cannot_be_written_to(
 ) -> None:
     with pytest.raises(CharEmbedError, match=message):
         write_embeddings(embedder, corpus, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["part-00000.parquet", "part-notes.txt", ".part-00000.npz.tmp"])
+def test_files_of_others_are_left_alone(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("of another program")
+    with pytest.raises(CharEmbedError, match=f"out holds {name}, which no run of ours has left"):
+        write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(overwrite=True))
+    assert (tmp_path / "out" / name).read_text() == "of another program"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are bytes")
+def test_file_names_that_are_no_text(embedder: CharEmbedder, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    Path(os.fsdecode(path)).write_text("lazy dogs\n")
+    for _ in range(2):
+        write_embeddings(embedder, Corpus(os.fsdecode(path)), tmp_path / "out")
+    assert read(tmp_path / "out")["source"].tolist() == [f"{tmp_path}/caf\\udce9.txt"] * 2
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "\u200b\n"])
