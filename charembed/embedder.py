@@ -125,7 +125,7 @@ class CharEmbedder:
         self._engine = self._make_engine()
         self._batch_size = batch_size or (128 if runs_on.type == "cpu" else 512)
         self._threads = threads
-        self._pool = WorkerPool(threads)
+        self._pool = WorkerPool(threads, caller_works=self.engine == "onnx")
         self._cache: LRUCache[Any, NDArray[np.float32]] = LRUCache(cache_mb * _MB, getsizeof=lambda v: v.nbytes)
         self._cache_lock = threading.Lock()
 
