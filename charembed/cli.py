@@ -9,15 +9,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from charembed import __version__
-from charembed.corpus import Corpus
-from charembed.embedder import CharEmbedder
 from charembed.errors import CharEmbedError, MissingExtraError
+
+if TYPE_CHECKING:
+    from charembed.corpus import Corpus
 
 EXIT_BAD_INPUT = 2
 EXIT_BROKEN_PIPE = 141
@@ -72,6 +73,7 @@ def embed_command(arguments: Namespace) -> int:
 
     from charembed.allocator import keep_freed_memory
     from charembed.context import Context
+    from charembed.embedder import CharEmbedder
     from charembed.output import OutputConfig, write_embeddings
 
     keep_freed_memory()
@@ -87,7 +89,7 @@ def embed_command(arguments: Namespace) -> int:
         print("charembed: run the same command again to go on after the last finished file", file=sys.stderr)
         raise
     width = written.projected.get("dim", embedder.embedding_dim)
-    print(f"{arguments.output}: {written.words:,} words in {written.files:,} files, {width} numbers each")
+    print(f"{arguments.output}: {written.so_far}, {width} numbers each")
     return 0
 
 
@@ -134,6 +136,7 @@ def generate_command(arguments: Namespace) -> int:
 
 def neighbors_command(arguments: Namespace) -> int:
     """Show the words of some files that are used most like a word in its sentence, other than the word itself."""
+    from charembed.embedder import CharEmbedder
     from charembed.neighbors import find_neighbors
 
     embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
@@ -224,6 +227,7 @@ def _add_files(parser: ArgumentParser) -> None:
 
 
 def _add_embed_options(parser: ArgumentParser) -> None:
+    from charembed.embedder import CharEmbedder
     from charembed.output import OutputConfig
 
     parser.add_argument(
@@ -261,6 +265,8 @@ def _add_neighbors_options(parser: ArgumentParser) -> None:
 
 
 def _corpus(arguments: Namespace) -> Corpus:
+    from charembed.corpus import Corpus
+
     return Corpus(arguments.files, text_column=arguments.text_column, errors=arguments.errors)
 
 
@@ -273,8 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    parser = build_parser()
-    try:
+    try:  # from here on: an early Ctrl-C meets the import of PyTorch
+        parser = build_parser()
         arguments = parser.instantiate(_parse(parser, argv))
         command: Any = arguments.command
         chosen = arguments[command]

@@ -13,6 +13,7 @@ from charembed.files import write_atomically
 
 MANIFEST = "_embeddings.json"
 """Readers of Parquet leave out what begins so."""
+ANEW = "begin anew with --overwrite true"
 
 
 @dataclass
@@ -30,6 +31,11 @@ class Manifest:
     projected: dict[str, Any] = field(default_factory=dict)
     """Dimensions kept, and the share of the sample's variance in them."""
 
+    @property
+    def so_far(self) -> str:
+        """What was written, in words."""
+        return f"{self.words:,} words in {self.files:,} file{'' if self.files == 1 else 's'}"
+
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
         write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
@@ -46,4 +52,6 @@ class Manifest:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): begin anew with overwrite") from error
+            raise CharEmbedError(
+                f"{folder / MANIFEST} is damaged ({error}): begin anew with --overwrite true"
+            ) from error

@@ -21,10 +21,12 @@ class Mapper:
         """The new columns.
 
         Raises:
-            CharEmbedError: there is no such column.
+            CharEmbedError: there is no such column, or it holds a single text instead of those of a batch.
         """
         if self._column not in batch:
             raise CharEmbedError(f"no column {self._column!r}, there are: {', '.join(sorted(batch))}")
+        if isinstance(batch[self._column], str):
+            raise CharEmbedError("texts come in batches: call map with batched=True")
         found = self._embedder.embed(batch[self._column], self._context)
         return {
             "words": [each.words for each in found],

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import re
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from charembed.context import Context
 from charembed.corpus import Corpus, SourceText
 from charembed.embedder import CharEmbedder, Part
 from charembed.errors import CharEmbedError
-from charembed.manifest import MANIFEST, Manifest
+from charembed.manifest import ANEW, MANIFEST, Manifest
 from charembed.paths import printable, user_path
 from charembed.projection import PROJECTION, Projection
 from charembed.shards import Format, Rows, check_format, write_shard
@@ -35,6 +36,10 @@ _OURS = re.compile(
     rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.(npz|parquet|arrow)|\..*\.tmp"
 )
 _MB = 1_000_000
+_TELL_EVERY = 60.0
+"""Seconds."""
+_CHARACTERS_PER_WORD = 5.5
+"""With what stands between them: of English, with punctuation marks as words of their own."""
 _SAMPLE_PIECES, _SAMPLE_CHARACTERS, _SAMPLE_MB = 4096, 1000, 128
 """Of the sample that a projection is fitted to: pieces of text, characters of each, and their vectors at most."""
 
@@ -50,11 +55,13 @@ class OutputConfig:
     dim: int | None = None
     """Keep so many dimensions: principal components, fitted to a sample of the text and stored with the vectors."""
     projection: str | None = None
-    """Instead of dim, the projection of an earlier output: its folder. Text to be compared needs the same one."""
+    """Instead of dim, the projection of an earlier output: its folder, or its file. Text to be compared needs the same
+    one."""
     shard_mb: int = 64
-    """Size of the vectors of one file in megabytes. A run that is ended loses no more than one file's work."""
+    """Size of the vectors of one file in megabytes. A run that is ended loses the work of one file at most, and of what
+    is held by memory_mb."""
     overwrite: bool = False
-    """Begin anew where the folder holds vectors already."""
+    """Begin anew where the folder holds vectors already: true or false."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("format", Format), ("dtype", DType)):
@@ -65,7 +72,7 @@ class OutputConfig:
         if self.shard_mb < 1:
             raise CharEmbedError(f"shard_mb must be positive, got {self.shard_mb}")
         if self.dim is not None and self.projection is not None:
-            raise CharEmbedError("dim fits a projection and projection names one: give one of the two")
+            raise CharEmbedError("--dim fits a projection and --projection names one: give one of the two")
 
 
 def write_embeddings(
@@ -106,7 +113,7 @@ def write_embeddings(
     with _locked(target):
         manifest = _begun(target, made_of, config, None not in digests)
         if manifest.complete:
-            logger.info("%s is complete already", target)
+            logger.info("%s is complete already: nothing is computed", target)
             return manifest
         try:
             _write(embedder, corpus, context, config, target, manifest, can_survey=None not in digests)
@@ -132,6 +139,10 @@ def _write(
     survey = _survey(corpus) if can_survey else None
     if survey is not None and not survey.characters:
         raise CharEmbedError("there is no text to embed")
+    if survey is not None and not manifest.files:
+        width = config.dim or embedder.embedding_dim
+        size = survey.characters / _CHARACTERS_PER_WORD * width * np.dtype(config.dtype).itemsize
+        logger.info("%s characters, whose vectors will take roughly %.1f GB", f"{survey.characters:,}", size / 1e9)
     projection = _projection(embedder, config, survey, folder, manifest)
     writer = _Writer(folder, manifest, config)
     for rows in _rows(embedder, corpus, context, manifest, survey, projection, config):
@@ -198,19 +209,28 @@ def _begun(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable
         path.unlink()
     manifest = None if config.overwrite else Manifest.load(folder)
     if manifest is not None:
-        differing = [name for name in made_of if manifest.made_of.get(name) != made_of[name]]
+        differing = [
+            f"{name} {manifest.made_of.get(name)}, not {value}"
+            if isinstance(value, (str, int, type(None))) and name != "model"
+            else f"another {name.removesuffix('s')}"
+            for name, value in made_of.items()
+            if manifest.made_of.get(name) != value
+        ]
         if differing:
             raise CharEmbedError(
-                f"output {folder} holds vectors made with other {', '.join(differing)}: name another folder, or begin"
-                " anew with overwrite"
+                f"output {folder} holds vectors made with {', '.join(differing)}: name another folder, or {ANEW}"
             )
         if not readable_again and not manifest.complete:
-            raise CharEmbedError(f"output {folder}: a pipe cannot be read again to go on: begin anew with overwrite")
+            raise CharEmbedError(
+                f"output {folder}: a pipe cannot be read again to go on: begin anew with --overwrite true"
+            )
         missing = [name for name in _names(manifest.files, config.format) if not (folder / name).exists()]
         if missing:
-            raise CharEmbedError(f"output {folder} lacks {missing[0]}: put it back, or begin anew with overwrite")
+            raise CharEmbedError(
+                f"output {folder} lacks {missing[0]}: put it back, or begin anew with --overwrite true"
+            )
         if manifest.files and not manifest.complete:
-            logger.info("%s: going on after %s words in %s files", folder, f"{manifest.words:,}", manifest.files)
+            logger.info("%s: going on after %s", folder, manifest.so_far)
         return manifest
     _clear(folder)
     manifest = Manifest(made_of)
@@ -307,6 +327,7 @@ def _rows(
         unit_scale=True,
         disable=None,
         dynamic_ncols=True,
+        smoothing=0,
     ) as bar:
 
         def reading() -> Iterator[str]:
@@ -349,6 +370,7 @@ class _Writer:
 
     def __init__(self, folder: Path, manifest: Manifest, config: OutputConfig) -> None:
         self._folder, self._manifest, self._config = folder, manifest, config
+        self._told = time.monotonic()
         self._held: list[Rows] = []
         self._words = 0
         self._texts = manifest.texts
@@ -395,3 +417,6 @@ class _Writer:
         manifest.texts, manifest.words_of_next = self._texts, self._words_of_text
         manifest.save(self._folder)
         self._held, self._words = [], 0
+        if time.monotonic() - self._told > _TELL_EVERY:  # for logs, which have no progress bar
+            self._told = time.monotonic()
+            logger.info("%s: %s", self._folder, manifest.so_far)

@@ -81,6 +81,8 @@ class Projection:
             CharEmbedError: it is no projection.
         """
         path = user_path(name)
+        if path.is_dir() and not (path / PROJECTION).exists():
+            raise CharEmbedError(f"{path} holds no projection: its vectors were written without --dim")
         path = path / PROJECTION if path.is_dir() else path
         try:
             tensors = safetensors.numpy.load_file(path)

@@ -115,7 +115,9 @@ def find_files(source: str) -> list[Path]:
                 " name other text files by a glob"
             )
         if len(found) < len(visible):
-            logger.info("%s: %d files left out, their names end in no known suffix", source, len(visible) - len(found))
+            count = len(visible) - len(found)
+            what = "1 file" if count == 1 else f"{count} files"
+            logger.info("%s: %s of no known suffix left out", source, what)
         return found
     if path.exists():
         return [path]

@@ -68,7 +68,7 @@ def test_folder_glob_and_list_in_order_without_doubles(tmp_path: Path, caplog: p
         (tmp_path / name).write_text(text)
     with caplog.at_level(logging.INFO):
         assert list(Corpus(str(tmp_path))) == ["A", "B", "C"]
-    assert "1 files left out" in caplog.text
+    assert "1 file of no known suffix left out" in caplog.text
     assert list(Corpus(str(tmp_path / "*.txt"))) == ["A", "B"]
     assert list(Corpus(str(tmp_path / "**" / "*.txt"))) == ["A", "B", "C"]
     assert list(Corpus([str(tmp_path / "sub"), str(tmp_path / "b.txt"), str(tmp_path)])) == ["C", "B", "A"]

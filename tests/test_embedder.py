@@ -352,6 +352,8 @@ def test_a_data_set_is_mapped(embedder: CharEmbedder) -> None:
     assert Hasher.hash(embedder.mapper()) == Hasher.hash(embedder.mapper()), "datasets could not reuse its cache"
     with pytest.raises(CharEmbedError, match="no column 'body', there are: text"):
         embedder.mapper("body")({"text": texts})
+    with pytest.raises(CharEmbedError, match="call map with batched=True"):
+        embedder.mapper()({"text": texts[0]})
 
 
 def test_context_of_a_document_in_batches(pretrained) -> None:

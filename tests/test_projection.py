@@ -56,3 +56,8 @@ def test_other_files_are_refused(content: bytes | None, tmp_path: Path) -> None:
         path.write_bytes(content)
     with pytest.raises(CharEmbedError, match="is no projection that charembed embed --dim has fitted"):
         Projection.load(path)
+
+
+def test_a_folder_without_one(tmp_path: Path) -> None:
+    with pytest.raises(CharEmbedError, match="holds no projection: its vectors were written without --dim"):
+        Projection.load(tmp_path)
