@@ -286,7 +286,10 @@ class CharEmbedder:
         keys = [(p.text, p.spans.tobytes(), p.before, p.after) for p in window]
         found: dict[Any, NDArray[np.float32]] = {}
         new: dict[Any, Passage] = {}
+        changed = self._engine.refresh()
         with self._cache_lock:
+            if changed:
+                self._cache.clear()
             for key, passage in zip(keys, window, strict=True):
                 if key in self._cache:
                     found[key] = self._cache[key]
@@ -308,7 +311,6 @@ class CharEmbedder:
 
     def _compute(self, passages: Sequence[Passage]) -> list[NDArray[np.float32]]:
         """Vectors of passages, batch by batch on all threads."""
-        self._engine.refresh()
         vectors = [np.empty((len(p.spans), self.embedding_dim), dtype=np.float32) for p in passages]
         directions = self.model.directions
         width = self.model.config.output_size

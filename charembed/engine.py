@@ -14,7 +14,7 @@ from torch import Tensor
 
 from charembed.language_model import BiCharLM, CharLM, Direction
 from charembed.passage import Reading
-from charembed.recurrent import map_state
+from charembed.recurrent import Recurrence, map_state
 from charembed.recurrent.reader import TableReader
 from charembed.scheduling import CHUNK_CHARACTERS, chunks
 
@@ -24,6 +24,9 @@ Encode = Callable[[str], Ids]
 
 FUSED_UP_TO = 16
 """LSTMs side by side below which PyTorch's fused loop is faster than a step loop of ours."""
+
+_SAMPLE = 16
+"""Numbers of each weight that are looked at for changes."""
 
 
 class Engine(Protocol):
@@ -43,15 +46,25 @@ class Engine(Protocol):
             The wanted states, and the state to go on from. Shape: (wanted, output_size)
         """
 
-    def refresh(self) -> None:
-        """Take notice of weights that have changed."""
+    def refresh(self) -> bool:
+        """Take notice of weights that have changed; whether any have."""
 
 
-def fingerprint(lm: CharLM) -> list[tuple[int, int]]:
-    """Differs when weights that states depend on have been replaced or changed in place."""
+def fingerprint(lm: CharLM) -> list[Any]:
+    """Differs when weights that states depend on have been replaced or changed in place.
+
+    Changes through `.data`, which PyTorch does not count, are seen in a sample of each weight.
+    """
     modules = (lm.embedding, lm.rnn) if lm.proj is None else (lm.embedding, lm.rnn, lm.proj)
-    weights = [weight for module in modules for weight in module.parameters(recurse=False)]
-    return [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+    weights = [weight.detach() for module in modules for weight in module.parameters(recurse=False)]
+    return [
+        (
+            weight.data_ptr(),
+            0 if weight.is_inference() else weight._version,
+            weight.flatten()[:: max(1, weight.numel() // _SAMPLE)].tolist(),
+        )
+        for weight in weights
+    ]
 
 
 class TorchEngine:
@@ -65,31 +78,38 @@ class TorchEngine:
         """
         self._model = model
         self._dtype = dtype
-        self._known: dict[Direction, list[tuple[int, int]]] = {}
+        self._known: dict[Direction, list[Any]] = {}
         self._lms: dict[Direction, CharLM] = {}
+        self._recurrences: dict[Direction, Recurrence[Any]] = {}
         self._readers: dict[Direction, TableReader] = {}
 
-    def refresh(self) -> None:
+    def refresh(self) -> bool:
+        changed = False
         for direction in self._model.directions:
             lm = self._model.direction(direction)
             now = fingerprint(lm)
             if self._known.get(direction) != now:
+                changed = True
                 self._lms[direction] = lm if self._dtype == torch.float32 else copy.deepcopy(lm).to(self._dtype)
-                self._readers[direction] = TableReader(self._lms[direction].rnn)
+                recurrence = copy.copy(self._lms[direction].rnn)  # with the same weights, and never dropout
+                recurrence.training = False
+                self._recurrences[direction] = recurrence
+                self._readers[direction] = TableReader(recurrence)
                 self._known[direction] = now  # last: other threads look here
+        return changed
 
     def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
-        lm = self._lms[direction]
+        lm, recurrence = self._lms[direction], self._recurrences[direction]
         readings = ids.shape[1]
         weight = lm.embedding.weight
         with torch.inference_mode():
             characters = torch.from_numpy(ids.astype(np.int64)).to(weight.device)
-            state = lm.rnn.initial_state(readings) if state is None else map_state(partial(_first, readings), state)
+            state = recurrence.initial_state(readings) if state is None else map_state(partial(_first, readings), state)
             by_step_loop = weight.device.type == "cpu" and weight.dtype == torch.float32
             if by_step_loop and (lm.config.cell != "lstm" or readings >= FUSED_UP_TO):
                 states, state = self._readers[direction](weight, characters, state)
             else:
-                states, state = lm.rnn(lm.embedding(characters), state)
+                states, state = recurrence(lm.embedding(characters), state)
             wanted = states.flatten(0, 1).index_select(0, torch.from_numpy(places).to(weight.device))
             if lm.proj is not None:
                 wanted = lm.proj(wanted)

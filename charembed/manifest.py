@@ -10,9 +10,8 @@ from typing import Any
 
 from charembed.errors import CharEmbedError
 from charembed.files import write_atomically
+from charembed.paths import MANIFEST
 
-MANIFEST = "_embeddings.json"
-"""Readers of Parquet leave out what begins so."""
 ANEW = "begin anew with --overwrite true"
 
 
@@ -48,10 +47,22 @@ class Manifest:
             CharEmbedError: it is damaged.
         """
         try:
-            return cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+            manifest = cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+            manifest.check()
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
-            raise CharEmbedError(
-                f"{folder / MANIFEST} is damaged ({error}): begin anew with --overwrite true"
-            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): {ANEW}") from error
+        return manifest
+
+    def check(self) -> None:
+        """
+        Raises:
+            TypeError: a value is of no use.
+        """
+        for name in ("files", "words", "texts", "words_of_next"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise TypeError(f"{name} is {value!r}")
+        if not (isinstance(self.made_of, dict) and isinstance(self.projected, dict) and type(self.complete) is bool):
+            raise TypeError("made_of, projected or complete is of another type")

@@ -25,14 +25,16 @@ class OnnxEngine:
         import_extra("onnx", extra="onnx", purpose="the engine onnx")
         self._model = model
         self._precision = precision
-        self._known: dict[Direction, list[tuple[int, int]]] = {}
+        self._known: dict[Direction, list[Any]] = {}
         self._sessions: dict[Direction, Any] = {}
 
-    def refresh(self) -> None:
+    def refresh(self) -> bool:
+        changed = False
         for direction in self._model.directions:
             lm = self._model.direction(direction)
             now = fingerprint(lm)
             if self._known.get(direction) != now:
+                changed = True
                 graph = language_model_graph(lm, self._precision)
                 options = self._onnxruntime.SessionOptions()
                 options.intra_op_num_threads = options.inter_op_num_threads = 1  # threads run batches, as in PyTorch
@@ -40,6 +42,7 @@ class OnnxEngine:
                     graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
                 )
                 self._known[direction] = now  # last: other threads look here
+        return changed
 
     def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
         session = self._sessions[direction]

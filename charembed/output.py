@@ -23,8 +23,8 @@ from charembed.context import Context
 from charembed.corpus import Corpus, SourceText
 from charembed.embedder import CharEmbedder, Part
 from charembed.errors import CharEmbedError
-from charembed.manifest import ANEW, MANIFEST, Manifest
-from charembed.paths import printable, user_path
+from charembed.manifest import ANEW, Manifest
+from charembed.paths import MANIFEST, printable, user_path
 from charembed.projection import PROJECTION, Projection
 from charembed.shards import Format, Rows, check_format, write_shard
 
@@ -36,6 +36,8 @@ _OURS = re.compile(
     rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.(npz|parquet|arrow)|\..*\.tmp"
 )
 _MB = 1_000_000
+ROW_BYTES = 100
+"""Of a word and its place, besides the vector."""
 _TELL_EVERY = 60.0
 """Seconds."""
 _CHARACTERS_PER_WORD = 5.5
@@ -85,7 +87,7 @@ def write_embeddings(
     """Embed texts and write one row a word.
 
     The columns are `source` (file or data set; in .npz an index into the further array `sources`), `number` (line or
-    record there, from 1), `word` (in .npz its first 1,000 characters), `start` and `end` (characters of that line or
+    record there, from 1), `word` (in .npz its first 100 characters), `start` and `end` (characters of that line or
     record, from 0, one past the last) and `vector`. The folder holds part-00000 and so on, each written whole or not at
     all, and _embeddings.json. Called again with the same arguments after it was ended, it goes on after the last file.
 
@@ -111,14 +113,24 @@ def write_embeddings(
     created = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
     with _locked(target):
-        manifest = _begun(target, made_of, config, None not in digests)
-        if manifest.complete:
-            logger.info("%s is complete already: nothing is computed", target)
-            return manifest
         try:
-            _write(embedder, corpus, context, config, target, manifest, can_survey=None not in digests)
+            manifest = None if config.overwrite else _found(target, made_of, config, None not in digests)
+            if manifest is not None and manifest.complete:
+                logger.info("%s is complete already: nothing is computed", target)
+                return manifest
+            survey = _survey(corpus) if None not in digests else None
+            if survey is not None and not survey.characters:
+                raise CharEmbedError("there is no text to embed")
+            projection = _projection(embedder, config, survey, target if manifest else None)
+            if manifest is None:  # only now: nothing that was there is lost by a mistake in the options
+                manifest = _begun(target, made_of, projection)
+                _tell_size(survey, projection.dim if projection else embedder.embedding_dim, config)
+            writer = _Writer(target, manifest, config)
+            for rows in _rows(embedder, corpus, context, manifest, survey, projection, config):
+                writer.add(*rows)
+            writer.finish()
         except BaseException:
-            if created and not manifest.files:
+            if created and not list(target.glob("part-*")):
                 _clear(target)
                 (target / _LOCK).unlink()
                 target.rmdir()
@@ -126,28 +138,10 @@ def write_embeddings(
         return manifest
 
 
-def _write(
-    embedder: CharEmbedder,
-    corpus: Corpus,
-    context: Context | None,
-    config: OutputConfig,
-    folder: Path,
-    manifest: Manifest,
-    *,
-    can_survey: bool,
-) -> None:
-    survey = _survey(corpus) if can_survey else None
-    if survey is not None and not survey.characters:
-        raise CharEmbedError("there is no text to embed")
-    if survey is not None and not manifest.files:
-        width = config.dim or embedder.embedding_dim
+def _tell_size(survey: _Survey | None, width: int, config: OutputConfig) -> None:
+    if survey is not None:
         size = survey.characters / _CHARACTERS_PER_WORD * width * np.dtype(config.dtype).itemsize
         logger.info("%s characters, whose vectors will take roughly %.1f GB", f"{survey.characters:,}", size / 1e9)
-    projection = _projection(embedder, config, survey, folder, manifest)
-    writer = _Writer(folder, manifest, config)
-    for rows in _rows(embedder, corpus, context, manifest, survey, projection, config):
-        writer.add(*rows)
-    writer.finish()
 
 
 def _check_target(target: Path) -> None:
@@ -203,43 +197,48 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _begun(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable_again: bool) -> Manifest:
-    """What was written so far; leftovers of a run that was killed are cleared away."""
+def _found(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable_again: bool) -> Manifest | None:
+    """What was written so far, if there is any; leftovers of a run that was killed are cleared away."""
+    manifest = Manifest.load(folder)
+    if manifest is None:
+        return None
+    differing = [
+        f"{name} {manifest.made_of.get(name)}, not {value}"
+        if isinstance(value, (str, int, type(None))) and name != "model"
+        else f"another {name.removesuffix('s')}"
+        for name, value in made_of.items()
+        if manifest.made_of.get(name) != value
+    ]
+    if differing:
+        raise CharEmbedError(
+            f"output {folder} holds vectors made with {', '.join(differing)}: name another folder, or {ANEW}"
+        )
+    if not readable_again and not manifest.complete:
+        raise CharEmbedError(f"output {folder}: a pipe cannot be read again to go on: {ANEW}")
+    missing = [name for name in _names(manifest.files, config.format) if not (folder / name).exists()]
+    if missing:
+        raise CharEmbedError(f"output {folder} lacks {missing[0]}: put it back, or {ANEW}")
     for path in folder.glob(".*.tmp"):
         path.unlink()
-    manifest = None if config.overwrite else Manifest.load(folder)
-    if manifest is not None:
-        differing = [
-            f"{name} {manifest.made_of.get(name)}, not {value}"
-            if isinstance(value, (str, int, type(None))) and name != "model"
-            else f"another {name.removesuffix('s')}"
-            for name, value in made_of.items()
-            if manifest.made_of.get(name) != value
-        ]
-        if differing:
-            raise CharEmbedError(
-                f"output {folder} holds vectors made with {', '.join(differing)}: name another folder, or {ANEW}"
-            )
-        if not readable_again and not manifest.complete:
-            raise CharEmbedError(
-                f"output {folder}: a pipe cannot be read again to go on: begin anew with --overwrite true"
-            )
-        missing = [name for name in _names(manifest.files, config.format) if not (folder / name).exists()]
-        if missing:
-            raise CharEmbedError(
-                f"output {folder} lacks {missing[0]}: put it back, or begin anew with --overwrite true"
-            )
-        if manifest.files and not manifest.complete:
-            logger.info("%s: going on after %s", folder, manifest.so_far)
-        return manifest
+    if manifest.files and not manifest.complete:
+        logger.info("%s: going on after %s", folder, manifest.so_far)
+    return manifest
+
+
+def _begun(folder: Path, made_of: dict[str, Any], projection: Projection | None) -> Manifest:
+    """A new folder's manifest; what was there is cleared away."""
     _clear(folder)
     manifest = Manifest(made_of)
+    if projection is not None:
+        manifest.projected = {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
     manifest.save(folder)
+    if projection is not None:
+        projection.save(folder / PROJECTION)
     return manifest
 
 
 def _clear(folder: Path) -> None:
-    for path in [*folder.glob("part-*"), folder / PROJECTION, folder / MANIFEST]:
+    for path in [*folder.glob("part-*"), *folder.glob(".*.tmp"), folder / PROJECTION, folder / MANIFEST]:
         path.unlink(missing_ok=True)
 
 
@@ -269,37 +268,41 @@ def _survey(corpus: Corpus) -> _Survey:
 
 
 def _projection(
-    embedder: CharEmbedder, config: OutputConfig, survey: _Survey | None, folder: Path, manifest: Manifest
+    embedder: CharEmbedder, config: OutputConfig, survey: _Survey | None, begun: Path | None
 ) -> Projection | None:
-    """The one asked for, stored in the folder."""
+    """The one asked for: that of the folder if it was begun, one that is named, or a new one."""
     if config.dim is None and config.projection is None:
         return None
-    if (folder / PROJECTION).exists():
-        projection = Projection.load(folder)
+    if begun is not None and (begun / PROJECTION).exists():
+        projection = Projection.load(begun)
     elif config.projection is not None:
         projection = Projection.load(config.projection)
     else:
-        if survey is None:
-            raise CharEmbedError("dim needs to read the text twice, which a pipe does not allow: write it to a file")
-        assert config.dim is not None
-        logger.info("fitting %s dimensions to a sample of the text", config.dim)
-        drawn = random.Random(0).sample(survey.sample, len(survey.sample))
-        enough = max(_SAMPLE_MB * _MB // (4 * embedder.embedding_dim), 2 * config.dim)
-        vectors, words = [], 0
-        for found in embedder.iter_embed(drawn):
-            vectors.append(found.vectors)
-            words += len(found)
-            if words >= enough:
-                break
-        projection = Projection.fit(np.concatenate(vectors), config.dim)
-    if projection.components.shape[1] != embedder.embedding_dim:
+        projection = _fitted(embedder, config.dim or 0, survey)
+    width = projection.components.shape[1]
+    if width != embedder.embedding_dim or projection.dim != (config.dim or projection.dim):
         raise CharEmbedError(
-            f"the projection is of vectors of width {projection.components.shape[1]}, this model's are"
+            f"the projection is of vectors of width {width} to {projection.dim}, this model's are"
             f" {embedder.embedding_dim} wide"
         )
-    manifest.projected = {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
-    projection.save(folder / PROJECTION)
     return projection
+
+
+def _fitted(embedder: CharEmbedder, dim: int, survey: _Survey | None) -> Projection:
+    if survey is None:
+        raise CharEmbedError("dim needs to read the text twice, which a pipe does not allow: write it to a file")
+    if not 1 <= dim < embedder.embedding_dim:
+        raise CharEmbedError(f"dim must be from 1 to {embedder.embedding_dim - 1}, below the vectors' width, got {dim}")
+    logger.info("fitting %s dimensions to a sample of the text", dim)
+    drawn = random.Random(0).sample(survey.sample, len(survey.sample))
+    enough = max(_SAMPLE_MB * _MB // (4 * embedder.embedding_dim), 2 * dim)
+    vectors, words = [], 0
+    for found in embedder.iter_embed(drawn):
+        vectors.append(found.vectors)
+        words += len(found)
+        if words >= enough:
+            break
+    return Projection.fit(np.concatenate(vectors), dim)
 
 
 def _rows(
@@ -312,7 +315,7 @@ def _rows(
     config: OutputConfig,
 ) -> Iterator[tuple[Rows | None, bool]]:
     """Rows not yet written, and whether they end a text."""
-    skipped, first_words = manifest.texts, manifest.words_of_next
+    waiting, first_words = manifest.texts, manifest.words_of_next
     read: deque[SourceText | None] = deque()  # texts whose vectors are still to come; None between documents
 
     def items() -> Iterator[SourceText | None]:
@@ -331,15 +334,17 @@ def _rows(
     ) as bar:
 
         def reading() -> Iterator[str]:
-            for number, text in enumerate(items()):
-                if number >= skipped:
+            nonlocal waiting
+            for text in items():
+                waiting -= 1
+                if waiting < 0:
                     read.append(text)
                 elif text is not None:
                     bar.update(len(text.text))
                 yield "" if text is None else text.text
 
         done = 0
-        for part in embedder.iter_parts(reading(), context, skip=skipped):
+        for part in embedder.iter_parts(reading(), context, skip=waiting):
             text = read[0]
             if part.ends_text:
                 read.popleft()
@@ -351,6 +356,8 @@ def _rows(
             done = 0 if part.ends_text else reached
             yield _as_rows(text, part, projection, config.dtype)[first_words:], part.ends_text
             first_words = max(0, first_words - len(part.embeddings))
+        if first_words or waiting > 0:
+            raise CharEmbedError(f"{MANIFEST} is damaged: it counts more than there is to read; {ANEW}")
 
 
 def _as_rows(text: SourceText, part: Part, projection: Projection | None, dtype: DType) -> Rows:
@@ -379,7 +386,7 @@ class _Writer:
     def add(self, rows: Rows | None, ends_text: bool) -> None:
         """Take some rows of one text; write a file when there are enough."""
         while rows is not None and len(rows):
-            width = rows.vectors.shape[1] * rows.vectors.itemsize
+            width = rows.vectors.shape[1] * rows.vectors.itemsize + ROW_BYTES
             room = max(1, self._config.shard_mb * _MB // width) - self._words
             self._take(rows[:room])
             rows = rows[room:]

@@ -9,6 +9,8 @@ from charembed.errors import CharEmbedError
 
 RUN_LOCK = ".charembed.lock"
 """The file that makes a folder that of a training run."""
+MANIFEST = "_embeddings.json"
+"""The file that makes a folder one of vectors. Readers of Parquet leave out what begins so."""
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:

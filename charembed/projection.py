@@ -87,8 +87,12 @@ class Projection:
         try:
             tensors = safetensors.numpy.load_file(path)
             mean, components, explained = (tensors[key] for key in ("mean", "components", "explained"))
-        except (safetensors.SafetensorError, OSError, KeyError) as error:
+        except (safetensors.SafetensorError, OSError, KeyError, AttributeError) as error:
             raise CharEmbedError(f"{path} is no projection that charembed embed --dim has fitted: {error}") from error
-        if components.ndim != 2 or mean.shape != components.shape[1:] or explained.size != 1:
+        arrays = (mean, components, explained)
+        fits = components.ndim == 2 and len(components) > 0 and mean.shape == components.shape[1:]
+        if not fits or explained.shape != (1,) or mean.dtype != np.float32 or components.dtype != np.float32:
             raise CharEmbedError(f"{path} is no projection: shapes {mean.shape} and {components.shape}")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise CharEmbedError(f"{path} is no projection: it holds values that are no finite numbers")
         return cls(mean, components, float(explained.item()))

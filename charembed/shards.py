@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from charembed.errors import import_extra
 
 Format = Literal["parquet", "arrow", "npz"]
-LONGEST_NPZ_WORD = 1000
+LONGEST_NPZ_WORD = 100
 """NumPy stores all strings of an array as wide as the longest one."""
 
 
@@ -110,12 +110,12 @@ def _storable(word: str) -> str:
 
 
 def _write_npz(rows: Rows, path: Path) -> None:
-    sources, source = np.unique(rows.sources, return_inverse=True)
+    numbers = {source: number for number, source in enumerate(dict.fromkeys(rows.sources))}
     with path.open("wb") as file:  # a name of its own would be given the ending .npz
         np.savez(
             file,
-            source=source,
-            sources=sources,
+            source=np.array([numbers[source] for source in rows.sources]),
+            sources=np.array(list(numbers)),
             number=np.array(rows.numbers, dtype=np.int64),
             word=np.array([word[:LONGEST_NPZ_WORD] for word in rows.words]),
             start=rows.spans[:, 0],

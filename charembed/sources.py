@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from charembed.errors import CharEmbedError, import_extra
-from charembed.paths import RUN_LOCK, user_path
+from charembed.paths import MANIFEST, RUN_LOCK, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +103,10 @@ def find_files(source: str) -> list[Path]:
         raise CharEmbedError("the name of a text file is empty")
     path = user_path(source)
     if path.is_dir():
-        runs = {lock.parent for lock in path.rglob(RUN_LOCK)}  # what training writes is no text to train on
+        # What training and embedding write is no text to read.
+        ours = {mark.parent for name in (RUN_LOCK, MANIFEST) for mark in path.rglob(name)}
         visible = [
-            p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path) and runs.isdisjoint(p.parents)
+            p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path) and ours.isdisjoint(p.parents)
         ]
         found = [p for p in visible if format_suffix(p) in FOLDER_SUFFIXES]
         if not found:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -337,7 +336,7 @@ def _peak(command: list[str], seconds: float) -> tuple[int, bool]:
         time.sleep(0.2)
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     if not ended:
-        process.send_signal(signal.SIGINT)
+        process.kill()
         _, _, usage = os.wait4(process.pid, 0)
     elif status:
         raise RuntimeError(f"{' '.join(command)} failed")

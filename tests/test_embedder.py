@@ -237,6 +237,28 @@ def test_new_weights_give_new_vectors(pretrained) -> None:
         assert_same_vectors(after[0].vectors, reference_vectors(pretrained, texts[0]), after[0].words)
 
 
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("through_data", [False, True])
+def test_the_cache_forgets_what_other_weights_gave(pretrained, engine: EngineName, through_data: bool) -> None:
+    model = CharEmbedder(pretrained, engine=engine, cache_mb=1)
+    texts = ["the same text", *(f"and others {k}" for k in range(20))]
+    model.embed(texts)
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            (parameter.data if through_data else parameter).mul_(1.5)
+    for text, found in zip(texts, model.embed(texts), strict=True):
+        assert_same_vectors(found.vectors, reference_vectors(pretrained, text), found.words)
+
+
+def test_a_model_in_training_embeds_without_dropout() -> None:
+    pretrained = small_model(num_layers=2)
+    model = CharEmbedder(pretrained, engine="torch")
+    pretrained.model.train()
+    (found,) = model.embed(["one text alone"])
+    assert pretrained.model.forward_lm.rnn.training
+    assert_same_vectors(found.vectors, reference_vectors(pretrained, "one text alone"), found.words)
+
+
 def test_weights_made_in_inference_mode(pretrained, tmp_path: Path) -> None:
     pretrained.save(tmp_path / "model")
     with torch.inference_mode():

@@ -86,7 +86,7 @@ def test_rows_are_the_words(embedder: CharEmbedder, corpus: Corpus, tmp_path: Pa
 
 
 def test_files_have_the_size_asked_for(embedder: CharEmbedder, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(output, "_MB", 96 * 100)  # 100 words
+    monkeypatch.setattr(output, "_MB", (96 + output.ROW_BYTES) * 100)  # 100 words
     written = write_embeddings(embedder, many_lines(tmp_path), tmp_path / "out", OutputConfig(shard_mb=1))
     assert (written.words, written.files) == (1800, 18)
     sizes = [len(np.load(path)["word"]) for path in sorted((tmp_path / "out").glob("part-*"))]
@@ -116,7 +116,7 @@ def breaks_after(embedder: CharEmbedder, parts: int) -> CharEmbedder:
 def test_a_run_that_was_ended_goes_on(
     tmp_path: Path, parts: int, context: Context | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "_MB", 96 * 7)  # files end within lines
+    monkeypatch.setattr(output, "_MB", (96 + output.ROW_BYTES) * 7)  # files end within lines
     corpus = many_lines(tmp_path)
     pretrained = small_model()
     write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "whole", OutputConfig(shard_mb=1), context)
@@ -135,7 +135,7 @@ def test_a_run_that_was_ended_goes_on(
 
 
 def test_a_long_line_goes_on_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_MB", 96 * 50)
+    monkeypatch.setattr(output, "_MB", (96 + output.ROW_BYTES) * 50)
     monkeypatch.setattr("charembed.embedder.WINDOW_CHARACTERS", 200)
     monkeypatch.setattr("charembed.long_passage.PART_CHARACTERS", 200)
     (tmp_path / "line.txt").write_text("The lazy dog jumps. " * 300 + "\nshort\n")
@@ -161,11 +161,11 @@ def test_a_killed_command_leaves_nothing_half_written_and_goes_on(embedder: Char
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (tmp_path / "out" / "part-00034.npz").exists(), "it ended before it could be killed"
+    assert not (tmp_path / "out" / "part-00070.npz").exists(), "it ended before it could be killed"
     before = len(list((tmp_path / "out").glob("part-*")))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    afters = [f"going on after {files * 10416:,} words in {files} files" for files in (before - 1, before)]
+    afters = [f"going on after {files * 5102:,} words in {files} files" for files in (before - 1, before)]
     assert any(after in done.stderr for after in afters), done.stderr
     columns = read(tmp_path / "out")
     assert columns["number"].tolist() == [number for number in range(1, 60_001) for _ in range(6)]
@@ -203,6 +203,58 @@ def test_files_that_are_gone_are_missed(embedder: CharEmbedder, corpus: Corpus, 
         write_embeddings(embedder, corpus, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("made_of", []),
+        ("files", "1"),
+        ("files", -1),
+        ("texts", 1.5),
+        ("words", None),
+        ("words_of_next", True),
+        ("projected", []),
+        ("complete", "no"),
+        ("texts", 10**9),
+        ("words_of_next", 10**9),
+    ],
+)
+def test_a_manifest_that_cannot_be_right(
+    embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str, value: object
+) -> None:
+    write_embeddings(embedder, corpus, tmp_path / "out")
+    path = tmp_path / "out" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"complete": False, "texts": 0, name: value}))
+    with pytest.raises(CharEmbedError, match=r"is damaged.*begin anew with --overwrite true"):
+        write_embeddings(embedder, corpus, tmp_path / "out")
+    path.write_text("[" * 200_000)
+    with pytest.raises(CharEmbedError, match="is damaged"):
+        write_embeddings(embedder, corpus, tmp_path / "out")
+
+
+def test_a_mistake_in_the_options_costs_nothing(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+    write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(dim=2))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for options in ({"dim": 99}, {"projection": "absent"}):
+        with pytest.raises(CharEmbedError):
+            write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(overwrite=True, **options))
+        assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    again = OutputConfig(overwrite=True, projection=str(tmp_path / "out"))
+    assert write_embeddings(embedder, corpus, tmp_path / "out", again).projected["dim"] == 2
+
+
+def test_output_inside_the_source_is_not_read(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+    for _ in range(2):
+        corpus = Corpus(tmp_path / "text")
+        written = write_embeddings(embedder, corpus, tmp_path / "text" / "out", OutputConfig(format="parquet"))
+        assert written.words == 8
+
+
+def test_one_long_word_makes_no_giant_file(embedder: CharEmbedder, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x" * 5000 + "\n" + "a b c d e\n" * 2000)
+    write_embeddings(embedder, Corpus(tmp_path / "a.txt"), tmp_path / "out", OutputConfig(dim=2))
+    assert (tmp_path / "out" / "part-00000.npz").stat().st_size < 10_001 * 450
+
+
 def test_two_runs_at_once_are_refused(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out")
     with FileLock(tmp_path / "out" / ".embeddings.lock"), pytest.raises(CharEmbedError, match="another run is writing"):
@@ -230,13 +282,13 @@ def test_principal_components_are_stored_and_used_again(embedder: CharEmbedder, 
 
 def test_a_projection_of_another_width_is_refused(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     Projection(np.zeros(7, np.float32), np.eye(3, 7, dtype=np.float32), 0.5).save(tmp_path / "narrow")
-    with pytest.raises(CharEmbedError, match="of vectors of width 7, this model's are 24 wide"):
+    with pytest.raises(CharEmbedError, match="of vectors of width 7 to 3, this model's are 24 wide"):
         write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(projection=str(tmp_path / "narrow")))
 
 
 def test_long_words_and_lone_surrogates(embedder: CharEmbedder, tmp_path: Path) -> None:
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": "x" * 5000 + " lone"}) + "\n")
-    for kind, length in (("npz", 1000), ("parquet", 5000)):
+    for kind, length in (("npz", 100), ("parquet", 5000)):
         write_embeddings(embedder, Corpus(tmp_path / "text.jsonl"), tmp_path / kind, OutputConfig(format=kind))
         columns = read(tmp_path / kind)
         assert columns["word"].tolist() == ["x" * length, "lone"]

@@ -61,3 +61,28 @@ def test_other_files_are_refused(content: bytes | None, tmp_path: Path) -> None:
 def test_a_folder_without_one(tmp_path: Path) -> None:
     with pytest.raises(CharEmbedError, match="holds no projection: its vectors were written without --dim"):
         Projection.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"components": np.zeros((0, 4), np.float32)}, r"shapes \(4,\) and \(0, 4\)"),
+        ({"components": np.ones((2, 4), np.float64)}, "is no projection"),
+        ({"components": np.full((2, 4), np.nan, np.float32)}, "no finite numbers"),
+        ({"mean": np.zeros(5, np.float32)}, "is no projection"),
+        ({"explained": np.array([np.inf])}, "no finite numbers"),
+    ],
+)
+def test_hostile_files_are_refused(changed: dict, message: str, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    tensors = {
+        "mean": np.zeros(4, np.float32),
+        "components": np.eye(2, 4, dtype=np.float32),
+        "explained": np.array([0.5]),
+    }
+    save_file(tensors, tmp_path / "fine")
+    assert Projection.load(tmp_path / "fine").dim == 2
+    save_file(tensors | changed, tmp_path / "file")
+    with pytest.raises(CharEmbedError, match=message):
+        Projection.load(tmp_path / "file")
