@@ -71,12 +71,10 @@ def embed_command(arguments: Namespace) -> int:
     """Write the vectors of all words of some files, each line or record a text of its own, into a folder."""
     import dataclasses
 
-    from charembed.allocator import keep_freed_memory
     from charembed.context import Context
     from charembed.embedder import CharEmbedder
     from charembed.output import OutputConfig, write_embeddings
 
-    keep_freed_memory()
     config = OutputConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(OutputConfig)})
     context = None
     if arguments.context_characters is not None or arguments.context_sentences is not None:

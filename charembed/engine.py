@@ -133,7 +133,7 @@ def read_batch(engine: Engine, direction: Direction, readings: Sequence[Reading]
     Returns:
         The states, one array a reading. Shape: (words, output_size) each
     """
-    encoded = [encode(reading.text[: reading.length]) for reading in readings]
+    encoded = [encode(reading.read(0, reading.length)) for reading in readings]
     positions = np.concatenate([reading.positions for reading in readings])
     columns = np.repeat(np.arange(len(readings)), [len(reading.positions) for reading in readings])
     by_time = np.argsort(positions, kind="stable")

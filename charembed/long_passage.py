@@ -89,7 +89,7 @@ class PartReader:
     def _run(
         self, direction: Direction, start: int, stop: int, state: Any, positions: NDArray[np.int64]
     ) -> tuple[Vectors, Any]:
-        text = self._readings[direction].text[start:stop]
+        text = self._readings[direction].read(start, stop)
         return read_on(self._engine, direction, text, state, positions, self._encode)
 
     def _stretch(self, direction: Direction, part: int) -> tuple[int, int]:

@@ -20,15 +20,27 @@ END_MARKER = " "
 class Reading:
     """What one model reads of a passage, and after which characters its state is wanted."""
 
+    first: str
+    """What is read first."""
     text: str
-    """In the order in which it is read."""
+    """What is read next; not copied, however long."""
+    reverse: bool
+    """Whether it is read from its end."""
     positions: NDArray[np.int64]
-    """Characters of `text`, from 0, in any order, repeated or not. Shape: (words,)"""
+    """Characters of what is read, from 0, in any order, repeated or not. Shape: (words,)"""
 
     @property
     def length(self) -> int:
         """Characters that must be read: up to the last position."""
         return int(self.positions.max(initial=-1)) + 1
+
+    def read(self, start: int, stop: int) -> str:
+        """Some of the characters, in the order in which they are read."""
+        begin, end = (min(max(at - len(self.first), 0), len(self.text)) for at in (start, stop))
+        size = len(self.text)
+        text = self.text[size - end : size - begin][::-1] if self.reverse else self.text[begin:end]
+        over = len(self.first) + size
+        return self.first[start:stop] + text + END_MARKER[max(start - over, 0) : max(stop - over, 0)]
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,8 @@ class Passage(SpannedText):
         + n₀ + b - 1 forward and |m| + n₀ + n - 1 - a backward, on its own outermost characters; on the characters just
         outside it, one further on. An empty word takes the states on either side of its place.
         """
-        if direction == "forward":
-            first = delimiter + self.before
-            rest, read_up_to = self.text, self.spans[:, 1]
-        else:
-            first = delimiter + self.after[::-1]
-            rest, read_up_to = self.text[::-1], len(self.text) - self.spans[:, 0]
+        reverse = direction == "backward"
+        first = delimiter + (self.after[::-1] if reverse else self.before)
+        read_up_to = len(self.text) - self.spans[:, 0] if reverse else self.spans[:, 1]
         positions = len(first) + read_up_to - (1 if readout == "word" else 0)
-        return Reading(first + rest + END_MARKER, positions)
+        return Reading(first, self.text, reverse, positions)

@@ -13,7 +13,9 @@ from charembed.scheduling import batches, chunks
 
 
 def readings(lengths: list[int]) -> list[Reading]:
-    return [Reading("x" * length, np.array([length - 1] if length else [], dtype=np.int64)) for length in lengths]
+    return [
+        Reading("", "x" * length, False, np.array([length - 1] if length else [], dtype=np.int64)) for length in lengths
+    ]
 
 
 @given(st.lists(st.integers(0, 300), max_size=200), st.integers(1, 64), st.integers(1, 9))
