@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,27 +30,6 @@ _SAMPLE = 16
 """Numbers of each weight that are looked at for changes."""
 
 
-class Engine(Protocol):
-    """Runs the language models."""
-
-    def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
-        """Read some characters on.
-
-        Args:
-            direction: which model.
-            ids: the characters. Shape: (characters, readings)
-            state: what an earlier run has returned, of as many readings or more, of which the first go on; None to
-                start.
-            places: where states are wanted: character · readings + reading. Shape: (wanted,)
-
-        Returns:
-            The wanted states, and the state to go on from. Shape: (wanted, output_size)
-        """
-
-    def refresh(self) -> bool:
-        """Take notice of weights that have changed; whether any have."""
-
-
 def fingerprint(lm: CharLM) -> list[Any]:
     """Differs when weights that states depend on have been replaced or changed in place.
 
@@ -67,7 +47,50 @@ def fingerprint(lm: CharLM) -> list[Any]:
     ]
 
 
-class TorchEngine:
+class Engine(ABC):
+    """Runs the language models."""
+
+    def __init__(self, model: BiCharLM) -> None:
+        """
+        Args:
+            model: its weights may change; `refresh` finds out.
+        """
+        self._model = model
+        self._known: dict[Direction, list[Any]] = {}
+
+    def refresh(self) -> bool:
+        """Take notice of weights that have changed; whether any have."""
+        changed = False
+        for direction in self._model.directions:
+            lm = self._model.direction(direction)
+            now = fingerprint(lm)
+            if self._known.get(direction) != now:
+                changed = True
+                self._prepare(direction, lm)
+                self._known[direction] = now  # last: other threads look here
+        return changed
+
+    @abstractmethod
+    def _prepare(self, direction: Direction, lm: CharLM) -> None:
+        """Get ready to run a model that is new or has new weights."""
+
+    @abstractmethod
+    def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
+        """Read some characters on.
+
+        Args:
+            direction: which model.
+            ids: the characters. Shape: (characters, readings)
+            state: what an earlier run has returned, of as many readings or more, of which the first go on; None to
+                start.
+            places: where states are wanted: character · readings + reading. Shape: (wanted,)
+
+        Returns:
+            The wanted states, and the state to go on from. Shape: (wanted, output_size)
+        """
+
+
+class TorchEngine(Engine):
     """PyTorch, on any device."""
 
     def __init__(self, model: BiCharLM, dtype: torch.dtype = torch.float32) -> None:
@@ -76,27 +99,18 @@ class TorchEngine:
             model: used as it is in float32, and otherwise copied.
             dtype: of the computation.
         """
-        self._model = model
+        super().__init__(model)
         self._dtype = dtype
-        self._known: dict[Direction, list[Any]] = {}
         self._lms: dict[Direction, CharLM] = {}
         self._recurrences: dict[Direction, Recurrence[Any]] = {}
         self._readers: dict[Direction, TableReader] = {}
 
-    def refresh(self) -> bool:
-        changed = False
-        for direction in self._model.directions:
-            lm = self._model.direction(direction)
-            now = fingerprint(lm)
-            if self._known.get(direction) != now:
-                changed = True
-                self._lms[direction] = lm if self._dtype == torch.float32 else copy.deepcopy(lm).to(self._dtype)
-                recurrence = copy.copy(self._lms[direction].rnn)  # with the same weights, and never dropout
-                recurrence.training = False
-                self._recurrences[direction] = recurrence
-                self._readers[direction] = TableReader(recurrence)
-                self._known[direction] = now  # last: other threads look here
-        return changed
+    def _prepare(self, direction: Direction, lm: CharLM) -> None:
+        self._lms[direction] = lm if self._dtype == torch.float32 else copy.deepcopy(lm).to(self._dtype)
+        recurrence = copy.copy(self._lms[direction].rnn)  # with the same weights, and never dropout
+        recurrence.training = False
+        self._recurrences[direction] = recurrence
+        self._readers[direction] = TableReader(recurrence)
 
     def run(self, direction: Direction, ids: Ids, state: Any, places: NDArray[np.int64]) -> tuple[Vectors, Any]:
         lm, recurrence = self._lms[direction], self._recurrences[direction]
