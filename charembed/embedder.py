@@ -286,10 +286,8 @@ class CharEmbedder:
         keys = [(p.text, p.spans.tobytes(), p.before, p.after) for p in window]
         found: dict[Any, NDArray[np.float32]] = {}
         new: dict[Any, Passage] = {}
-        changed = self._engine.refresh()
+        self._refresh()
         with self._cache_lock:
-            if changed:
-                self._cache.clear()
             for key, passage in zip(keys, window, strict=True):
                 if key in self._cache:
                     found[key] = self._cache[key]
@@ -308,6 +306,12 @@ class CharEmbedder:
             # Whoever changes an array changes that alone.
             vectors = found[key].copy() if to_come[key] or self._cache.maxsize else found.pop(key)
             yield Part(_named(passage, slice(None), vectors), ends_text=True)
+
+    def _refresh(self) -> None:
+        """Take notice of weights that have changed: what was kept is of others."""
+        if self._engine.refresh():
+            with self._cache_lock:
+                self._cache.clear()
 
     def _compute(self, passages: Sequence[Passage]) -> list[NDArray[np.float32]]:
         """Vectors of passages, batch by batch on all threads."""
@@ -334,7 +338,7 @@ class CharEmbedder:
         return vectors
 
     def _embed_long(self, passage: Passage) -> Iterator[Part]:
-        self._engine.refresh()
+        self._refresh()
         readings = {direction: self._reading(passage, direction) for direction in self.model.directions}
         words = max(1, self._options["memory_mb"] * _MB // 4 // self._bytes(1))
         encode = self.pretrained.vocab.encode

@@ -239,13 +239,17 @@ def test_new_weights_give_new_vectors(pretrained) -> None:
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 @pytest.mark.parametrize("through_data", [False, True])
-def test_the_cache_forgets_what_other_weights_gave(pretrained, engine: EngineName, through_data: bool) -> None:
+def test_the_cache_forgets_what_other_weights_gave(
+    pretrained, engine: EngineName, through_data: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = CharEmbedder(pretrained, engine=engine, cache_mb=1)
     texts = ["the same text", *(f"and others {k}" for k in range(20))]
     model.embed(texts)
     with torch.no_grad():
         for parameter in model.model.parameters():
             (parameter.data if through_data else parameter).mul_(1.5)
+    monkeypatch.setattr(embedder, "WINDOW_CHARACTERS", 40)
+    model.embed(["a long text, which comes in parts and is not kept"])
     for text, found in zip(texts, model.embed(texts), strict=True):
         assert_same_vectors(found.vectors, reference_vectors(pretrained, text), found.words)
 
