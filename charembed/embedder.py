@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charembed.context import Context, passages
 from charembed.devices import usable_device
 from charembed.engine import Engine, TorchEngine, read_batch
-from charembed.errors import CharEmbedError
+from charembed.errors import CharEmbedError, check_choice
 from charembed.language_model import Direction
 from charembed.long_passage import PartReader, stand_apart
 from charembed.onnx_engine import OnnxEngine
@@ -359,9 +359,8 @@ def _named(passage: Passage, which: slice, vectors: NDArray[np.float32]) -> Word
 
 
 def _chosen(engine: str, precision: str, device: torch.device) -> Literal["torch", "onnx"]:
-    for name, value, allowed in (("engine", engine, EngineName), ("precision", precision, Precision)):
-        if value not in get_args(allowed):
-            raise CharEmbedError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+    check_choice("engine", engine, get_args(EngineName))
+    check_choice("precision", precision, get_args(Precision))
     if engine == "torch" and precision == "int8":
         raise CharEmbedError("the engine torch has no int8: use the engine onnx, or auto")
     if engine == "onnx" and precision == "bfloat16":

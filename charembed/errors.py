@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 
@@ -12,6 +13,15 @@ class CharEmbedError(ValueError):
 
 class MissingExtraError(ImportError):
     """An optional package is not installed. The message holds the `pip install` line that installs it."""
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    """
+    Raises:
+        CharEmbedError: the value of an option is none of those there are.
+    """
+    if value not in allowed:
+        raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,11 +14,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: it cannot be written; what was there is left as it was.
     """
+    with written_aside(path) as aside:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """`write_atomically`, for those who write the file themselves: the name to write to.
+
+    Raises:
+        OSError: it cannot be written; what was there is left as it was.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with aside.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield aside
+        with aside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except BaseException:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from charembed.errors import CharEmbedError
+from charembed.errors import CharEmbedError, check_choice
 from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, State, VariationalDropout
 
 Direction = Literal["forward", "backward"]
@@ -52,8 +52,7 @@ class CharLMConfig:
             if value < 1:
                 raise CharEmbedError(f"model.{name} must be positive, got {value}")
             setattr(self, name, value)
-        if self.cell not in get_args(Cell):
-            raise CharEmbedError(f"model.cell must be one of {', '.join(get_args(Cell))}, got {self.cell!r}")
+        check_choice("model.cell", self.cell, get_args(Cell))
         if not isinstance(self.reset_after, bool) or (self.reset_after and self.cell != "gru"):
             raise CharEmbedError(
                 "model.reset_after must be true or false, and true for gru alone: "

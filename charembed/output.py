@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import logging
 import os
-import random
 import re
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,11 +21,12 @@ from tqdm import tqdm
 from charembed.context import Context
 from charembed.corpus import Corpus, SourceText
 from charembed.embedder import CharEmbedder, Part
-from charembed.errors import CharEmbedError
+from charembed.errors import CharEmbedError, check_choice
 from charembed.manifest import ANEW, Manifest
 from charembed.paths import MANIFEST, printable, user_path
 from charembed.projection import PROJECTION, Projection
 from charembed.shards import Format, Rows, check_format, write_shard
+from charembed.survey import Survey, fitted
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,6 @@ _TELL_EVERY = 60.0
 """Seconds."""
 _CHARACTERS_PER_WORD = 5.5
 """With what stands between them: of English, with punctuation marks as words of their own."""
-_SAMPLE_PIECES, _SAMPLE_CHARACTERS, _SAMPLE_MB = 4096, 1000, 128
-"""Of the sample that a projection is fitted to: pieces of text, characters of each, and their vectors at most."""
 
 
 @dataclass
@@ -66,11 +64,8 @@ class OutputConfig:
     """Begin anew where the folder holds vectors already: true or false."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("format", Format), ("dtype", DType)):
-            if getattr(self, name) not in get_args(allowed):
-                raise CharEmbedError(
-                    f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}"
-                )
+        check_choice("format", self.format, get_args(Format))
+        check_choice("dtype", self.dtype, get_args(DType))
         if self.shard_mb < 1:
             raise CharEmbedError(f"shard_mb must be positive, got {self.shard_mb}")
         if self.dim is not None and self.projection is not None:
@@ -118,7 +113,7 @@ def write_embeddings(
             if manifest is not None and manifest.complete:
                 logger.info("%s is complete already: nothing is computed", target)
                 return manifest
-            survey = _survey(corpus) if None not in digests else None
+            survey = Survey.of(corpus) if None not in digests else None
             if survey is not None and not survey.characters:
                 raise CharEmbedError("there is no text to embed")
             projection = _projection(embedder, config, survey, target if manifest else None)
@@ -138,7 +133,7 @@ def write_embeddings(
         return manifest
 
 
-def _tell_size(survey: _Survey | None, width: int, config: OutputConfig) -> None:
+def _tell_size(survey: Survey | None, width: int, config: OutputConfig) -> None:
     if survey is not None:
         size = survey.characters / _CHARACTERS_PER_WORD * width * np.dtype(config.dtype).itemsize
         logger.info("%s characters, whose vectors will take roughly %.1f GB", f"{survey.characters:,}", size / 1e9)
@@ -186,15 +181,11 @@ def _made_of(
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / _LOCK, timeout=0):
+            yield
     except Timeout as error:
         raise CharEmbedError(f"output {folder}: another run is writing there") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _found(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable_again: bool) -> Manifest | None:
@@ -215,7 +206,8 @@ def _found(folder: Path, made_of: dict[str, Any], config: OutputConfig, readable
         )
     if not readable_again and not manifest.complete:
         raise CharEmbedError(f"output {folder}: a pipe cannot be read again to go on: {ANEW}")
-    missing = [name for name in _names(manifest.files, config.format) if not (folder / name).exists()]
+    names = (_name(number, config.format) for number in range(manifest.files))
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise CharEmbedError(f"output {folder} lacks {missing[0]}: put it back, or {ANEW}")
     for path in folder.glob(".*.tmp"):
@@ -242,33 +234,12 @@ def _clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _names(count: int, kind: Format) -> list[str]:
-    return [f"part-{number:05}.{kind}" for number in range(count)]
-
-
-@dataclass
-class _Survey:
-    """What one look at all texts gives."""
-
-    characters: int = 0
-    sample: list[str] = field(default_factory=list)
-    """Pieces drawn from anywhere in the texts with the same probability, by a fixed seed."""
-
-
-def _survey(corpus: Corpus) -> _Survey:
-    survey, drawn, pieces = _Survey(), random.Random(0), 0
-    for text in corpus.texts():
-        survey.characters += len(text.text)
-        for start in range(0, len(text.text), _SAMPLE_CHARACTERS):
-            pieces += 1
-            place = len(survey.sample) if pieces <= _SAMPLE_PIECES else drawn.randrange(pieces)
-            if place < _SAMPLE_PIECES:
-                survey.sample[place : place + 1] = [text.text[start : start + _SAMPLE_CHARACTERS]]
-    return survey
+def _name(number: int, kind: Format) -> str:
+    return f"part-{number:05}.{kind}"
 
 
 def _projection(
-    embedder: CharEmbedder, config: OutputConfig, survey: _Survey | None, begun: Path | None
+    embedder: CharEmbedder, config: OutputConfig, survey: Survey | None, begun: Path | None
 ) -> Projection | None:
     """The one asked for: that of the folder if it was begun, one that is named, or a new one."""
     if config.dim is None and config.projection is None:
@@ -278,7 +249,7 @@ def _projection(
     elif config.projection is not None:
         projection = Projection.load(config.projection)
     else:
-        projection = _fitted(embedder, config.dim or 0, survey)
+        projection = fitted(embedder, config.dim or 0, survey)
     width = projection.components.shape[1]
     if width != embedder.embedding_dim or projection.dim != (config.dim or projection.dim):
         raise CharEmbedError(
@@ -288,29 +259,12 @@ def _projection(
     return projection
 
 
-def _fitted(embedder: CharEmbedder, dim: int, survey: _Survey | None) -> Projection:
-    if survey is None:
-        raise CharEmbedError("dim needs to read the text twice, which a pipe does not allow: write it to a file")
-    if not 1 <= dim < embedder.embedding_dim:
-        raise CharEmbedError(f"dim must be from 1 to {embedder.embedding_dim - 1}, below the vectors' width, got {dim}")
-    logger.info("fitting %s dimensions to a sample of the text", dim)
-    drawn = random.Random(0).sample(survey.sample, len(survey.sample))
-    enough = max(_SAMPLE_MB * _MB // (4 * embedder.embedding_dim), 2 * dim)
-    vectors, words = [], 0
-    for found in embedder.iter_embed(drawn):
-        vectors.append(found.vectors)
-        words += len(found)
-        if words >= enough:
-            break
-    return Projection.fit(np.concatenate(vectors), dim)
-
-
 def _rows(
     embedder: CharEmbedder,
     corpus: Corpus,
     context: Context | None,
     manifest: Manifest,
-    survey: _Survey | None,
+    survey: Survey | None,
     projection: Projection | None,
     config: OutputConfig,
 ) -> Iterator[tuple[Rows | None, bool]]:
@@ -417,7 +371,7 @@ class _Writer:
 
     def _write(self) -> None:
         manifest = self._manifest
-        name = _names(manifest.files + 1, self._config.format)[-1]
+        name = _name(manifest.files, self._config.format)
         write_shard(Rows.joined(self._held), self._folder / name, self._config.format)
         manifest.files += 1
         manifest.words += self._words

@@ -20,6 +20,15 @@ PROJECTION = "_projection.safetensors"
 """In a folder of vectors, where readers of Parquet leave out what begins so."""
 
 
+def check_dim(dim: int, width: int) -> None:
+    """
+    Raises:
+        CharEmbedError: vectors of a width cannot be projected to so many dimensions.
+    """
+    if not 1 <= dim < width:
+        raise CharEmbedError(f"dim must be from 1 to {width - 1}, below the width of the vectors, got {dim}")
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """Principal components (Hotelling 1933)."""
@@ -43,8 +52,7 @@ class Projection:
             CharEmbedError: as many dimensions as there are, or more than there are words.
         """
         words, width = vectors.shape
-        if not 1 <= dim < width:
-            raise CharEmbedError(f"dim must be from 1 to {width - 1}, below the width of the vectors, got {dim}")
+        check_dim(dim, width)
         if words <= dim:
             raise CharEmbedError(f"{words} words are too few to fit {dim} dimensions to: give more text, or lower dim")
         mean = vectors.mean(axis=0, dtype=np.float64)

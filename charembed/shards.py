@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.errors import import_extra
+from charembed.files import written_aside
 
 Format = Literal["parquet", "arrow", "npz"]
 LONGEST_NPZ_WORD = 100
@@ -62,20 +63,13 @@ def check_format(kind: Format) -> None:
 
 
 def write_shard(rows: Rows, path: Path, kind: Format) -> None:
-    """Write a file aside, wait until the disk has it, and rename it into its place.
+    """Write a file, whole or not at all.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
+    with written_aside(path) as aside:
         _WRITERS[kind](rows, aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def _write_parquet(rows: Rows, path: Path) -> None:
