@@ -39,5 +39,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[train,flair,onnx,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	touch $@ .venv/base

@@ -148,6 +148,33 @@ def neighbors_command(arguments: Namespace) -> int:
     return 0
 
 
+def import_flair_command(arguments: Namespace) -> int:
+    """Turn a pair of Flair's language models into a model folder; Flair is not needed, nothing in the files is run."""
+    from charembed.flair_checkpoint import read_flair
+
+    pretrained = read_flair(arguments.forward, arguments.backward, arguments.readout)
+    pretrained.save(arguments.output)
+    config = pretrained.model.config
+    print(
+        f"{arguments.output}: {config.num_layers} layer(s) of {config.cell}, hidden size {config.hidden_size},"
+        f" {config.vocab_size} characters, vectors of {pretrained.model.embedding_dim} numbers"
+    )
+    return 0
+
+
+def export_onnx_command(arguments: Namespace) -> int:
+    """Write a model as ONNX graphs that ONNX Runtime runs without charembed or PyTorch, with an example."""
+    from charembed.onnx_export import export_onnx
+    from charembed.pretrained import Pretrained
+
+    done = export_onnx(Pretrained.load(arguments.model), arguments.output, arguments.precision)
+    print(
+        f"{arguments.output}: {done.megabytes:.1f} MB, largest difference from PyTorch's vectors {done.difference:.1e},"
+        f" least cosine {done.cosine:.6f}; embed.py in it is an example"
+    )
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "train": train_command,
     "report": report_command,
@@ -155,6 +182,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "evaluate": evaluate_command,
     "generate": generate_command,
     "neighbors": neighbors_command,
+    "import-flair": import_flair_command,
+    "export-onnx": export_onnx_command,
 }
 
 
@@ -175,6 +204,8 @@ def build_parser() -> ArgumentParser:
         "evaluate": (_add_files, _add_model),
         "generate": (_add_generate_options, _add_model),
         "neighbors": (_add_files, _add_neighbors_options, _add_model),
+        "import-flair": (_add_import_options,),
+        "export-onnx": (_add_export_options,),
     }.items():
         command = ArgumentParser(description=COMMANDS[name].__doc__, allow_abbrev=False)
         for add in parts:
@@ -201,7 +232,7 @@ def _train_parser() -> ArgumentParser:
 
 
 def _add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", required=True, type=str, help="folder of the model")
+    parser.add_argument("-m", "--model", required=True, type=str, help="folder of the model, or hf://owner/name")
     parser.add_argument("--device", default="cpu", type=str, help="where to run: cpu, cuda, …")
 
 
@@ -260,6 +291,29 @@ def _add_neighbors_options(parser: ArgumentParser) -> None:
     parser.add_argument("--sentence", required=True, type=str, help="the context of the word")
     parser.add_argument("--word", required=True, type=str, help="a word of the sentence")
     parser.add_argument("--count", default=10, type=PositiveInt, help="how many words to show")
+
+
+def _add_import_options(parser: ArgumentParser) -> None:
+    parser.add_argument("forward", type=str, help="file of the language model that reads from left to right")
+    parser.add_argument("backward", type=str, help="file of the one that reads from right to left")
+    parser.add_argument("output", type=str, help="model folder to write")
+    parser.add_argument(
+        "--readout",
+        default="separator",
+        choices=["separator", "word"],
+        help="separator: vectors of FlairEmbeddings(with_whitespace=True), Flair's default; word: of False",
+    )
+
+
+def _add_export_options(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=str, help="folder of the model, or hf://owner/name")
+    parser.add_argument("output", type=str, help="folder to write")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "int8"],
+        help="of the products with recurrent weights; int8 is a quarter of the size, several times faster, less exact",
+    )
 
 
 def _corpus(arguments: Namespace) -> Corpus:

@@ -7,10 +7,12 @@ import importlib.util
 import itertools
 import logging
 import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,11 +24,12 @@ from charembed.context import Context, passages
 from charembed.devices import usable_device
 from charembed.engine import Engine, TorchEngine, read_batch
 from charembed.errors import CharEmbedError, check_choice
+from charembed.flair_checkpoint import read_flair
+from charembed.hub import found_folder, upload
 from charembed.language_model import Direction
 from charembed.long_passage import PartReader, stand_apart
 from charembed.onnx_engine import OnnxEngine
 from charembed.passage import Passage, Reading
-from charembed.paths import user_path
 from charembed.pretrained import Pretrained, Readout
 from charembed.scheduling import batches
 from charembed.words import Span, SpannedText, TextInput
@@ -118,21 +121,29 @@ class CharEmbedder:
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.model = pretrained.model if device is None else pretrained.model.to(usable_device(device))
         self.model.eval()
-        runs_on = next(self.model.parameters()).device
-        self.engine: Literal["torch", "onnx"] = _chosen(engine, precision, runs_on)
-        """What runs the models."""
         self.precision: Precision = precision
-        self._engine = self._make_engine()
-        self._batch_size = batch_size or (128 if runs_on.type == "cpu" else 512)
         self._threads = threads
-        self._pool = WorkerPool(threads, caller_works=self.engine == "onnx")
+        self._place()
         self._cache: LRUCache[Any, NDArray[np.float32]] = LRUCache(cache_mb * _MB, getsizeof=lambda v: v.nbytes)
         self._cache_lock = threading.Lock()
 
-    def _make_engine(self) -> Engine:
+    def _place(self) -> None:
+        """Choose what suits the device that the models are on."""
+        self._device = self._device_now
+        self.engine: Literal["torch", "onnx"] = _chosen(self._options["engine"], self.precision, self._device)
+        """What runs the models."""
+        self._batch_size = self._options["batch_size"] or (128 if self._device.type == "cpu" else 512)
+        self._pool = WorkerPool(self._threads, caller_works=self.engine == "onnx")
+        self._engine: Engine
         if self.engine == "onnx":
-            return OnnxEngine(self.model, "int8" if self.precision == "int8" else "float32")
-        return TorchEngine(self.model, torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+            self._engine = OnnxEngine(self.model, "int8" if self.precision == "int8" else "float32")
+        else:
+            dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+            self._engine = TorchEngine(self.model, dtype)
+
+    @property
+    def _device_now(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles have threads, an engine and a cache of their own."""
@@ -157,7 +168,8 @@ class CharEmbedder:
         """Load a model folder.
 
         Args:
-            name_or_path: a folder that `charembed train` or `save_pretrained` wrote.
+            name_or_path: a folder that `charembed train` or `save_pretrained` wrote; `hf://owner/name` or
+                `hf://owner/name@revision` for one on the Hugging Face Hub.
             device: "cpu" (the default), "cuda", …
             engine: what runs the models, as in `CharEmbedder`.
             precision: of the computation, as in `CharEmbedder`.
@@ -167,16 +179,39 @@ class CharEmbedder:
             CharEmbedError: no such model, a damaged folder, an unknown engine or precision.
             MissingExtraError: ONNX Runtime is asked for and not installed.
         """
-        name_or_path = user_path(name_or_path)
-        if not name_or_path.is_dir():
+        folder = found_folder(name_or_path)
+        if not folder.is_dir():
             raise CharEmbedError(
-                f"no model '{name_or_path}': no folder has this name, and no model comes with this version."
-                " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER"
+                f"no model '{folder}': no folder has this name, and no model comes with this version."
+                " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER;"
+                " one on the Hugging Face Hub is hf://owner/name"
             )
-        pretrained = Pretrained.load(name_or_path, device="cpu" if device is None else device)
+        pretrained = Pretrained.load(folder, device="cpu" if device is None else device)
         embedder = cls(pretrained, engine=engine, precision=precision, **options)
         logger.info("%s", embedder)
         return embedder
+
+    @classmethod
+    def from_flair(
+        cls,
+        forward_pt: str | os.PathLike[str],
+        backward_pt: str | os.PathLike[str],
+        readout: Readout = "separator",
+        **options: Any,
+    ) -> CharEmbedder:
+        """Load a pair of Flair's language models, whose vectors are those of `FlairEmbeddings`. Flair is not needed.
+
+        Args:
+            forward_pt: the model that reads from left to right; final models and checkpoints of a training.
+            backward_pt: the one that reads from right to left.
+            readout: "separator" for `with_whitespace=True`, Flair's default; "word" for `with_whitespace=False`.
+            options: further ones of `CharEmbedder`.
+
+        Raises:
+            CharEmbedError: a file is no such model or holds anything else, none of which is run; the two are no pair.
+            OSError: a file cannot be read.
+        """
+        return cls(read_flair(forward_pt, backward_pt, readout), **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model folder.
@@ -186,6 +221,29 @@ class CharEmbedder:
             OSError: it cannot be written.
         """
         self.pretrained.save(folder)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload a charembed model"
+    ) -> str:
+        """Put the model folder on the Hugging Face Hub, from where `from_pretrained("hf://owner/name")` loads it.
+
+        Who you are is what `hf auth login` or the environment variable HF_TOKEN says.
+
+        Args:
+            repo_id: owner/name. A repository that does not exist is made.
+            private: whether a new one is private; as the owner has it set, by default.
+            commit_message: of the change.
+
+        Returns:
+            The address of the change.
+
+        Raises:
+            CharEmbedError: the Hub refuses, or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in self.pretrained.files(address=f"hf://{repo_id}").items():
+                Path(folder, name).write_bytes(content)
+            return upload(Path(folder), repo_id, private=private, message=commit_message)
 
     @property
     def embedding_dim(self) -> int:
@@ -308,7 +366,9 @@ class CharEmbedder:
             yield Part(_named(passage, slice(None), vectors), ends_text=True)
 
     def _refresh(self) -> None:
-        """Take notice of weights that have changed: what was kept is of others."""
+        """Take notice of models that have been moved, and of weights that have changed: what was kept is of others."""
+        if self._device_now != self._device:
+            self._place()
         if self._engine.refresh():
             with self._cache_lock:
                 self._cache.clear()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from charembed.language_model import BiCharLM, CharLM, Direction
 from charembed.passage import Reading
-from charembed.recurrent import Recurrence, map_state
+from charembed.recurrent import Recurrence, State, map_state
 from charembed.recurrent.reader import TableReader
 from charembed.scheduling import CHUNK_CHARACTERS, chunks
 
@@ -118,7 +116,7 @@ class TorchEngine(Engine):
         weight = lm.embedding.weight
         with torch.inference_mode():
             characters = torch.from_numpy(ids.astype(np.int64)).to(weight.device)
-            state = recurrence.initial_state(readings) if state is None else map_state(partial(_first, readings), state)
+            state = recurrence.initial_state(readings) if state is None else first_readings(state, readings)
             by_step_loop = weight.device.type == "cpu" and weight.dtype == torch.float32
             if by_step_loop and (lm.config.cell != "lstm" or readings >= FUSED_UP_TO):
                 states, state = self._readers[direction](weight, characters, state)
@@ -130,9 +128,9 @@ class TorchEngine(Engine):
             return wanted.float().cpu().numpy(), state
 
 
-def _first(count: int, state: Tensor) -> Tensor:
-    """Of the first readings. Shape: (num_layers, count, hidden)"""
-    return state[:, :count].contiguous()
+def first_readings(state: State, count: int) -> State:
+    """Of the first readings. Shape: (num_layers, count, hidden) each"""
+    return map_state(lambda tensor: tensor[:, :count].contiguous(), state)
 
 
 def read_batch(engine: Engine, direction: Direction, readings: Sequence[Reading], encode: Encode) -> list[Vectors]:
@@ -147,24 +145,40 @@ def read_batch(engine: Engine, direction: Direction, readings: Sequence[Reading]
     Returns:
         The states, one array a reading. Shape: (words, output_size) each
     """
+    found: Vectors | None = None
+    state = None
+    for ids, here, places in steps(readings, encode):
+        vectors, state = engine.run(direction, ids, state, places)
+        if found is None:
+            found = np.empty((sum(len(reading.positions) for reading in readings), vectors.shape[1]), dtype=np.float32)
+        found[here] = vectors
+    assert found is not None
+    return np.split(found, np.cumsum([len(reading.positions) for reading in readings])[:-1])
+
+
+def steps(readings: Sequence[Reading], encode: Encode) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
+    """How readings side by side are read.
+
+    Args:
+        readings: the longest first; each wants a state at least.
+        encode: characters to ids.
+
+    Yields:
+        Characters to read on, of as many readings as before or of the first ones; which of the wanted states, counted
+        over all readings, are met in them; and where: character · readings + reading. Shape: (characters, readings),
+        (wanted,), (wanted,)
+    """
     encoded = [encode(reading.read(0, reading.length)) for reading in readings]
     positions = np.concatenate([reading.positions for reading in readings])
     columns = np.repeat(np.arange(len(readings)), [len(reading.positions) for reading in readings])
     by_time = np.argsort(positions, kind="stable")
-    found: Vectors | None = None
-    state = None
     for start, stop, active in chunks(np.array([reading.length for reading in readings])):
         ids = np.zeros((stop - start, active), dtype=np.int32)
         for column, characters in enumerate(encoded[:active]):
             piece = characters[start:stop]
             ids[: len(piece), column] = piece
         here = by_time[slice(*np.searchsorted(positions, [start, stop], sorter=by_time))]
-        vectors, state = engine.run(direction, ids, state, (positions[here] - start) * active + columns[here])
-        if found is None:
-            found = np.empty((len(positions), vectors.shape[1]), dtype=np.float32)
-        found[here] = vectors
-    assert found is not None
-    return np.split(found, np.cumsum([len(reading.positions) for reading in readings])[:-1])
+        yield ids, here, (positions[here] - start) * active + columns[here]
 
 
 def read_on(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from charembed.errors import CharEmbedError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -35,6 +38,44 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+@contextmanager
+def folder_written_aside(target: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `target` when it is complete; what was there goes.
+
+    Raises:
+        OSError: it cannot be written; what was there is left as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
+        new, old = Path(aside, "new"), Path(aside, "old")
+        new.mkdir()
+        yield new
+        flush_files(new)
+        try:
+            if target.exists():
+                os.replace(target, old)
+            os.replace(new, target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+            raise
+
+
+def check_holds_only(target: Path, names: Collection[str]) -> None:
+    """Refuse to replace a folder that holds anything but some files, so that no other work is lost.
+
+    Raises:
+        CharEmbedError: the target is a file, or a folder that holds anything else.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CharEmbedError(f"{target} is a file: name a folder")
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in names)
+    if foreign:
+        raise CharEmbedError(f"{target} holds {foreign[0]}, which would be lost: name another folder")
 
 
 def flush_files(folder: Path) -> None:

@@ -7,8 +7,14 @@ from typing import Any
 from charembed.language_model import BiCharLM
 
 
-def model_card(model: BiCharLM, provenance: dict[str, Any]) -> str:
-    """Text of the README.md of a model folder, with the YAML header that model hubs read."""
+def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str:
+    """Text of the README.md of a model folder, with the YAML header that model hubs read.
+
+    Args:
+        model: what it is of.
+        provenance: where the weights come from.
+        address: from where it is loaded.
+    """
     config = model.config
     above = f", projected to {config.proj_size}" if config.proj_size else ""
     lines = [
@@ -24,7 +30,7 @@ def model_card(model: BiCharLM, provenance: dict[str, Any]) -> str:
         "```python",
         "from charembed import CharEmbedder",
         "",
-        'embedder = CharEmbedder.from_pretrained("path/to/this/folder")',
+        f'embedder = CharEmbedder.from_pretrained("{address}")',
         'print(embedder.embed(["Words in their context."])[0].vectors.shape)',
         "```",
         "",

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +24,8 @@ from torch import Tensor
 from charembed import __version__
 from charembed.devices import usable_device
 from charembed.errors import CharEmbedError
-from charembed.files import flush_files
+from charembed.files import check_holds_only, folder_written_aside
+from charembed.hub import found_folder
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
 from charembed.model_card import model_card
 from charembed.paths import user_path
@@ -71,22 +73,16 @@ class Pretrained:
         """
         target = user_path(folder).resolve()
         check_replaceable(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
-            new, old = Path(aside, "new"), Path(aside, "old")
-            new.mkdir()
-            self._write(new)
-            flush_files(new)
-            try:
-                if target.exists():
-                    os.replace(target, old)
-                os.replace(new, target)
-            except BaseException:
-                if old.exists() and not target.exists():
-                    os.replace(old, target)
-                raise
+        with folder_written_aside(target) as new:
+            for name, content in self.files().items():
+                (new / name).write_bytes(content)
 
-    def _write(self, folder: Path) -> None:
+    def files(self, address: str = "path/to/this/folder") -> dict[str, bytes]:
+        """The files of the model folder by name, the model card last.
+
+        Args:
+            address: from where the model card says to load it.
+        """
         config = {
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
@@ -96,20 +92,26 @@ class Pretrained:
             "delimiter": self.delimiter,
             "provenance": self.provenance,
         }
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        self.vocab.save(folder / TOKENIZER)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(self.model).items()}
-        (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
-        (folder / CARD).write_text(model_card(self.model, self.provenance), encoding="utf-8")
+        return {
+            CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
+            TOKENIZER: self.vocab.to_json().encode(),
+            WEIGHTS: safetensors.torch.save(tensors),
+            CARD: model_card(self.model, self.provenance, address).encode(),
+        }
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Pretrained:
         """Read a model folder. Nothing in it is unpickled.
 
+        Args:
+            folder: its path, or `hf://owner/name` for one on the Hugging Face Hub.
+            device: where the weights go.
+
         Raises:
             CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
         """
-        path = user_path(folder)
+        path = found_folder(folder)
         device = usable_device(device)
         if not path.is_dir():
             raise CharEmbedError(f"{path} is not a model folder: there is no such folder")
@@ -122,8 +124,32 @@ class Pretrained:
                 else ""
             )
             raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{hint}")
-        config = _read_config(path / CONFIG)
-        vocab = CharVocab.load(path / TOKENIZER)
+        config, tokenizer = ((path / name).read_bytes() for name in (CONFIG, TOKENIZER))
+        return cls._of_parts(config, tokenizer, partial(safetensors.torch.load_file, path / WEIGHTS, str(device)), path)
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], source: str) -> Pretrained:
+        """Read what `files` gave.
+
+        Args:
+            files: content by name.
+            source: where they come from, for error messages.
+
+        Raises:
+            CharEmbedError: as `load` does.
+        """
+        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(files.get(name), bytes)]
+        if missing:
+            raise CharEmbedError(f"{source} holds no model: {', '.join(missing)} missing")
+        weights = partial(safetensors.torch.load, files[WEIGHTS])
+        return cls._of_parts(files[CONFIG], files[TOKENIZER], weights, Path(source))
+
+    @classmethod
+    def _of_parts(
+        cls, config_json: bytes, tokenizer_json: bytes, weights: Callable[[], dict[str, Tensor]], path: Path
+    ) -> Pretrained:
+        config = _parsed_config(config_json, path / CONFIG)
+        vocab = CharVocab.from_json(tokenizer_json, source=str(path / TOKENIZER))
         architecture = _architecture(config, path / CONFIG)
         if architecture.vocab_size != len(vocab):
             raise CharEmbedError(
@@ -134,7 +160,11 @@ class Pretrained:
                 model = BiCharLM(architecture, config.get("directions", DIRECTIONS))
         except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
             raise CharEmbedError(f"{path / CONFIG}: no model has such an architecture: {error}") from error
-        _load_weights(model, path / WEIGHTS, device)
+        try:
+            tensors = weights()
+        except (safetensors.SafetensorError, OSError) as error:
+            raise CharEmbedError(f"{path / WEIGHTS} cannot be read as safetensors: {error}") from error
+        _load_weights(model, tensors, path / WEIGHTS)
         try:
             return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
         except CharEmbedError as error:
@@ -147,10 +177,10 @@ def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
     Raises:
         CharEmbedError: no model folder, or one that is damaged.
     """
-    path = user_path(folder) / CONFIG
+    path = found_folder(folder) / CONFIG
     if not path.is_file():
         raise CharEmbedError(f"{path.parent} is not a model folder: {CONFIG} missing")
-    return _architecture(_read_config(path), path)
+    return _architecture(_parsed_config(path.read_bytes(), path), path)
 
 
 def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
@@ -201,24 +231,17 @@ def check_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the target is a file, or a folder that holds anything else.
     """
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise CharEmbedError(f"{target} is a file: name a folder")
-    names = {path.name for path in target.iterdir()}
-    foreign = sorted(names - {CONFIG, TOKENIZER, WEIGHTS, CARD})
-    if foreign:
-        raise CharEmbedError(f"{target} holds {foreign[0]}, which is no part of a model: name another folder")
-    if names:
+    check_holds_only(target, {CONFIG, TOKENIZER, WEIGHTS, CARD})
+    if target.exists() and any(target.iterdir()):
         try:
-            _read_config(target / CONFIG)
+            _parsed_config((target / CONFIG).read_bytes(), target / CONFIG)
         except (CharEmbedError, OSError) as error:
             raise CharEmbedError(f"{target} is no model folder of charembed: name another folder ({error})") from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _parsed_config(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise CharEmbedError(f"{path} is not JSON: {error}") from error
     config: dict[str, Any] = read if isinstance(read, dict) else {}
@@ -248,11 +271,7 @@ def _architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
         raise CharEmbedError(f"{path}: {error}") from error
 
 
-def _load_weights(model: BiCharLM, path: Path, device: torch.device) -> None:
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device=str(device))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
+def _load_weights(model: BiCharLM, tensors: dict[str, Tensor], path: Path) -> None:
     expected = {name: tensor.shape for name, tensor in _tensors(model).items()}
     for problem, names in (
         ("lacks", sorted(expected.keys() - tensors.keys())),

@@ -180,18 +180,18 @@ class CharVocab:
         return text
 
     @classmethod
-    def from_json(cls, text: str, source: str = "tokenizer.json") -> CharVocab:
+    def from_json(cls, text: str | bytes, source: str = "tokenizer.json") -> CharVocab:
         """Read what `to_json` wrote.
 
         Args:
-            text: the JSON.
+            text: the JSON, or its bytes in UTF-8.
             source: name of the file, for error messages.
 
         Raises:
             CharEmbedError: not a tokenizer, or not a table of single characters with `<unk>` as id 0.
         """
         try:
-            read = json.loads(text)
+            read = json.loads(text.decode() if isinstance(text, bytes) else text)
             model = read["model"]
             table = model["vocab"]
             plain = model["type"] == "BPE" and model["unk_token"] == UNKNOWN and not model["merges"]
@@ -223,8 +223,4 @@ class CharVocab:
             FileNotFoundError: there is no such file.
             CharEmbedError: it is no character vocabulary.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise CharEmbedError(f"{path} is not a tokenizer.json: {error}") from error
-        return cls.from_json(text, source=str(path))
+        return cls.from_json(Path(path).read_bytes(), source=str(path))

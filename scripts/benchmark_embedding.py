@@ -32,7 +32,6 @@ from charembed.corpus import Corpus
 from charembed.language_model import BiCharLM, Cell
 from charembed.pretrained import Pretrained
 from charembed.recurrent.products import linear
-from charembed.recurrent.translation import torch_weights
 from charembed.sources import open_binary
 
 Sentences = list[list[str]]
@@ -63,21 +62,13 @@ def _untrained(sentences: Sentences, hidden_size: int, cell: Cell = "lstm") -> P
 
 def _flair_embeddings(pretrained: Pretrained) -> list[Any]:
     """Flair's own embeddings of the same weights."""
-    from flair.data import Dictionary
     from flair.embeddings import FlairEmbeddings
-    from flair.models import LanguageModel
 
-    dictionary = Dictionary(add_unk=True)
-    for character in pretrained.vocab.characters:
-        dictionary.add_item(character)
-    made = []
-    for direction in pretrained.model.directions:
-        lm, config = pretrained.model.direction(direction), pretrained.model.config
-        theirs = LanguageModel(dictionary, direction == "forward", config.hidden_size, 1, config.embedding_dim)
-        theirs.encoder.weight.data.copy_(lm.embedding.weight.data)
-        theirs.rnn.load_state_dict(torch_weights(lm.rnn))
-        made.append(FlairEmbeddings(theirs, name=direction))  # Flair takes those of one name for the same
-    return made
+    from charembed.integrations.flair import flair_language_model
+
+    # Flair takes embeddings of one name for the same.
+    directions = pretrained.model.directions
+    return [FlairEmbeddings(flair_language_model(pretrained, name), name=name) for name in directions]
 
 
 def _embed_with_flair(embeddings: Sequence[Any], sentences: Sequence[Any], size: int) -> None:

@@ -10,7 +10,7 @@ from conftest import AWKWARD_TEXTS, small_model, states_one_by_one
 
 from charembed import CharEmbedder
 from charembed.onnx_graphs import builder, language_model_graph, scan
-from charembed.onnx_graphs.builder import quantized
+from charembed.onnx_graphs.builder import GraphBuilder
 
 CELLS: list[dict] = [
     {"cell": "elman"},
@@ -65,6 +65,6 @@ def test_int8_is_near_float32_and_not_the_same(options: dict, units: bool, monke
 def test_weights_are_rounded_row_by_row(units: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "has_int8_units", lambda: units)
     weight = np.array([[0.5, -1.0, 0.1], [100.0, 3.0, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32)
-    whole, scales = quantized(weight)
+    whole, scales = GraphBuilder().quantized(weight)
     assert np.abs(whole).max(axis=1).tolist() == [largest, largest, 0]
     assert (np.abs(whole * scales[:, None] - weight) <= scales[:, None] / 2 + 1e-7).all()

@@ -1,48 +1,63 @@
-"""Receives a `CharEmbedder`; hands on Flair token embeddings, for `SequenceTagger` and `StackedEmbeddings`."""
+"""Receives a `CharEmbedder`; hands on Flair token embeddings for taggers, and files of Flair's own language models."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from charembed.embedder import CharEmbedder
-from charembed.errors import import_extra
-from charembed.language_model import BiCharLM, CharLMConfig
+from charembed.errors import CharEmbedError, import_extra
+from charembed.files import written_aside
+from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
+from charembed.paths import user_path
 from charembed.pretrained import Pretrained
+from charembed.recurrent.translation import torch_weights
 from charembed.vocab import CharVocab
+from charembed.word_encoder import set_trainable, vectors_with_gradients
 
 import_extra("flair", extra="flair", purpose="charembed.integrations.flair")
 
 import flair  # noqa: E402
-from flair.data import Sentence  # noqa: E402
+from flair.data import Dictionary, Sentence  # noqa: E402
 from flair.embeddings.base import TokenEmbeddings, register_embeddings  # noqa: E402
+from flair.models import LanguageModel  # noqa: E402
 
 
 @register_embeddings
 class CharEmbedderEmbeddings(TokenEmbeddings):
     """Vectors of a `CharEmbedder` for the tokens of Flair sentences, joined by single spaces.
 
-    Both directions come in one vector. The weights are not trained further. A tagger saved by Flair holds all it needs:
-    import this module before it is loaded.
+    Both directions come in one vector, forward half first. A tagger saved by Flair holds all it needs: import this
+    module before it is loaded.
     """
 
-    def __init__(self, embedder: CharEmbedder | str | os.PathLike[str], name: str | None = None) -> None:
+    def __init__(
+        self, embedder: CharEmbedder | str | os.PathLike[str], name: str | None = None, *, fine_tune: bool = False
+    ) -> None:
         """
         Args:
-            embedder: an embedder, or the folder of its model.
+            embedder: an embedder, or the name or folder of its model.
             name: under which Flair keeps the vectors with a token; by default one that tells models apart, since Flair
                 takes vectors of the same name for the same.
+            fine_tune: train the language models on with the tagger, their dropout included. Otherwise they stay as they
+                are.
+
+        Raises:
+            CharEmbedError: no such model.
         """
         if not isinstance(embedder, CharEmbedder):
             embedder = CharEmbedder.from_pretrained(embedder, device=flair.device)
         self.name = name or f"charembed-{embedder.pretrained.digest()[:12]}"
-        self.static_embeddings = True
+        self.static_embeddings = not fine_tune
+        self.fine_tune = fine_tune
         super().__init__()
         self.embedder = embedder
-        self.model = embedder.model.requires_grad_(False)
+        self.model = embedder.model
+        set_trainable(self.model, fine_tune)
         self.eval()
 
     @property
@@ -50,16 +65,20 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
         """Width of a token's vector."""
         return self.embedder.embedding_dim
 
-    def train(self, mode: bool = True) -> CharEmbedderEmbeddings:  # noqa: ARG002 (the language model stays as it is)
-        """Does nothing: the weights are frozen, and dropout would make the vectors depend on chance."""
-        super().train(False)
+    def train(self, mode: bool = True) -> CharEmbedderEmbeddings:
+        """Nothing without `fine_tune`: dropout would make the vectors depend on chance."""
+        super().train(mode and self.fine_tune)
         return self
 
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
         texts = [[token.text for token in sentence] for sentence in sentences]
-        for sentence, found in zip(sentences, self.embedder.iter_embed(texts), strict=True):
-            vectors = torch.from_numpy(found.vectors).to(flair.device)
-            for token, vector in zip(sentence, vectors, strict=True):
+        found: Iterable[torch.Tensor]
+        if self.fine_tune and torch.is_grad_enabled():
+            found = vectors_with_gradients(self.embedder.pretrained, texts)
+        else:
+            found = (torch.from_numpy(one.vectors) for one in self.embedder.iter_embed(texts))
+        for sentence, vectors in zip(sentences, found, strict=True):
+            for token, vector in zip(sentence, vectors.to(flair.device).unbind(), strict=True):
                 token.set_embedding(self.name, vector)
         return sentences
 
@@ -68,6 +87,8 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
         pretrained = self.embedder.pretrained
         return {
             "name": self.name,
+            "fine_tune": self.fine_tune,
+            "precision": self.embedder.precision,
             "architecture": dataclasses.asdict(self.model.config),
             "directions": self.model.directions,
             "tokenizer": pretrained.vocab.to_json(),
@@ -86,4 +107,52 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             params["delimiter"],
             params["provenance"],
         )
-        return cls(CharEmbedder(pretrained, device=flair.device), name=params["name"])
+        embedder = CharEmbedder(pretrained, device=flair.device, precision=params["precision"])
+        return cls(embedder, name=params["name"], fine_tune=params["fine_tune"])
+
+
+def export_flair(
+    embedder: CharEmbedder, forward_pt: str | os.PathLike[str], backward_pt: str | os.PathLike[str]
+) -> None:
+    """Write a pair as files of Flair's own language models, which `FlairEmbeddings(file)` loads.
+
+    They give the same vectors where the embedder's readout is "separator"; where it is "word", with
+    `FlairEmbeddings(file, with_whitespace=False)`. A file that is there is replaced.
+
+    Args:
+        embedder: of LSTMs, or of GRUs with `reset_after`: Flair has no others.
+        forward_pt: file of the model that reads from left to right.
+        backward_pt: file of the one that reads from right to left.
+
+    Raises:
+        CharEmbedError: Flair has no such recurrence, or a direction is missing; nothing is written.
+        OSError: a file cannot be written.
+    """
+    models = [flair_language_model(embedder.pretrained, direction) for direction in DIRECTIONS]
+    for model, path in zip(models, (forward_pt, backward_pt), strict=True):
+        with written_aside(user_path(path)) as aside:
+            model.save(aside)
+
+
+def flair_language_model(pretrained: Pretrained, direction: Direction) -> LanguageModel:
+    """One direction as Flair's own language model.
+
+    Raises:
+        CharEmbedError: Flair has no such recurrence, or the direction is missing.
+    """
+    lm, config = pretrained.model.direction(direction), pretrained.model.config
+    if config.cell not in ("lstm", "gru"):
+        raise CharEmbedError(f"Flair has no language model of {config.cell}: it has LSTM and GRU")
+    dictionary = Dictionary(add_unk=True)  # <unk> is row 0 there too
+    for character in pretrained.vocab.characters:
+        dictionary.add_item(character)
+    sizes = (config.hidden_size, config.num_layers, config.embedding_dim, config.proj_size)
+    model = LanguageModel(
+        dictionary, direction == "forward", *sizes, pretrained.delimiter, config.dropout, recurrent_type=config.cell
+    )
+    weights = {f"rnn.{name}": weight for name, weight in torch_weights(lm.rnn).items()}
+    for name, module in (("encoder", lm.embedding), ("proj", lm.proj), ("decoder", lm.decoder)):
+        if module is not None:
+            weights |= {f"{name}.{part}": weight for part, weight in module.state_dict().items()}
+    model.load_state_dict(weights)
+    return model

@@ -8,7 +8,7 @@ then depends on nothing but its own text, which it would not if scales were take
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,7 @@ _OPSETS, _IR_VERSION = {"": 17, "com.microsoft": 1}, 8
 """Of 2022: what ONNX Runtime has read ever since."""
 
 
-def language_model_graph(lm: CharLM, precision: Precision = "float32") -> Any:
+def language_model_graph(lm: CharLM, precision: Precision = "float32", weight_bits: Literal[7, 8] | None = None) -> Any:
     """The graph of one direction.
 
     Inputs: `ids` (characters, readings) int64; for each layer l `hidden_l` and, for LSTMs, `cell_l` (readings, hidden);
@@ -35,6 +35,7 @@ def language_model_graph(lm: CharLM, precision: Precision = "float32") -> Any:
     Args:
         lm: its weights are copied.
         precision: of the products with recurrent weights.
+        weight_bits: of weights in int8: 7 is right on any CPU; what suits this one, by default.
 
     Returns:
         An `onnx.ModelProto`.
@@ -44,7 +45,7 @@ def language_model_graph(lm: CharLM, precision: Precision = "float32") -> Any:
     """
     onnx = import_extra("onnx", extra="onnx", purpose="building ONNX graphs")
     helper, kinds = onnx.helper, onnx.TensorProto
-    graph = GraphBuilder()
+    graph = GraphBuilder(weight_bits)
     width = lm.config.hidden_size
     is_lstm = lm.rnn.state_type is LSTMState
     names = ("hidden", "cell") if is_lstm else ("hidden",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,13 @@ from charembed.language_model import CharLM
 class GraphBuilder:
     """Operators and weights, as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight_bits: Literal[7, 8] | None = None) -> None:
+        """
+        Args:
+            weight_bits: of weights in int8. CPUs without int8 units add pairs of products in 16 bits, which seven bits
+                of weight fill; what this machine can add, by default.
+        """
+        self._largest = 127 if weight_bits == 8 or (weight_bits is None and has_int8_units()) else 63
         self._onnx = import_extra("onnx", extra="onnx", purpose="building ONNX graphs")
         self.nodes: list[Any] = []
         self.weights: dict[str, NDArray[Any]] = {}
@@ -44,6 +50,18 @@ class GraphBuilder:
             for names in (node.input, node.output):
                 names[:] = [new if name == old else name for name in names]
 
+    def quantized(self, weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Whole numbers and the scale of each row.
+
+        Args:
+            weight: Shape: (output, input)
+
+        Returns:
+            Shape: (output, input), (output,)
+        """
+        scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / self._largest
+        return np.rint(weight / scales[:, None]).astype(np.int8), scales.astype(np.float32)
+
     def taken(self) -> list[Any]:
         """The operators so far, which are then forgotten."""
         nodes, self.nodes = self.nodes, []
@@ -53,21 +71,6 @@ class GraphBuilder:
         """A name that nothing has yet."""
         self._names += 1
         return f"{kind}_{self._names}"
-
-
-def quantized(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Whole numbers and the scale of each row. CPUs without int8 units add pairs of products in 16 bits, which seven
-    bits of weight fill.
-
-    Args:
-        weight: Shape: (output, input)
-
-    Returns:
-        Shape: (output, input), (output,)
-    """
-    largest = 127 if has_int8_units() else 63
-    scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / largest
-    return np.rint(weight / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
 def layer_weights(lm: CharLM, layer: int) -> dict[str, NDArray[np.float32]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.language_model import CharLM
-from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights, quantized
+from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights
 
 PINS = 2
 """Further hidden units."""
@@ -50,7 +50,7 @@ def int8_lstm_states(graph: GraphBuilder, lm: CharLM, states: Sequence[Sequence[
         bias = _with_pins(weights["bias"])
         for gate, total in ((0, -_SATURATED), (1, _SATURATED), (2, _SATURATED)):  # input shut, forget and output open
             bias.reshape(4, -1)[gate, width:] = total
-        matrices, scales = zip(*(_quantized(matrix) for matrix in (inputs, weights["weight_hh"])), strict=True)
+        matrices, scales = zip(*(_quantized(graph, matrix) for matrix in (inputs, weights["weight_hh"])), strict=True)
         peepholes = ""
         if "weight_ch" in weights:  # of i, f, o; here i, o, f
             rows = np.concatenate([weights["weight_ch"], np.zeros((3, PINS), np.float32)], axis=1)
@@ -87,11 +87,11 @@ def _iofg(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([i, o, f, g])
 
 
-def _quantized(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _quantized(graph: GraphBuilder, matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """A matrix as the operator takes it, deaf to the pins, and its scales.
 
     Shape: (1, input + PINS, 4 · (hidden + PINS)), (1, 4 · (hidden + PINS))
     """
     rows = _iofg(_with_pins(matrix))
-    whole, scales = quantized(np.concatenate([rows, np.zeros((len(rows), PINS), np.float32)], axis=1))
+    whole, scales = graph.quantized(np.concatenate([rows, np.zeros((len(rows), PINS), np.float32)], axis=1))
     return whole.T[None], scales[None]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from charembed.errors import import_extra
 from charembed.language_model import CharLM
-from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights, quantized
+from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights
 
 Precision = Literal["float32", "int8"]
 
@@ -88,7 +88,7 @@ class Products:
         zero_point = graph.weight(np.uint8(_ZERO_POINT))
         if state not in self._quantized:
             self._quantized[state] = graph("QuantizeLinear", state, graph.weight(np.float32(1 / 127)), zero_point)
-        whole, scales = quantized(weight)
+        whole, scales = graph.quantized(weight)
         product = graph(
             "MatMulInteger", self._quantized[state], graph.weight(whole.T), zero_point, graph.weight(np.int8(0))
         )

@@ -1,0 +1,35 @@
+"""Embed the words of a sentence with what `charembed export-onnx` wrote: needs numpy and onnxruntime, nothing else.
+
+python embed.py FOLDER The words of a sentence
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+def embed(folder: str | Path, words: list[str]) -> np.ndarray:
+    config, tokenizer = (json.loads(Path(folder, name).read_bytes()) for name in ("config.json", "tokenizer.json"))
+    ids, text = tokenizer["model"]["vocab"], " ".join(words)
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    starts = ends - [len(word) for word in words]
+    halves = []
+    for direction in config["directions"]:
+        session = onnxruntime.InferenceSession(str(Path(folder, f"{direction}.onnx")))
+        forward = direction == "forward"
+        read = config["delimiter"] + (text if forward else text[::-1]) + " "
+        places = len(config["delimiter"]) + (ends if forward else len(text) - starts)
+        places = places - (1 if config["readout"] == "word" else 0)
+        floats = [given for given in session.get_inputs() if given.type == "tensor(float)"]
+        feeds = {given.name: np.zeros((1, given.shape[1]), np.float32) for given in floats}  # the state to start from
+        feeds |= {"ids": np.array([[ids.get(character, 0)] for character in read]), "places": places}
+        halves.append(session.run(["vectors"], feeds)[0])
+    return np.concatenate(halves, axis=1)  # (words, config["embedding_dim"])
+
+
+if __name__ == "__main__":
+    for word, vector in zip(sys.argv[2:], embed(sys.argv[1], sys.argv[2:]), strict=True):
+        print(word, vector.shape, vector[:4])
