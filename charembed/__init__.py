@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from charembed.train_config import TrainConfig
     from charembed.trainer import train
     from charembed.vocab import CharVocab
+    from charembed.word_encoder import WordEncoder
 
 # Loaded when first used: embedding imports no training code, and `import charembed` does not wait for PyTorch.
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Context": "context",
     "TrainConfig": "train_config",
     "WordEmbeddings": "embedder",
+    "WordEncoder": "word_encoder",
     "train": "trainer",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "Context",
     "TrainConfig",
     "WordEmbeddings",
+    "WordEncoder",
     "__version__",
     "train",
 ]

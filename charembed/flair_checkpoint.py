@@ -103,7 +103,7 @@ class _FlairModel:
             "proj_size": state.get("nout"),
         }
         try:
-            CharLMConfig(**architecture)
+            _check_widths(CharLMConfig(**architecture), weights)
         except CharEmbedError as error:
             raise CharEmbedError(f"{path}: {error}") from error
         with path.open("rb") as file:
@@ -160,6 +160,24 @@ class _FlairModel:
             raise CharEmbedError(f"{self.path}: {error}") from error
         if left:
             raise CharEmbedError(f"{self.path} holds the foreign weights {', '.join(sorted(left)[:3])}")
+
+
+def _check_widths(config: CharLMConfig, weights: Mapping[str, Tensor]) -> None:
+    """Before a model of that size is made, see that there are weights for it.
+
+    Raises:
+        CharEmbedError: there are none, or of another width.
+    """
+    wanted = {
+        "encoder.weight": config.embedding_dim,
+        f"rnn.weight_hh_l{config.num_layers - 1}": config.hidden_size,
+    } | ({"proj.bias": config.proj_size} if config.proj_size else {})
+    for name, width in wanted.items():
+        shape = tuple(weights[name].shape) if name in weights else ()
+        if shape[-1:] != (width,):
+            raise CharEmbedError(
+                f"the weights {name} are {f'{shape[-1]} wide' if shape else 'absent'}, expected {width}"
+            )
 
 
 def _is_weight(value: object) -> bool:

@@ -72,6 +72,144 @@ def test_weights_are_frozen_and_vectors_the_same_in_training(embeddings) -> None
     assert (first[0].embedding == second[0].embedding).all()
 
 
+def small_tagger(embeddings):
+    from flair.data import Dictionary
+    from flair.models import SequenceTagger
+
+    labels = Dictionary(add_unk=False)
+    for label in ("O", "S-PER", "S-LOC"):
+        labels.add_item(label)
+    return SequenceTagger(embeddings, labels, "ner", hidden_size=8)
+
+
+def labelled(text: str):
+    from flair.data import Sentence
+
+    sentence = Sentence(text)
+    sentence[0:1].add_label("ner", "PER")
+    return sentence
+
+
+def test_fine_tuning_trains_both_models_and_changes_the_vectors(embedder) -> None:
+    import torch
+
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embeddings = CharEmbedderEmbeddings(embedder, fine_tune=True)
+    tagger = small_tagger(embeddings)
+    before = embedder.embed([["Peter", "was"]])[0].vectors
+    optimizer = torch.optim.SGD(tagger.parameters(), lr=1.0)
+    tagger.train()
+    loss, _ = tagger.forward_loss([labelled("Peter was here"), labelled("Ann, too")])
+    loss.backward()
+    lms = embedder.model.forward_lm, embedder.model.backward_lm
+    trained = [weight for lm in lms for part in (lm.embedding, lm.rnn) for weight in part.parameters()]
+    assert all(weight.grad.abs().sum() > 0 for weight in trained)
+    assert all(weight.grad is None for lm in lms for weight in lm.decoder.parameters())
+    optimizer.step()
+    tagger.eval()
+    after = embedder.embed([["Peter", "was"]])[0].vectors
+    assert abs(after - before).max() > 1e-4
+    assert not embeddings.static_embeddings
+
+
+def test_fine_tuned_vectors_have_dropout_in_training_alone(embedder) -> None:
+    import torch
+    from flair.data import Sentence
+
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embeddings = CharEmbedderEmbeddings(embedder, fine_tune=True)
+
+    def vectors():
+        sentence = Sentence("the same text")
+        embeddings.embed([sentence])
+        return torch.stack([token.embedding for token in sentence])
+
+    embeddings.eval()
+    found = vectors()
+    assert found.requires_grad
+    wanted = embedder.embed([["the", "same", "text"]])[0].vectors
+    assert abs(found.detach().numpy() - wanted).max() < 1e-5
+    with torch.no_grad():
+        assert not vectors().requires_grad
+    embeddings.train()
+    assert not torch.equal(vectors(), vectors())
+
+
+@pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
+def test_a_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embedder, tmp_path: Path) -> None:
+    """Flair sorts vectors by name: halves under two names could change places, ours are one vector under one."""
+    from conftest import small_model
+    from flair.data import Sentence
+    from flair.embeddings import StackedEmbeddings
+    from flair.models import SequenceTagger
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    both = embedder, CharEmbedder(small_model(seed=9))
+    words = ["two", "models"]
+    wanted = np.concatenate([each.embed([words])[0].vectors for each in both], axis=1)
+    stack = [CharEmbedderEmbeddings(each, name=name) for each, name in zip(both, names, strict=True)]
+    tagger = small_tagger(StackedEmbeddings(stack))
+    tagger.save(tmp_path / "tagger.pt")
+    for each in (tagger, SequenceTagger.load(tmp_path / "tagger.pt")):
+        sentence = Sentence(words)
+        each.embeddings.embed(sentence)
+        stacked = np.stack([token.get_embedding(each.embeddings.get_names()).cpu().numpy() for token in sentence])
+        assert np.array_equal(stacked, wanted)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("fine_tune", [True, False])
+def test_settings_are_saved_with_the_tagger(fine_tune: bool, precision: str, pretrained, tmp_path: Path) -> None:
+    from flair.models import SequenceTagger
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embeddings = CharEmbedderEmbeddings(CharEmbedder(pretrained, precision=precision), fine_tune=fine_tune)
+    small_tagger(embeddings).save(tmp_path / "tagger.pt")
+    again = SequenceTagger.load(tmp_path / "tagger.pt").embeddings
+    assert again.fine_tune is fine_tune
+    assert again.embedder.precision == precision
+    assert any(weight.requires_grad for weight in again.parameters()) is fine_tune
+
+
+WEIRD = ["Hybrid mesons , qq \u0304 states", "\U0001f91f \U0001f91f  hüllo", "\uf8f9", "a\u2028b \u200c \ufe0f c"]
+
+
+@pytest.mark.parametrize("text", WEIRD, ids=ascii)
+def test_every_token_gets_a_vector_whatever_the_text(text: str, embeddings) -> None:
+    from flair.data import Sentence
+
+    for sentence in (Sentence(text), Sentence(["hello", " ", "hm", " "]), Sentence("")):
+        embeddings.embed(sentence)
+        assert all(len(token.embedding) == embeddings.embedding_length for token in sentence)
+
+
+def test_saved_embeddings_come_back_in_evaluation_mode(embeddings) -> None:
+    from flair.data import Sentence
+    from flair.embeddings.base import load_embeddings
+
+    again = load_embeddings(embeddings.save_embeddings(use_state_dict=True))
+    assert not again.training
+    assert again.get_names() == embeddings.get_names()
+    sentences = Sentence("I love Berlin"), Sentence("I love Berlin")
+    for each, sentence in zip((embeddings, again), sentences, strict=True):
+        each.embed(sentence)
+    assert all((one.embedding == other.embedding).all() for one, other in zip(*sentences, strict=True))
+
+
+def test_a_missing_model_is_said_at_once() -> None:
+    from charembed import CharEmbedError
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    with pytest.raises(CharEmbedError, match="no model 'absent'"):
+        CharEmbedderEmbeddings("absent")
+
+
 def test_copies_work_on_their_own(embeddings) -> None:
     from flair.data import Sentence
 
@@ -82,14 +220,10 @@ def test_copies_work_on_their_own(embeddings) -> None:
 
 
 def test_a_tagger_comes_back_from_its_file_alone(embeddings, tmp_path: Path) -> None:
-    from flair.data import Dictionary, Sentence
+    from flair.data import Sentence
     from flair.embeddings import StackedEmbeddings
-    from flair.models import SequenceTagger
 
-    labels = Dictionary(add_unk=False)
-    for label in ("PER", "LOC"):
-        labels.add_item(label)
-    tagger = SequenceTagger(StackedEmbeddings([embeddings]), labels, "ner", hidden_size=8)
+    tagger = small_tagger(StackedEmbeddings([embeddings]))
     tagger.save(tmp_path / "tagger.pt")
     sentence = Sentence("Peter was here")
     tagger.embeddings.embed(sentence)

@@ -114,7 +114,7 @@ def _forward(
     is_train: bool,  # noqa: ARG001 (Thinc passes it)
 ) -> tuple[list[Floats2d], Callable[[Any], list[Any]]]:
     found = _embedder(model).iter_embed(map(_text, docs))
-    return [model.ops.asarray2f(each.vectors) for each in found], lambda _: []
+    return [model.ops.asarray2f(cast(Any, each.vectors)) for each in found], lambda _: []
 
 
 def _embedder(model: Model[Any, Any]) -> CharEmbedder:
@@ -193,8 +193,7 @@ def make_char_embed_vectors(nlp: Language, name: str, model: str, precision: Pre
 
 
 def _of_token(token: Token) -> Vectors:
-    vector: Vectors = token.doc.tensor[token.i]
-    return vector
+    return cast(Vectors, token.doc.tensor[token.i])
 
 
 def _of_span(span: Span) -> Vectors:
@@ -207,8 +206,9 @@ def _of_doc(doc: Doc) -> Vectors:
 
 def _mean(doc: Doc, which: slice) -> Vectors:
     """Of no words: zeros."""
-    vectors: Vectors = doc.tensor[which]
-    return cast(Vectors, vectors.sum(axis=0) / max(1, len(vectors)))
+    vectors = cast(Vectors, doc.tensor)[which]
+    total: Vectors = vectors.sum(axis=0)
+    return total / np.float32(max(1, len(vectors)))
 
 
 def _yes(_: Token | Span | Doc) -> bool:
