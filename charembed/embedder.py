@@ -25,7 +25,7 @@ from charembed.devices import usable_device
 from charembed.engine import Engine, TorchEngine, read_batch
 from charembed.errors import CharEmbedError, check_choice
 from charembed.flair_checkpoint import read_flair
-from charembed.hub import found_folder, upload
+from charembed.hub import SCHEME, found_folder, upload
 from charembed.language_model import Direction
 from charembed.long_passage import PartReader, stand_apart
 from charembed.onnx_engine import OnnxEngine
@@ -240,8 +240,9 @@ class CharEmbedder:
         Raises:
             CharEmbedError: the Hub refuses, or cannot be reached.
         """
+        repo_id = repo_id.removeprefix(SCHEME)
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in self.pretrained.files(address=f"hf://{repo_id}").items():
+            for name, content in self.pretrained.files(address=SCHEME + repo_id).items():
                 Path(folder, name).write_bytes(content)
             return upload(Path(folder), repo_id, private=private, message=commit_message)
 

@@ -54,7 +54,6 @@ def upload(folder: Path, repo_id: str, *, private: bool | None, message: str) ->
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
-    repo_id = repo_id.removeprefix(SCHEME)
     try:
         api = HfApi()
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

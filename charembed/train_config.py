@@ -13,6 +13,7 @@ from charembed.corpus import CorpusConfig, Sources
 from charembed.devices import has_bf16_units, usable_device
 from charembed.encoded import VocabConfig
 from charembed.errors import CharEmbedError
+from charembed.hub import found_folder
 from charembed.language_model import DIRECTIONS, CharLMConfig, Direction
 from charembed.paths import printable, user_path
 from charembed.pretrained import read_architecture
@@ -44,7 +45,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser and its schedule."""
     init: str | None = None
-    """Folder of a finished model to go on from, with its architecture and vocabulary (see vocab.grow)."""
+    """Folder of a finished model (or hf://owner/name) to go on from, with its architecture and vocabulary (see vocab.grow)."""
     direction: Literal["both", "forward", "backward"] = "both"
     """Which language models to train: both at the same time, or one alone, which then is what it would be in both."""
     batch_size: int = 16
@@ -76,7 +77,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self.output = os.fspath(user_path(self.output))
-        self.init = None if self.init is None else os.fspath(user_path(self.init))
+        self.init = None if self.init is None else os.fspath(found_folder(self.init))
         for name in ("batch_size", "seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")

@@ -28,7 +28,7 @@ Vectors = NDArray[np.float32]
 
 
 def char_embed_tok2vec(
-    model: str = "en", width: int | None = None, precision: Precision = "float32", cache_mb: int = 256
+    model: str = "en", width: int | None = None, precision: Precision = "float32", cache_mb: int = 1000
 ) -> Model[list[Doc], list[Floats2d]]:
     """The architecture `charembed.CharEmbedTok2Vec.v1`: vectors of a document's tokens, read in its own text.
 
@@ -41,7 +41,7 @@ def char_embed_tok2vec(
             default, for the vectors as they are.
         precision: of the computation, as in `CharEmbedder`.
         cache_mb: size, in megabytes, of the vectors kept: those of a text that comes again, as in every epoch, are not
-            computed anew.
+            computed anew. It should hold the whole training text: 4 bytes times the vectors' width for each token.
 
     Raises:
         CharEmbedError: no such model, when the pipeline is initialised.
