@@ -45,7 +45,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser and its schedule."""
     init: str | None = None
-    """Folder of a finished model (or hf://owner/name) to go on from, with its architecture and vocabulary (see vocab.grow)."""
+    """Folder of a finished model, or hf://owner/name, to go on from, with its architecture and vocabulary (see
+    vocab.grow)."""
     direction: Literal["both", "forward", "backward"] = "both"
     """Which language models to train: both at the same time, or one alone, which then is what it would be in both."""
     batch_size: int = 16
