@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from charembed.context import Context, passages
 from charembed.devices import usable_device
 from charembed.engine import Engine, TorchEngine, read_batch
-from charembed.errors import CharEmbedError, check_choice
+from charembed.errors import CharEmbedError, check_choice, check_whole
 from charembed.flair_checkpoint import read_flair
 from charembed.hub import SCHEME, found_folder, upload
 from charembed.language_model import Direction
@@ -113,10 +113,10 @@ class CharEmbedder:
         self._options: dict[str, Any] = {
             "engine": engine,
             "precision": precision,
-            "threads": _positive("threads", threads),
-            "batch_size": None if batch_size is None else _positive("batch_size", batch_size),
-            "memory_mb": _positive("memory_mb", memory_mb),
-            "cache_mb": _positive("cache_mb", cache_mb, least=0),
+            "threads": check_whole("threads", threads),
+            "batch_size": None if batch_size is None else check_whole("batch_size", batch_size),
+            "memory_mb": check_whole("memory_mb", memory_mb),
+            "cache_mb": check_whole("cache_mb", cache_mb, least=0),
         }
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.model = pretrained.model if device is None else pretrained.model.to(usable_device(device))
@@ -204,7 +204,8 @@ class CharEmbedder:
         Args:
             forward_pt: the model that reads from left to right; final models and checkpoints of a training.
             backward_pt: the one that reads from right to left.
-            readout: "separator" for `with_whitespace=True`, Flair's default; "word" for `with_whitespace=False`.
+            readout: "separator" for `with_whitespace=True`, Flair's default; "word" for `with_whitespace=False`, which
+                models trained here want.
             options: further ones of `CharEmbedder`.
 
         Raises:
@@ -433,9 +434,3 @@ def _chosen(engine: str, precision: str, device: torch.device) -> Literal["torch
     if chosen == "onnx" and device.type != "cpu":
         raise CharEmbedError(f"the engine onnx runs on the CPU, the model is on {device}: use the engine torch")
     return chosen
-
-
-def _positive(name: str, value: Any, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return value

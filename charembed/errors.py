@@ -24,6 +24,16 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """
+    Raises:
+        CharEmbedError: the value of an option is no whole number, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import an optional dependency.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -41,14 +43,19 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_aside(target: Path) -> Iterator[Path]:
+def folder_written_aside(target: Path, last: str) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `target` when it is complete; what was there goes.
+
+    Args:
+        target: the place.
+        last: name of the file that is written last.
 
     Raises:
         OSError: it cannot be written; what was there is left as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
+    mend(target, last)
+    with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as aside:
         new, old = Path(aside, "new"), Path(aside, "old")
         new.mkdir()
         yield new
@@ -61,6 +68,21 @@ def folder_written_aside(target: Path) -> Iterator[Path]:
             if old.exists() and not target.exists():
                 os.replace(old, target)
             raise
+
+
+def mend(target: Path, last: str) -> None:
+    """Clear away what a process that was killed in `folder_written_aside` has left beside a folder; if it was between
+    the two renames, the folder comes back."""
+    for aside in target.parent.glob(glob.escape(_prefix(target)) + "*"):
+        for name in ("new", "old"):
+            if not target.exists() and (aside / name / last).exists():
+                os.replace(aside / name, target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _prefix(target: Path) -> str:
+    """Of the hidden folder beside the place."""
+    return f".{target.name}.charembed-"
 
 
 def check_holds_only(target: Path, names: Collection[str]) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
+import dataclasses
 import hashlib
 import os
-import pickle
-import tarfile
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +18,7 @@ from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig,
 from charembed.paths import user_path
 from charembed.pretrained import Pretrained, Readout, tensors_under
 from charembed.recurrent.translation import load_torch_weights
+from charembed.torch_file import read_torch_file
 from charembed.vocab import CharVocab
 
 _CELLS: dict[str, dict[str, Any]] = {"lstm": {"cell": "lstm"}, "gru": {"cell": "gru", "reset_after": True}}
@@ -54,12 +50,12 @@ def read_flair(
                 f"{model.path} is a {model.direction} model, expected the {name} one: give forward first"
             )
     first, second = models.values()
-    for what in ("architecture", "delimiter"):
+    for what in ("config", "delimiter"):
         values = [getattr(model, what) for model in (first, second)]
         if values[0] != values[1]:
-            raise CharEmbedError(f"{first.path} and {second.path} are no pair: {what} {values[0]} and {values[1]}")
+            raise CharEmbedError(f"{first.path} and {second.path} are no pair: {values[0]!r} and {values[1]!r}")
     vocab = CharVocab(sorted(first.rows.keys() | second.rows.keys()))
-    pair = BiCharLM(CharLMConfig(**first.architecture, vocab_size=len(vocab)))
+    pair = BiCharLM(dataclasses.replace(first.config, vocab_size=len(vocab)))
     for name, model in models.items():
         model.copy_into(pair.direction(name), vocab)
     provenance = {"imported_from": "Flair"} | {name: model.provenance for name, model in models.items()}
@@ -72,8 +68,8 @@ class _FlairModel:
 
     path: Path
     direction: Direction
-    architecture: dict[str, Any]
-    """Fields of `CharLMConfig`, but for the vocabulary's size."""
+    config: CharLMConfig
+    """Without the vocabulary's size."""
     delimiter: str
     rows: dict[str, int]
     """Row of each character in the tables below; row 0 is that of all others."""
@@ -83,119 +79,123 @@ class _FlairModel:
 
     @classmethod
     def read(cls, path: Path) -> _FlairModel:
-        state = _unpickled(path)
+        """
+        Raises:
+            CharEmbedError: it is no checkpoint, or its weights are not those of the model that it describes.
+        """
+        state = read_torch_file(path, _names())
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            return cls._of_state(state, path, {"file": path.name, "sha256": digest})
+        except CharEmbedError as error:
+            raise CharEmbedError(f"{path}: {error}") from error
+
+    @classmethod
+    def _of_state(cls, state: Any, path: Path, provenance: dict[str, Any]) -> _FlairModel:
         needed = ("state_dict", "dictionary", "is_forward_lm", "hidden_size", "nlayers", "embedding_size")
         missing = [name for name in needed if not isinstance(state, Mapping) or name not in state]
         if missing:
-            raise CharEmbedError(f"{path} is no language model of Flair: it has no {', '.join(missing)}")
+            raise CharEmbedError(f"it is no language model of Flair: it has no {', '.join(missing)}")
         recurrence = str(state.get("recurrent_type", "LSTM")).lower()
         if recurrence not in _CELLS:
-            raise CharEmbedError(f"{path}: the recurrence {recurrence!r} is not known, expected LSTM or GRU")
-        weights, delimiter = state["state_dict"], state.get("document_delimiter", "\n")
-        if not isinstance(weights, Mapping) or not all(_is_weight(tensor) for tensor in weights.values()):
-            raise CharEmbedError(f"{path}: state_dict holds something else than floating-point weights")
+            raise CharEmbedError(f"the recurrence {recurrence!r} is not known, expected LSTM or GRU")
+        if type(state["is_forward_lm"]) is not bool:
+            raise CharEmbedError(f"is_forward_lm must be true or false, got {state['is_forward_lm']!r}")
+        delimiter = state.get("document_delimiter", "\n")
         if not isinstance(delimiter, str) or not delimiter:
-            raise CharEmbedError(f"{path}: document_delimiter must be text, got {delimiter!r}")
-        architecture = _CELLS[recurrence] | {
-            "embedding_dim": state["embedding_size"],
-            "hidden_size": state["hidden_size"],
-            "num_layers": state["nlayers"],
-            "proj_size": state.get("nout"),
-        }
-        try:
-            _check_widths(CharLMConfig(**architecture), weights)
-        except CharEmbedError as error:
-            raise CharEmbedError(f"{path}: {error}") from error
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(
-            path,
-            "forward" if state["is_forward_lm"] else "backward",
-            architecture,
-            delimiter,
-            _rows(state["dictionary"], path),
-            {name: tensor.detach().float() for name, tensor in weights.items()},
-            {"file": path.name, "sha256": digest},
+            raise CharEmbedError(f"document_delimiter must be text, got {delimiter!r}")
+        rows = _rows(state["dictionary"])
+        config = CharLMConfig(
+            **_CELLS[recurrence],
+            embedding_dim=state["embedding_size"],
+            hidden_size=state["hidden_size"],
+            num_layers=state["nlayers"],
+            proj_size=state.get("nout"),
         )
-
-    def copy_into(self, lm: CharLM, vocab: CharVocab) -> None:
-        """Take the weights over.
-
-        Raises:
-            CharEmbedError: they are not those of such a model.
-        """
-        rows = torch.tensor([0, *(self.rows.get(character, 0) for character in vocab.characters)])
-        left = dict(self.weights)
-
-        def take(name: str, shape: tuple[int, ...]) -> Tensor:
-            tensor = left.pop(name, None)
-            if tensor is None:
-                raise CharEmbedError(f"{self.path} lacks the weights {name}")
-            if tensor.shape != shape:
-                raise CharEmbedError(f"{self.path}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
+        weights = state["state_dict"]
+        _check_weights(weights, config, 1 + max(rows.values()))
+        weights = {name: tensor.float() for name, tensor in weights.items()}
+        for name, tensor in weights.items():
             if not tensor.isfinite().all():
-                raise CharEmbedError(f"{self.path}: {name} holds values that are no finite numbers")
-            return tensor
+                raise CharEmbedError(f"{name} holds values that are no finite numbers")
+        direction: Direction = "forward" if state["is_forward_lm"] else "backward"
+        return cls(path, direction, config, delimiter, rows, weights, provenance)
 
-        config = lm.config
-        table = left.get("encoder.weight")
-        count = 0 if table is None or table.dim() != 2 else len(table)
-        if int(rows.max()) >= count:
-            raise CharEmbedError(f"{self.path}: encoder.weight has {count} rows, too few for the dictionary")
-        with torch.no_grad():
-            lm.embedding.weight.copy_(take("encoder.weight", (count, config.embedding_dim))[rows])
-            if lm.proj is not None:
-                lm.proj.weight.copy_(take("proj.weight", (config.output_size, config.hidden_size)))
-                lm.proj.bias.copy_(take("proj.bias", (config.output_size,)))
-            if "decoder.weight" in left:
-                lm.decoder.weight.copy_(take("decoder.weight", (count, config.output_size))[rows])
-                lm.decoder.bias.copy_(take("decoder.bias", (count,))[rows])
-            else:  # Flair drops it from models that only embed: all characters are then as likely
-                lm.decoder.weight.zero_()
-                lm.decoder.bias.zero_()
-        recurrent = {name: take(name, tuple(left[name].shape)) for name in list(left) if name.startswith("rnn.")}
-        try:
-            load_torch_weights(lm.rnn, tensors_under("rnn.", recurrent))
-        except CharEmbedError as error:
-            raise CharEmbedError(f"{self.path}: {error}") from error
-        if left:
-            raise CharEmbedError(f"{self.path} holds the foreign weights {', '.join(sorted(left)[:3])}")
+    @torch.no_grad()
+    def copy_into(self, lm: CharLM, vocab: CharVocab) -> None:
+        """Take the weights over."""
+        rows = torch.tensor([0, *(self.rows.get(character, 0) for character in vocab.characters)])
+        lm.embedding.weight.copy_(self.weights["encoder.weight"][rows])
+        load_torch_weights(lm.rnn, tensors_under("rnn.", self.weights))
+        if lm.proj is not None:
+            lm.proj.load_state_dict(tensors_under("proj.", self.weights))
+        for name, weight in lm.decoder.named_parameters():
+            # Flair drops it from models that only embed: all characters are then equally likely.
+            given = self.weights.get(f"decoder.{name}")
+            weight.copy_(torch.zeros_like(weight) if given is None else given[rows])
 
 
-def _check_widths(config: CharLMConfig, weights: Mapping[str, Tensor]) -> None:
-    """Before a model of that size is made, see that there are weights for it.
+def _check_weights(weights: Any, config: CharLMConfig, rows: int) -> None:
+    """See that there are weights for a model before one is made: a file's own words may claim any size.
+
+    Args:
+        weights: by Flair's names.
+        config: what the file says of the model.
+        rows: that the tables must have at least.
 
     Raises:
-        CharEmbedError: there are none, or of another width.
+        CharEmbedError: they are not those of such a model.
     """
-    wanted = {
-        "encoder.weight": config.embedding_dim,
-        f"rnn.weight_hh_l{config.num_layers - 1}": config.hidden_size,
-    } | ({"proj.bias": config.proj_size} if config.proj_size else {})
-    for name, width in wanted.items():
-        shape = tuple(weights[name].shape) if name in weights else ()
-        if shape[-1:] != (width,):
-            raise CharEmbedError(
-                f"the weights {name} are {f'{shape[-1]} wide' if shape else 'absent'}, expected {width}"
-            )
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise CharEmbedError("state_dict is no table of weights")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise CharEmbedError(f"{name} in the state_dict is no weight")
+    table = weights.get("encoder.weight")
+    count = len(table) if table is not None and table.dim() else 0
+    if count < rows:
+        raise CharEmbedError(f"encoder.weight has {count} rows, too few for the dictionary")
+    hidden, width = config.hidden_size, config.embedding_dim
+    gates = 4 if config.cell == "lstm" else 3
+    wanted: dict[str, tuple[int, ...]] = {"encoder.weight": (count, width)}
+    for layer in range(min(config.num_layers, len(weights))):
+        wanted |= {f"rnn.weight_ih_l{layer}": (gates * hidden, hidden if layer else width)}
+        wanted |= {f"rnn.weight_hh_l{layer}": (gates * hidden, hidden)}
+        wanted |= {f"rnn.bias_{which}_l{layer}": (gates * hidden,) for which in ("ih", "hh")}
+    if config.proj_size is not None:
+        wanted |= {"proj.weight": (config.proj_size, hidden), "proj.bias": (config.proj_size,)}
+    if "decoder.weight" in weights:
+        wanted |= {"decoder.weight": (count, config.output_size), "decoder.bias": (count,)}
+    for problem, names in (("lacks", wanted.keys() - weights.keys()), ("has the foreign", weights.keys() - wanted)):
+        if names:
+            raise CharEmbedError(f"it {problem} weights {', '.join(sorted(names)[:3])}")
+    for name, shape in wanted.items():
+        if weights[name].shape != shape:
+            raise CharEmbedError(f"{name} has shape {tuple(weights[name].shape)}, expected {shape}")
 
 
-def _is_weight(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+def _rows(dictionary: object) -> dict[str, int]:
+    """Row of each character; what is longer, or no text, Flair never looks up.
 
-
-def _rows(dictionary: object, path: Path) -> dict[str, int]:
-    """Row of each character; what is longer, or no text, Flair never looks up."""
+    Raises:
+        CharEmbedError: it is no dictionary of characters.
+    """
     table = getattr(dictionary, "item2idx", None)
     if not isinstance(dictionary, _Dictionary) or not isinstance(table, Mapping):
-        raise CharEmbedError(f"{path}: dictionary is no flair.data.Dictionary with an item2idx")
+        raise CharEmbedError("dictionary is no flair.data.Dictionary with an item2idx")
     rows = {}
     for item, row in table.items():
         if not isinstance(item, (bytes, str)) or type(row) is not int or row < 0:
-            raise CharEmbedError(f"{path}: the dictionary maps {item!r} to {row!r}, expected text and a row")
-        character = item.decode("utf-8", "ignore") if isinstance(item, bytes) else item
-        if len(character) == 1 and (item == character or item == character.encode("utf-8", "ignore")):
-            rows[character] = row
+            raise CharEmbedError(f"the dictionary maps {item!r} to {row!r}, expected text and a row")
+        try:
+            text = item.decode() if isinstance(item, bytes) else item.encode().decode()
+        except UnicodeError:
+            continue
+        if len(text) == 1:
+            rows[text] = row
+    if not rows:
+        raise CharEmbedError("the dictionary holds no characters")
     return rows
 
 
@@ -203,73 +203,8 @@ class _Dictionary:
     """Stands in for `flair.data.Dictionary`; its attributes are whatever the file says."""
 
 
-def _unpickled(path: Path) -> Any:
-    """What a file of `torch.save` holds, in either of its two formats, as far as it has a place in a Flair checkpoint.
-
-    Raises:
-        CharEmbedError: something else is in it, or it is no such file, or damaged.
-    """
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start == b"PK\x03\x04":
-        _check_archive(path)
-    elif not start.startswith(b"\x80") or tarfile.is_tarfile(path):  # PyTorch would unpack tar files to disk
-        raise CharEmbedError(f"{path} is no file of PyTorch's, or damaged: a Flair language model is a .pt file")
-    module = SimpleNamespace(Unpickler=_Unpickler, load=_Unpickler.load_from, __name__="charembed.flair_checkpoint")
-    try:
-        return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
-    except CharEmbedError as error:
-        raise CharEmbedError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a hostile or damaged file makes the unpickler meet
-        raise CharEmbedError(f"{path} cannot be read, it may be damaged: {type(error).__name__}: {error}") from error
-
-
-def _check_archive(path: Path) -> None:
-    """
-    Raises:
-        CharEmbedError: a damaged archive, or one of TorchScript, which is code that PyTorch would run.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [Path(name).name for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise CharEmbedError(f"{path} is damaged or not complete: {error}") from error
-    if "constants.pkl" in names:
-        raise CharEmbedError(f"{path} is a TorchScript program, not a Flair language model")
-    if "data.pkl" not in names:
-        raise CharEmbedError(f"{path} is a zip archive, but not one of PyTorch's")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows what a Flair checkpoint is made of, and refuses everything else by name."""
-
-    def __init__(self, file: BinaryIO, **_: Any) -> None:  # PyTorch passes an encoding
-        super().__init__(file)
-
-    @classmethod
-    def load_from(cls, file: BinaryIO, **options: Any) -> Any:
-        return cls(file, **options).load()
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = _known()
-        if (module, name) not in known:
-            raise CharEmbedError(f"it holds {module}.{name}, which no Flair language model does: it is not loaded")
-        return known[module, name]
-
-
-def _known() -> dict[tuple[str, str], Callable[..., Any]]:
-    """What may be named in a checkpoint, and what stands for it. Made anew each time: a pickle can set attributes of
-    what it names."""
-
-    def rebuild_tensor(*arguments: Any) -> Tensor:
-        tensor: Tensor = torch._utils._rebuild_tensor_v2(*arguments)  # type: ignore[no-untyped-call]
-        return tensor
-
-    def encode(text: str, encoding: str) -> bytes:  # bytes in pickles of protocol 2
-        return codecs.latin_1_encode(text)[0] if encoding == "latin1" else text.encode()
-
-    def default_dict(*_: Any) -> dict[Any, Any]:  # Flair keeps a second table of characters in one
-        return {}
+def _names() -> dict[tuple[str, str], Any]:
+    """What a checkpoint holds beside tensors. Made anew for each file, which can set attributes of what it names."""
 
     class Dictionary(_Dictionary):
         pass
@@ -277,12 +212,12 @@ def _known() -> dict[tuple[str, str], Callable[..., Any]]:
     class Nothing:
         pass
 
+    def default_dict(*_: object) -> dict[Any, Any]:  # Flair keeps a second table of the characters in one
+        return {}
+
     return {
-        ("collections", "OrderedDict"): OrderedDict,
+        ("flair.data", "Dictionary"): Dictionary,
         ("collections", "defaultdict"): default_dict,
         ("builtins", "int"): Nothing,
         ("__builtin__", "int"): Nothing,
-        ("_codecs", "encode"): encode,
-        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-        ("flair.data", "Dictionary"): Dictionary,
     }

@@ -28,7 +28,7 @@ def found_folder(name: str | os.PathLike[str]) -> Path:
     if not isinstance(name, str) or not name.startswith(SCHEME):
         return user_path(name)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     match = _URL.fullmatch(name)
     if match is None:
@@ -38,8 +38,8 @@ def found_folder(name: str | os.PathLike[str]) -> Path:
         return Path(snapshot_download(match["repo"], revision=match["revision"], allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
         raise CharEmbedError(f"{name} has not been downloaded before, and the Hub cannot be reached") from error
-    except (HFValidationError, OSError) as error:  # all that the Hub answers with is an OSError
-        raise CharEmbedError(f"{name}: {_first_line(error)}") from error
+    except Exception as error:  # of a kind that depends on the client's version
+        raise CharEmbedError(f"{name}: {_said(error)}") from error
 
 
 def upload(folder: Path, repo_id: str, *, private: bool | None, message: str) -> str:
@@ -52,15 +52,17 @@ def upload(folder: Path, repo_id: str, *, private: bool | None, message: str) ->
         CharEmbedError: the Hub refuses, or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
 
     try:
         api = HfApi()
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message))
-    except (HFValidationError, OSError) as error:
-        raise CharEmbedError(f"{SCHEME}{repo_id}: {_first_line(error)}") from error
+    except Exception as error:  # of a kind that depends on the client's version
+        raise CharEmbedError(f"{SCHEME}{repo_id}: {_said(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
+    """What an error of the Hub's client says, in one line."""
+    if type(error).__name__ in ("ConnectionError", "ConnectError", "ConnectTimeout", "ProxyError", "SSLError"):
+        return "the Hub cannot be reached"
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

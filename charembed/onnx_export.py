@@ -63,7 +63,7 @@ def export_onnx(pretrained: Pretrained, folder: str | os.PathLike[str], precisio
     check_holds_only(target, {*(f"{name}.onnx" for name in ("forward", "backward")), CONFIG, TOKENIZER, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} holds something else than an export of charembed: name another folder")
-    with folder_written_aside(target) as new:
+    with folder_written_aside(target, last=CARD) as new:
         for direction in directions:
             graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
             (new / f"{direction}.onnx").write_bytes(graph.SerializeToString())
@@ -81,13 +81,13 @@ def export_onnx(pretrained: Pretrained, folder: str | os.PathLike[str], precisio
         pretrained.vocab.save(new / TOKENIZER)
         (new / EXAMPLE).write_bytes(Path(__file__).with_name("onnx_graphs").joinpath("example.py").read_bytes())
         done = _checked(pretrained, new, target)
-        (new / CARD).write_text(_card(done, precision, pretrained), encoding="utf-8")
         right = done.difference <= _LARGEST_DIFFERENCE if precision == "float32" else done.cosine >= _LEAST_COSINE
         if not right:
             raise CharEmbedError(
                 f"the exported graphs do not give this model's vectors on this machine: they differ by"
                 f" {done.difference:.1e}, cosine {done.cosine:.4f}. Nothing is written; please report it"
             )
+        (new / CARD).write_text(_card(done, precision, pretrained), encoding="utf-8")
     return done
 
 

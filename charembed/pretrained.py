@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,8 +52,8 @@ class Pretrained:
     def __post_init__(self) -> None:
         if self.readout not in get_args(Readout):
             raise CharEmbedError(f"readout must be {' or '.join(get_args(Readout))}, got {self.readout!r}")
-        if not self.delimiter:
-            raise CharEmbedError("delimiter must hold at least one character")
+        if not self.delimiter or any("\ud800" <= character <= "\udfff" for character in self.delimiter):
+            raise CharEmbedError(f"delimiter must be text of at least one character, got {self.delimiter!r}")
 
     def digest(self) -> str:
         """What tells it from models that give other vectors: a hash of weights, vocabulary and way of reading."""
@@ -73,7 +72,7 @@ class Pretrained:
         """
         target = user_path(folder).resolve()
         check_replaceable(target)
-        with folder_written_aside(target) as new:
+        with folder_written_aside(target, last=CARD) as new:
             for name, content in self.files().items():
                 (new / name).write_bytes(content)
 
@@ -138,7 +137,8 @@ class Pretrained:
         Raises:
             CharEmbedError: as `load` does.
         """
-        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(files.get(name), bytes)]
+        given = files if isinstance(files, Mapping) else {}
+        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(given.get(name), bytes)]
         if missing:
             raise CharEmbedError(f"{source} holds no model: {', '.join(missing)} missing")
         weights = partial(safetensors.torch.load, files[WEIGHTS])
@@ -213,16 +213,6 @@ def _tensors(model: BiCharLM) -> dict[str, Tensor]:
 def tensors_under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def mend(target: Path) -> None:
-    """Clear away what a process that was killed in `Pretrained.save` has left beside a model folder; if it was between
-    the two renames, the folder comes back."""
-    for aside in target.parent.glob(f".{target.name}.*"):
-        for name in ("new", "old"):
-            if not target.exists() and (aside / name / CARD).exists():  # the last file to be written
-                os.replace(aside / name, target)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_replaceable(target: Path) -> None:

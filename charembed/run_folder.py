@@ -12,9 +12,9 @@ from filelock import FileLock, Timeout
 
 from charembed.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.errors import CharEmbedError
-from charembed.files import write_atomically
+from charembed.files import mend, write_atomically
 from charembed.paths import RUN_LOCK
-from charembed.pretrained import check_replaceable, mend
+from charembed.pretrained import CARD, check_replaceable
 from charembed.report import REPORT
 from charembed.train_config import TrainConfig, as_fields, differences
 
@@ -84,7 +84,7 @@ class RunFolder:
             OSError: it cannot be written.
         """
         for model in (self.best, self.last):
-            mend(model)
+            mend(model, last=CARD)
         if not goes_on:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.report.unlink(missing_ok=True)

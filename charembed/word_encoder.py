@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from charembed.embedder import CharEmbedder
 from charembed.engine import first_readings, steps
-from charembed.errors import CharEmbedError
+from charembed.errors import CharEmbedError, check_whole
 from charembed.language_model import BiCharLM, CharLM
 from charembed.passage import Passage, Reading
 from charembed.pretrained import Pretrained
@@ -40,20 +41,21 @@ class WordEncoder(nn.Module):
         """
         Args:
             embedder: an embedder, or the name or folder of its model. Its models become part of this module.
-            trainable: whether the language models are trained on with the network, their dropout included; otherwise
-                they stay as they are, and their vectors are computed without gradients, several times faster.
+            trainable: whether the language models are trained on with the network, in float32, their dropout included;
+                otherwise they stay as they are, and their vectors are computed without gradients, several times faster.
             projection_size: width of a linear layer above the vectors, which is trained in any case; none by default.
 
         Raises:
-            CharEmbedError: no such model, or a width below 1.
+            CharEmbedError: no such model, a width below 1, or the embedder's models are part of a module that trains
+                them where this one would not, or the other way round.
         """
         super().__init__()
-        if projection_size is not None and projection_size < 1:
-            raise CharEmbedError(f"projection_size must be positive, got {projection_size}")
+        if projection_size is not None:
+            check_whole("projection_size", projection_size)
         self.embedder = embedder if isinstance(embedder, CharEmbedder) else CharEmbedder.from_pretrained(embedder)
         self.model = self.embedder.model
         self.trainable = trainable
-        set_trainable(self.model, trainable)
+        set_trainable(self.model, trainable, self)
         self.projection = None if projection_size is None else nn.Linear(self.embedder.embedding_dim, projection_size)
 
     @property
@@ -84,13 +86,14 @@ class WordEncoder(nn.Module):
             CharEmbedError: a span that lies outside its text.
             TypeError: a single `str` instead of a list of them, or items of another form.
         """
-        device = next(self.model.parameters()).device
+        weight = next(self.model.parameters())
+        device = weight.device
         if self.trainable and torch.is_grad_enabled():
             vectors = vectors_with_gradients(self.embedder.pretrained, sentences)
         else:
-            vectors = [torch.from_numpy(found.vectors).to(device) for found in self.embedder.iter_embed(sentences)]
+            vectors = [torch.from_numpy(found.vectors).to(weight) for found in self.embedder.iter_embed(sentences)]
         if not vectors:
-            vectors = [torch.zeros(0, self.embedder.embedding_dim, device=device)]
+            vectors = [weight.new_zeros(0, self.embedder.embedding_dim)]
             return self._projected(torch.stack(vectors)[:0]), torch.zeros(0, 0, dtype=torch.bool, device=device)
         lengths = torch.tensor([len(found) for found in vectors], device=device)
         padded = pad_sequence(vectors, batch_first=True)
@@ -121,8 +124,28 @@ def _reading_of(pretrained: Pretrained) -> dict[str, Any]:
     return {"vocabulary": characters, "readout": pretrained.readout, "delimiter": pretrained.delimiter}
 
 
-def set_trainable(model: BiCharLM, trainable: bool) -> None:
-    """Which weights are to have gradients: those that word vectors depend on, or none."""
+_USERS: WeakKeyDictionary[BiCharLM, tuple[ref[nn.Module], bool]] = WeakKeyDictionary()
+"""The module that has a pair of language models for a part, and whether it trains them."""
+
+
+def set_trainable(model: BiCharLM, trainable: bool, user: nn.Module) -> None:
+    """Say which weights are to have gradients: those that word vectors depend on, or none.
+
+    Args:
+        model: the language models.
+        trainable: whether they are trained.
+        user: the module that they become a part of.
+
+    Raises:
+        CharEmbedError: another module has them, and wants otherwise.
+    """
+    other, wants = _USERS.get(model, (None, trainable))
+    if other is not None and other() is not None and wants != trainable:
+        raise CharEmbedError(
+            f"these language models are part of another module already, which {'trains' if wants else 'does not train'}"
+            " them: load them once more for this one"
+        )
+    _USERS[model] = ref(user), trainable
     model.requires_grad_(False)
     for direction in model.directions:
         lm = model.direction(direction)

@@ -137,6 +137,26 @@ def test_fine_tuned_vectors_have_dropout_in_training_alone(embedder) -> None:
     assert not torch.equal(vectors(), vectors())
 
 
+def test_vectors_of_weights_that_are_trained_on_are_not_stored(embedder) -> None:
+    import torch
+    from flair.data import Sentence
+    from flair.training_utils import store_embeddings
+
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    for fine_tune in (True, False):
+        embeddings = CharEmbedderEmbeddings(copy.deepcopy(embedder), fine_tune=fine_tune)
+        sentence = Sentence("the same text")
+        with torch.no_grad():
+            embeddings.embed([sentence])
+            before = sentence[0].embedding.clone()
+            embeddings.model.forward_lm.rnn.weight_hh_l0.mul_(0.5)
+            embeddings.embed([sentence])
+        assert torch.equal(sentence[0].embedding, before) is not fine_tune
+        store_embeddings([sentence], "cpu")
+        assert len(sentence[0]._embeddings) == (0 if fine_tune else 1)
+
+
 @pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
 def test_a_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embedder, tmp_path: Path) -> None:
     """Flair sorts vectors by name: halves under two names could change places, ours are one vector under one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -207,7 +208,7 @@ def test_exported_models_embed_identically_in_flair(options: dict, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"cell": "mgu"}, "Flair has no language model of mgu"), ({"cell": "gru"}, "reset_after=True")],
+    [({"cell": "mgu"}, "Flair has no language model of mgu"), ({"cell": "gru"}, "gru with reset_after")],
 )
 def test_recurrences_that_flair_has_not(options: dict, message: str, tmp_path: Path) -> None:
     from charembed.integrations.flair import export_flair
@@ -215,6 +216,28 @@ def test_recurrences_that_flair_has_not(options: dict, message: str, tmp_path: P
     with pytest.raises(CharEmbedError, match=message):
         export_flair(CharEmbedder(small_model(**options)), tmp_path / "f.pt", tmp_path / "b.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_exporting_writes_both_files_or_none(embedder, tmp_path: Path) -> None:
+    from charembed.integrations.flair import export_flair
+
+    first = tmp_path / "forward.pt"
+    first.write_text("something")
+    with pytest.raises(OSError, match="absent"):
+        export_flair(embedder, first, tmp_path / "absent" / "backward.pt")
+    with pytest.raises(CharEmbedError, match="two files, got"):
+        export_flair(embedder, first, first)
+    assert [path.name for path in tmp_path.iterdir()] == ["forward.pt"]
+    assert first.read_text() == "something"
+
+
+def test_exporting_says_how_flair_gives_the_same_vectors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from charembed.integrations.flair import export_flair
+
+    for readout, warned in (("word", 1), ("separator", 0)):
+        caplog.clear()
+        export_flair(CharEmbedder(small_model(readout=readout)), tmp_path / "f.pt", tmp_path / "b.pt")
+        assert caplog.text.count("with_whitespace=False") == warned
 
 
 class Evil:
@@ -234,7 +257,7 @@ def test_what_is_foreign_is_refused_by_name_and_not_run(archive: bool, pair, tmp
     state = torch.load(pair[0], weights_only=False)
     mark = tmp_path / "mark"
     torch.save(state | {"more": Evil(f"touch {mark}")}, pair[0], _use_new_zipfile_serialization=archive)
-    with pytest.raises(CharEmbedError, match=r"forward.pt: it holds (posix|nt)\.system, which no Flair"):
+    with pytest.raises(CharEmbedError, match=r"forward.pt: it holds (posix|nt)\.system, which has no place in it"):
         read_flair(*pair)
     assert not mark.exists()
 
@@ -260,6 +283,67 @@ def test_torchscript_is_refused(tmp_path: Path, pair) -> None:
         archive.writestr("archive/version", "3\n")
     with pytest.raises(CharEmbedError, match="TorchScript program"):
         read_flair(tmp_path / "program.pt", pair[1])
+
+
+def test_a_pickle_may_not_change_what_it_names_and_refers_to_tensors_alone(tmp_path: Path, pair) -> None:
+    """`torch.load` writes the "source" that comes with a reference to a module into a file named by its class."""
+
+    def text(words: str) -> bytes:
+        return b"X" + struct.pack("<I", len(words)) + words.encode()
+
+    mark = tmp_path / "written"
+    program = b"\x80\x02cflair.data\nDictionary\nq\x00N}("
+    program += text("dump_patches") + b"\x88" + text("__name__") + text(str(mark)) + b"u\x86b0"
+    program += b"(" + text("module") + b"h\x00" + text("source") + text("a line\n") + b"tQ."
+    start = b"".join(pickle.dumps(part, 2) for part in (torch.serialization.MAGIC_NUMBER, 1001, {}))
+    (tmp_path / "evil.pt").write_bytes(start + program + pickle.dumps([], 2))
+    with pytest.raises(CharEmbedError, match="refers to something that is no tensor"):
+        read_flair(tmp_path / "evil.pt", pair[1])
+    assert not list(tmp_path.glob("written*"))
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_tensors_that_claim_more_numbers_than_they_have(archive: bool, pair) -> None:
+    state = torch.load(pair[0], weights_only=False)
+    state["state_dict"]["encoder.weight"] = torch.zeros(1).as_strided((10**12, 6), (0, 0))
+    torch.save(state, pair[0], _use_new_zipfile_serialization=archive)
+    with pytest.raises(CharEmbedError, match="has only 1 numbers"):
+        read_flair(*pair)
+
+
+def test_storages_that_claim_more_numbers_than_the_file_has(pair) -> None:
+    state = torch.load(pair[0], weights_only=False)
+    torch.save(state, pair[0], _use_new_zipfile_serialization=False, pickle_protocol=2)
+    content = pair[0].read_bytes()
+    count = pickle.dumps(44 * 11, 2)[2:-1]
+    pair[0].write_bytes(content.replace(count, b"J" + struct.pack("<i", 2**31 - 1)))
+    with pytest.raises(CharEmbedError, match="claims to hold more numbers than it is long"):
+        read_flair(*pair)
+
+
+def test_packed_archives_are_no_files_of_pytorch_s(pair) -> None:
+    with zipfile.ZipFile(pair[0]) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(pair[0], "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(CharEmbedError, match="is packed"):
+        read_flair(*pair)
+
+
+def test_files_of_other_tensors_than_float32(pair) -> None:
+    wanted = CharEmbedder.from_flair(*pair).embed([["two", "words"]])[0].vectors
+    for archive in (True, False):
+        for file in pair:
+            state = torch.load(file, weights_only=False)
+            state["state_dict"] = {name: weight.bfloat16() for name, weight in state["state_dict"].items()}
+            torch.save(
+                state | {"more": [torch.ones(2, dtype=t) for t in (torch.bool, torch.int64, torch.float64)]},
+                file,
+                _use_new_zipfile_serialization=archive,
+            )
+        found = CharEmbedder.from_flair(*pair).embed([["two", "words"]])[0].vectors
+        assert 0 < np.abs(found - wanted).max() < 0.02
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before PyTorch 1.6"])
@@ -288,16 +372,19 @@ def _changed(pair: tuple[Path, Path], **changes: object) -> None:
         ({"is_forward_lm": False}, "is a backward model, expected the forward one"),
         ({"dictionary": "absent"}, "is no language model of Flair: it has no dictionary"),
         ({"recurrent_type": "SRU"}, "the recurrence 'sru' is not known"),
-        ({"hidden_size": 12}, "rnn.weight_hh_l0 are 11 wide, expected 12"),
-        ({"hidden_size": 10**9}, "rnn.weight_hh_l0 are 11 wide"),
-        ({"nlayers": 10**9}, "rnn.weight_hh_l999999999 are absent"),
-        ({"nout": 10**9}, "proj.bias are absent"),
-        ({"document_delimiter": "\t"}, r"no pair: delimiter"),
+        ({"hidden_size": 12}, r"rnn.weight_ih_l0 has shape \(44, 6\), expected \(48, 6\)"),
+        ({"hidden_size": 10**9}, "rnn.weight_ih_l0 has shape"),
+        ({"nlayers": 10**9}, "lacks weights rnn.bias_hh_l1"),
+        ({"nout": 10**9}, "lacks weights proj.bias"),
+        ({"is_forward_lm": "False"}, "is_forward_lm must be true or false"),
+        ({"document_delimiter": "\t"}, r"no pair: '\\t' and '\\n'"),
         ({"document_delimiter": ""}, "document_delimiter must be text"),
         ({"hidden_size": -1}, "hidden_size must be positive"),
         ({"embedding_size": "six"}, "embedding_dim must be a whole number"),
-        ({"state_dict": {}}, "encoder.weight are absent"),
-        ({"state_dict": [1]}, "state_dict holds something else"),
+        ({"state_dict": {}}, "encoder.weight has 0 rows"),
+        ({"state_dict": [1]}, "state_dict is no table of weights"),
+        ({"state_dict": {1: 2}}, "state_dict is no table of weights"),
+        ({"state_dict": {"encoder.weight": 2}}, "encoder.weight in the state_dict is no weight"),
         ({"dictionary": {"a": 1}}, "dictionary is no flair.data.Dictionary"),
     ],
     ids=str,
@@ -312,10 +399,10 @@ def test_checkpoints_that_do_not_fit(changes: dict, message: str, pair) -> None:
     ("name", "tensor", "message"),
     [
         ("encoder.weight", torch.zeros(3, 6), "encoder.weight has 3 rows, too few for the dictionary"),
-        ("rnn.weight_hh_l0", torch.zeros(44, 12), "rnn.weight_hh_l0 are 12 wide, expected 11"),
+        ("rnn.weight_hh_l0", torch.zeros(44, 12), "shape"),
         ("rnn.weight_ih_l0", torch.zeros(45, 6), "shape"),
         ("rnn.weight_hh_l0", torch.full((44, 11), torch.nan), "no finite numbers"),
-        ("proj.weight", torch.zeros(5, 11), "holds the foreign weights proj.weight"),
+        ("proj.weight", torch.zeros(5, 11), "has the foreign weights proj.weight"),
         ("rnn.weight_ih_l1", torch.zeros(44, 11), "weight_ih_l1"),
     ],
     ids=lambda value: value if isinstance(value, str) else tuple(value.shape).__str__(),
@@ -329,7 +416,7 @@ def test_weights_that_do_not_fit(name: str, tensor: torch.Tensor, message: str, 
 
 def test_models_of_different_sizes_are_no_pair(pair) -> None:
     flair_model(forward=False, hidden_size=12).save(pair[1])
-    with pytest.raises(CharEmbedError, match="no pair: architecture"):
+    with pytest.raises(CharEmbedError, match="no pair: CharLMConfig"):
         read_flair(*pair)
 
 

@@ -125,6 +125,8 @@ def test_a_hub_that_refuses(hub: Hub, model: Path, tmp_path: Path) -> None:
     done = python(code, hub, tmp_path / "home")
     assert "CharEmbedError: hf://me/forbidden: " in done.stderr
     assert "403" in done.stderr
+    done = python(code, hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "CharEmbedError: hf://me/forbidden: the Hub cannot be reached" in done.stderr
 
 
 def test_a_damaged_model_on_the_hub(shared: Hub, tmp_path: Path) -> None:

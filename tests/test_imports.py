@@ -40,12 +40,12 @@ def test_embedding_imports_no_training_code() -> None:
     assert "jsonargparse" not in loaded
 
 
-OPTIONAL = {"flair", "spacy", "onnx", "onnxruntime", "datasets", "pyarrow", "tensorboard", "transformers"}
+OPTIONAL = {"flair", "spacy", "sklearn", "onnx", "onnxruntime", "datasets", "pyarrow", "tensorboard", "transformers"}
 
 
 def test_training_and_the_command_line_import_no_optional_package() -> None:
     assert not OPTIONAL & modules_after(
-        "import charembed.cli, charembed.trainer, charembed.output, charembed.neighbors"
+        "import charembed.cli, charembed.trainer, charembed.output, charembed.neighbors, charembed.word_encoder"
     )
 
 
@@ -54,7 +54,17 @@ def test_a_missing_extra_says_how_to_install_it() -> None:
         import_extra("absent_package.sub", extra="train", purpose="reading it")
 
 
-def test_flair_integration_without_flair() -> None:
-    code = "import sys; sys.modules['flair'] = None\nimport charembed.integrations.flair"
+@pytest.mark.parametrize(
+    ("package", "extra", "statement", "purpose"),
+    [
+        ("flair", "flair", "import charembed.integrations.flair", "charembed.integrations.flair"),
+        ("spacy", "spacy", "import charembed.integrations.spacy", "charembed.integrations.spacy"),
+        ("sklearn", "sklearn", "import charembed.integrations.sklearn", "charembed.integrations.sklearn"),
+        ("onnxruntime", "onnx", "from charembed.onnx_export import *; export_onnx(None, 'out')", "exporting to ONNX"),
+        ("onnx", "onnx", "from charembed.onnx_export import *; export_onnx(None, 'out')", "exporting to ONNX"),
+    ],
+)
+def test_what_needs_an_extra_says_so(package: str, extra: str, statement: str, purpose: str) -> None:
+    code = f"import sys; sys.modules['{package}'] = None\n{statement}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "charembed.integrations.flair needs flair: pip install 'charembed[flair]'" in done.stderr
+    assert f"{purpose} needs {package}: pip install 'charembed[{extra}]'" in done.stderr

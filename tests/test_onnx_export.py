@@ -16,6 +16,7 @@ from charembed import CharEmbedder, CharEmbedError
 from charembed.cli import main
 from charembed.onnx_export import export_onnx
 from charembed.onnx_graphs import builder
+from charembed.onnx_graphs.example import embed
 
 CELLS: list[dict] = [
     {"cell": "elman"},
@@ -85,6 +86,9 @@ def test_one_direction_alone(tmp_path: Path) -> None:
     alone = Pretrained(BiCharLM(pair.model.config, ["backward"]), pair.vocab)
     export_onnx(alone, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.onnx")) == ["backward.onnx"]
+    found = embed(tmp_path / "out", ["two", "words"])
+    assert_same_vectors(found, CharEmbedder(alone).embed([["two", "words"]])[0].vectors, ["two", "words"])
+    assert embed(tmp_path / "out", []).shape == (0, 12)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

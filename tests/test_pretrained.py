@@ -15,6 +15,7 @@ import torch
 from conftest import assert_same_vectors, small_model
 
 from charembed import CharEmbedder, CharEmbedError, CharVocab
+from charembed.files import mend
 from charembed.pretrained import Pretrained
 
 COMMITTED = Path(__file__).parent / "data" / "model-format-1"
@@ -48,6 +49,26 @@ def test_round_trip(pretrained: Pretrained, folder: Path) -> None:
     assert (again.readout, again.delimiter, again.provenance) == ("word", "\n", {"seed": 3})
     for name, tensor in pretrained.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], tensor), name
+
+
+def test_what_a_kill_between_the_renames_leaves_is_mended_by_the_next_save(
+    pretrained: Pretrained, folder: Path
+) -> None:
+    other = small_model(seed=9)
+    for left, name in ((("old", "new"), "first"), (("old",), "second")):
+        aside = folder.parent / f".{folder.name}.charembed-{name}"
+        aside.mkdir()
+        for part in left:
+            shutil.copytree(folder, aside / part)
+        (folder.parent / f".{folder.name}.mine").mkdir(exist_ok=True)  # of somebody else
+        shutil.rmtree(folder)
+        mend(folder, last="README.md")
+        assert Pretrained.load(folder).vocab == pretrained.vocab
+        assert not aside.exists()
+    aside.mkdir()
+    other.save(folder)
+    assert Pretrained.load(folder).provenance == {"seed": 9}
+    assert sorted(path.name for path in folder.parent.iterdir()) == [f".{folder.name}.mine", folder.name]
 
 
 def test_half_precision_weights_are_read_as_float32(folder: Path) -> None:
@@ -122,7 +143,7 @@ def test_saving_over_other_work_is_refused(pretrained: Pretrained, folder: Path,
     with pytest.raises(CharEmbedError, match="file is a file: name a folder"):
         pretrained.save(tmp_path / "file")
     (folder / "thesis.tex").write_text("years of work")  # even inside a model folder
-    with pytest.raises(CharEmbedError, match=r"holds thesis.tex, which is no part of a model"):
+    with pytest.raises(CharEmbedError, match=r"holds thesis.tex, which would be lost"):
         pretrained.save(folder)
     assert (folder / "thesis.tex").read_text() == "years of work"
     other = tmp_path / "bert"
@@ -155,7 +176,8 @@ def edit_config(folder: Path, **changes: object) -> None:
         ({"architecture": {"hidden_size": 10**30, "vocab_size": 45}}, "no model has such an architecture"),
         ({"readout": "middle"}, "config.json: readout must be word or separator, got 'middle'"),
         ({"delimiter": None}, "delimiter is missing or not a str"),
-        ({"delimiter": ""}, "delimiter must hold at least one character"),
+        ({"delimiter": ""}, "delimiter must be text of at least one character"),
+        ({"delimiter": "\ud800"}, "delimiter must be text"),
         ({"architecture": {"cell": "lstm", "colour": "red"}}, "unknown architecture field colour"),
         ({"architecture": {"hidden_size": 0}}, "hidden_size must be positive"),
         ({"architecture": {"vocab_size": 7}}, "says 7 characters, tokenizer.json holds"),

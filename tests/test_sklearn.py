@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_same_vectors
+from sklearn.exceptions import NotFittedError
 
 from charembed import CharEmbedError
 
@@ -59,5 +60,29 @@ def test_bad_input(folder: str) -> None:
         CharEmbedTransformer("absent").fit()
     with pytest.raises(CharEmbedError, match="does not lie in the text"):
         CharEmbedTransformer(folder).fit().transform([("ab", (0, 9))])
-    with pytest.raises(IndexError):
-        CharEmbedTransformer(folder).fit().transform([(["ab"], 9)])
+    for sample in ((["ab"], 9), (["ab"], -1), (["ab"], (0, 1)), "He runs", 3, ("ab", 1), (["ab"], "0")):
+        with pytest.raises(CharEmbedError, match=r"a sample is \(text, \(start, end\)\) or \(words, number\), got"):
+            CharEmbedTransformer(folder).fit().transform([sample])
+    with pytest.raises(NotFittedError):
+        CharEmbedTransformer(folder).transform([])
+
+
+def test_spans_as_lists_and_numbers_of_numpy(folder: str, embedder) -> None:
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    found = CharEmbedTransformer(folder).fit_transform([("a b", [2, 3]), (["a", "b"], np.int64(1))])
+    assert np.array_equal(found[0], embedder.embed(["a b"])[0].vectors[1])
+    assert np.array_equal(found[1], found[0])
+
+
+def test_another_model_counts_when_it_is_fitted_again(folder: str, tmp_path: Path) -> None:
+    from conftest import small_model
+
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    small_model(seed=9).save(tmp_path / "other")
+    transformer = CharEmbedTransformer(folder)
+    first = transformer.fit_transform([(["a"], 0)])
+    transformer.set_params(model=str(tmp_path / "other"))
+    assert not np.array_equal(transformer.fit_transform([(["a"], 0)]), first)
+    assert len(transformer.get_feature_names_out()) == first.shape[1]

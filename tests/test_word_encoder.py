@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,21 @@ def test_copies_are_on_their_own(embedder) -> None:
     assert not torch.equal(other(SENTENCES)[0], encoder(SENTENCES)[0])
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_one_pair_of_models_is_not_trained_and_frozen_at_once(first: bool, embedder) -> None:
+    encoder = WordEncoder(embedder, trainable=first)
+    with pytest.raises(
+        CharEmbedError, match=f"which {'trains' if first else 'does not train'} them: load them once more"
+    ):
+        WordEncoder(embedder, trainable=not first)
+    assert any(weight.requires_grad for weight in encoder.parameters()) is first
+    WordEncoder(embedder, trainable=first)
+    WordEncoder(copy.deepcopy(embedder), trainable=not first)
+    del encoder
+    gc.collect()
+    WordEncoder(embedder, trainable=not first)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own, in compiling
 def test_compiling_a_network_around_it(embedder) -> None:
     class Network(nn.Module):
@@ -177,6 +193,16 @@ def test_a_model_that_moves_takes_its_engine_along(embedder, monkeypatch: pytest
     assert embedder.engine == "onnx"
 
 
+@pytest.mark.parametrize("trainable", [True, False])
+def test_other_types_of_numbers(trainable: bool, embedder) -> None:
+    wanted, _ = WordEncoder(copy.deepcopy(embedder)).eval()(SENTENCES)
+    encoder = WordEncoder(embedder, trainable=trainable, projection_size=3).to(torch.float64).eval()
+    vectors, _ = encoder(SENTENCES)
+    assert vectors.dtype == torch.float64
+    encoder.projection = None
+    assert torch.allclose(encoder(SENTENCES)[0].float(), wanted, atol=1e-5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("trainable", [True, False])
 def test_moving_to_a_gpu(trainable: bool, embedder) -> None:
@@ -203,8 +229,9 @@ def test_bad_input(trainable: bool, sentences: object, error: type, message: str
 
 
 def test_bad_options(embedder) -> None:
-    with pytest.raises(CharEmbedError, match="projection_size must be positive, got 0"):
-        WordEncoder(embedder, projection_size=0)
+    for width in (0, 1.5, True):
+        with pytest.raises(CharEmbedError, match="projection_size must be a whole number of at least 1, got"):
+            WordEncoder(embedder, projection_size=width)
     with pytest.raises(CharEmbedError, match="no model 'absent'"):
         WordEncoder("absent")
 

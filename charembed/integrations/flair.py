@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ import flair  # noqa: E402
 from flair.data import Dictionary, Sentence  # noqa: E402
 from flair.embeddings.base import TokenEmbeddings, register_embeddings  # noqa: E402
 from flair.models import LanguageModel  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 
 @register_embeddings
@@ -47,7 +50,8 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
                 are.
 
         Raises:
-            CharEmbedError: no such model.
+            CharEmbedError: no such model, or the embedder's models are part of a module that trains them where this one
+                would not, or the other way round.
         """
         if not isinstance(embedder, CharEmbedder):
             embedder = CharEmbedder.from_pretrained(embedder, device=flair.device)
@@ -57,7 +61,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
         super().__init__()
         self.embedder = embedder
         self.model = embedder.model
-        set_trainable(self.model, fine_tune)
+        set_trainable(self.model, fine_tune, self)
         self.eval()
 
     @property
@@ -70,6 +74,10 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
         super().train(mode and self.fine_tune)
         return self
 
+    def _everything_embedded(self, data_points: Sequence[Sentence]) -> bool:
+        """Weights that are trained on make vectors of before wrong."""
+        return not self.fine_tune and super()._everything_embedded(data_points)
+
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
         texts = [[token.text for token in sentence] for sentence in sentences]
         found: Iterable[torch.Tensor]
@@ -79,7 +87,8 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             found = (torch.from_numpy(one.vectors) for one in self.embedder.iter_embed(texts))
         for sentence, vectors in zip(sentences, found, strict=True):
             for token, vector in zip(sentence, vectors.to(flair.device).unbind(), strict=True):
-                token.set_embedding(self.name, vector)
+                # By this Flair knows vectors that it must not store.
+                token.set_embedding(self.name, vector.requires_grad_() if self.fine_tune else vector)
         return sentences
 
     def to_params(self) -> dict[str, Any]:
@@ -116,22 +125,30 @@ def export_flair(
 ) -> None:
     """Write a pair as files of Flair's own language models, which `FlairEmbeddings(file)` loads.
 
-    They give the same vectors where the embedder's readout is "separator"; where it is "word", with
-    `FlairEmbeddings(file, with_whitespace=False)`. A file that is there is replaced.
+    They give the same vectors where the embedder's readout is "separator"; where it is "word", as with models trained
+    here, do so with `FlairEmbeddings(file, with_whitespace=False)`, and a warning says so. Files that are there are
+    replaced.
 
     Args:
-        embedder: of LSTMs, or of GRUs with `reset_after`: Flair has no others.
+        embedder: of LSTMs, or of GRUs with `reset_after`: Flair has no other recurrences.
         forward_pt: file of the model that reads from left to right.
         backward_pt: file of the one that reads from right to left.
 
     Raises:
-        CharEmbedError: Flair has no such recurrence, or a direction is missing; nothing is written.
-        OSError: a file cannot be written.
+        CharEmbedError: Flair has no such recurrence, a direction is missing, or both files are the same.
+        OSError: a file cannot be written. Nothing is written then, in either place.
     """
     models = [flair_language_model(embedder.pretrained, direction) for direction in DIRECTIONS]
-    for model, path in zip(models, (forward_pt, backward_pt), strict=True):
-        with written_aside(user_path(path)) as aside:
+    paths = [user_path(path) for path in (forward_pt, backward_pt)]
+    if paths[0].resolve() == paths[1].resolve():
+        raise CharEmbedError(f"the two models go into two files, got {paths[0]} twice")
+    with written_aside(paths[0]) as first, written_aside(paths[1]) as second:
+        for model, aside in zip(models, (first, second), strict=True):
+            with aside.open("wb"):  # PyTorch has errors of its own for what cannot be written
+                pass
             model.save(aside)
+    if embedder.pretrained.readout == "word":
+        logger.warning("to have these vectors in Flair: FlairEmbeddings(%r, with_whitespace=False)", str(paths[0]))
 
 
 def flair_language_model(pretrained: Pretrained, direction: Direction) -> LanguageModel:
@@ -141,8 +158,8 @@ def flair_language_model(pretrained: Pretrained, direction: Direction) -> Langua
         CharEmbedError: Flair has no such recurrence, or the direction is missing.
     """
     lm, config = pretrained.model.direction(direction), pretrained.model.config
-    if config.cell not in ("lstm", "gru"):
-        raise CharEmbedError(f"Flair has no language model of {config.cell}: it has LSTM and GRU")
+    if config.cell not in ("lstm", "gru") or (config.cell == "gru" and not config.reset_after):
+        raise CharEmbedError(f"Flair has no language model of {config.cell}: it has lstm, and gru with reset_after")
     dictionary = Dictionary(add_unk=True)  # <unk> is row 0 there too
     for character in pretrained.vocab.characters:
         dictionary.add_item(character)

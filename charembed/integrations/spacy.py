@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.embedder import CharEmbedder, Precision
-from charembed.errors import import_extra
+from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained import Pretrained
 from charembed.words import TextInput
 
@@ -101,7 +101,11 @@ class _Source:
         return cast(bytes, srsly.msgpack_dumps(self.embedder.pretrained.files()))
 
     def from_bytes(self, data: bytes) -> None:
-        self.put(Pretrained.from_files(srsly.msgpack_loads(data), "the saved pipeline"))
+        try:
+            files = srsly.msgpack_loads(data)
+        except Exception as error:  # of whatever kind: msgpack has several, and no base for them
+            raise CharEmbedError(f"the saved pipeline is damaged: {error}") from error
+        self.put(Pretrained.from_files(files, "the saved pipeline"))
 
 
 def _init(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:  # noqa: ARG001, N803 (Thinc passes them by name)
@@ -126,7 +130,11 @@ def _text(doc: Doc) -> TextInput:
 
 
 class CharEmbedVectors:
-    """The component `charembed`: fills `doc.tensor`, and makes it what `vector` of a token, span and document give."""
+    """The component `charembed`: fills `doc.tensor`, and makes it what `vector` of a token, span and document give.
+
+    In a pipeline that has static vectors too, spaCy forgets this last part when a document is sent to another process
+    or saved; `doc.tensor` it keeps.
+    """
 
     def __init__(self, model: str | os.PathLike[str] = "en", precision: Precision = "float32") -> None:
         """

@@ -14,8 +14,8 @@ import onnxruntime
 def embed(folder: str | Path, words: list[str]) -> np.ndarray:
     config, tokenizer = (json.loads(Path(folder, name).read_bytes()) for name in ("config.json", "tokenizer.json"))
     ids, text = tokenizer["model"]["vocab"], " ".join(words)
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    starts = ends - [len(word) for word in words]
+    ends = np.cumsum([len(word) + 1 for word in words], dtype=np.int64) - 1
+    starts = ends - np.array([len(word) for word in words], dtype=np.int64)
     halves = []
     for direction in config["directions"]:
         session = onnxruntime.InferenceSession(str(Path(folder, f"{direction}.onnx")))
@@ -31,5 +31,7 @@ def embed(folder: str | Path, words: list[str]) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     for word, vector in zip(sys.argv[2:], embed(sys.argv[1], sys.argv[2:]), strict=True):
         print(word, vector.shape, vector[:4])
