@@ -50,10 +50,10 @@ def read_flair(
                 f"{model.path} is a {model.direction} model, expected the {name} one: give forward first"
             )
     first, second = models.values()
-    for what in ("config", "delimiter"):
-        values = [getattr(model, what) for model in (first, second)]
-        if values[0] != values[1]:
-            raise CharEmbedError(f"{first.path} and {second.path} are no pair: {values[0]!r} and {values[1]!r}")
+    like = dataclasses.replace(second.config, dropout=first.config.dropout)
+    for one, other in ((first.config, like), (first.delimiter, second.delimiter)):
+        if one != other:
+            raise CharEmbedError(f"{first.path} and {second.path} are no pair: {one!r} and {other!r}")
     vocab = CharVocab(sorted(first.rows.keys() | second.rows.keys()))
     pair = BiCharLM(dataclasses.replace(first.config, vocab_size=len(vocab)))
     for name, model in models.items():
@@ -112,6 +112,7 @@ class _FlairModel:
             hidden_size=state["hidden_size"],
             num_layers=state["nlayers"],
             proj_size=state.get("nout"),
+            dropout=state.get("dropout", 0.0),
         )
         weights = state["state_dict"]
         _check_weights(weights, config, 1 + max(rows.values()))

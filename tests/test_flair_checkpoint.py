@@ -202,6 +202,7 @@ def test_exported_models_embed_identically_in_flair(options: dict, tmp_path: Pat
         assert_same_vectors(found, CharEmbedder(pretrained).embed([words])[0].vectors, words)
     again = read_flair(*files, pretrained.readout)
     assert again.vocab == pretrained.vocab
+    assert again.model.config == pretrained.model.config
     for name, weight in pretrained.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], weight), name
 
@@ -376,6 +377,7 @@ def _changed(pair: tuple[Path, Path], **changes: object) -> None:
         ({"hidden_size": 10**9}, "rnn.weight_ih_l0 has shape"),
         ({"nlayers": 10**9}, "lacks weights rnn.bias_hh_l1"),
         ({"nout": 10**9}, "lacks weights proj.bias"),
+        ({"dropout": "much"}, "model.dropout must be at least 0 and below 1, got much"),
         ({"is_forward_lm": "False"}, "is_forward_lm must be true or false"),
         ({"document_delimiter": "\t"}, r"no pair: '\\t' and '\\n'"),
         ({"document_delimiter": ""}, "document_delimiter must be text"),

@@ -116,8 +116,9 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             params["delimiter"],
             params["provenance"],
         )
-        embedder = CharEmbedder(pretrained, device=flair.device, precision=params["precision"])
-        return cls(embedder, name=params["name"], fine_tune=params["fine_tune"])
+        # The first taggers were saved without these two.
+        embedder = CharEmbedder(pretrained, device=flair.device, precision=params.get("precision", "float32"))
+        return cls(embedder, name=params["name"], fine_tune=params.get("fine_tune", False))
 
 
 def export_flair(
