@@ -30,6 +30,7 @@ from charembed.language_model import BiCharLM
 from charembed.pretrained import Pretrained
 
 Mode = Literal["none", "cpu", "fine-tuned"]
+MEANING = {"none": "computed in every epoch", "cpu": "stored", "fine-tuned": "trained on"}
 
 
 def _taggers(sentences: list[Sentence], labels: Any, hidden_size: int, fine_tune: bool) -> dict[str, SequenceTagger]:
@@ -66,6 +67,7 @@ def _epoch(tagger: SequenceTagger, sentences: list[Sentence], mini_batch: int, m
 def main(
     columns: str,
     hidden_sizes: list[int] = [512, 1024],  # noqa: B006 (the form in which a command line shows it)
+    modes: list[Mode] = ["none", "cpu", "fine-tuned"],  # noqa: B006
     sentences: int = 300,
     mini_batch: int = 32,
     rounds: int = 3,
@@ -77,6 +79,7 @@ def main(
     Args:
         columns: words and entity tags in columns.
         hidden_sizes: widths of the LSTM language models.
+        modes: vectors computed in every epoch ("none"), stored ("cpu"), or of models that are trained on.
         sentences: how many, the first ones.
         mini_batch: sentences a step.
         rounds: how many epochs of each, after one that does not count.
@@ -92,9 +95,8 @@ def main(
     print(f"\n{len(read)} sentences, {threads} thread(s), {os.cpu_count()} cores")
     print("| hidden | vectors | Flair, s | charembed, s | times as fast |")
     print("| --- " * 5 + "|")
-    modes: dict[Mode, str] = {"none": "computed in every epoch", "cpu": "stored", "fine-tuned": "trained on"}
     for hidden_size in hidden_sizes:
-        for mode, meaning in modes.items():
+        for mode in modes:
             taggers = _taggers(read, labels, hidden_size, fine_tune=mode == "fine-tuned")
             # Each has its own copies of the sentences: what is stored with a word is stored by name.
             copies = {name: [_copy(sentence) for sentence in read] for name in taggers}
@@ -105,7 +107,10 @@ def main(
                     if number:
                         seconds[name].append(taken)
             flair_s, ours_s = (statistics.median(seconds[name]) for name in ("Flair", "charembed"))
-            print(f"| {hidden_size} | {meaning} | {flair_s:.2f} | {ours_s:.2f} | {flair_s / ours_s:.2f} |", flush=True)
+            print(
+                f"| {hidden_size} | {MEANING[mode]} | {flair_s:.2f} | {ours_s:.2f} | {flair_s / ours_s:.2f} |",
+                flush=True,
+            )
 
 
 def _copy(sentence: Sentence) -> Sentence:
