@@ -295,7 +295,7 @@ def test_an_output_folder_in_use_is_refused_before_the_corpus_is_read(tmp_path: 
     with pytest.raises(CharEmbedError, match="is no training run"):
         train(tiny_config(tmp_path, output=str(tmp_path / "other"), overwrite=True))
     (tmp_path / "out" / "best" / "notes.txt").write_text("my notes on the best model")
-    with pytest.raises(CharEmbedError, match=r"holds notes.txt, which is no part of a model"):
+    with pytest.raises(CharEmbedError, match=r"holds notes.txt, which would be lost"):
         train(tiny_config(tmp_path, overwrite=True))
     with pytest.raises(CharEmbedError, match="is a file"):
         train(tiny_config(tmp_path, output=str(EXCERPT)))
