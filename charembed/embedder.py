@@ -7,12 +7,10 @@ import importlib.util
 import itertools
 import logging
 import os
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -242,10 +240,7 @@ class CharEmbedder:
             CharEmbedError: the Hub refuses, or cannot be reached.
         """
         repo_id = repo_id.removeprefix(SCHEME)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in self.pretrained.files(address=SCHEME + repo_id).items():
-                Path(folder, name).write_bytes(content)
-            return upload(Path(folder), repo_id, private=private, message=commit_message)
+        return upload(self.pretrained.files(address=SCHEME + repo_id), repo_id, private=private, message=commit_message)
 
     @property
     def embedding_dim(self) -> int:

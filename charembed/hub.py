@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from charembed.errors import CharEmbedError
@@ -42,21 +43,28 @@ def found_folder(name: str | os.PathLike[str]) -> Path:
         raise CharEmbedError(f"{name}: {_said(error)}") from error
 
 
-def upload(folder: Path, repo_id: str, *, private: bool | None, message: str) -> str:
-    """Put a folder on the Hub, whose repository is made where there is none.
+def upload(files: Mapping[str, bytes], repo_id: str, *, private: bool | None, message: str) -> str:
+    """Put files on the Hub, whose repository is made where there is none.
+
+    Args:
+        files: content by name.
+        repo_id: owner/name.
+        private: whether a new repository is.
+        message: of the change.
 
     Returns:
-        Its address.
+        The address of the change.
 
     Raises:
         CharEmbedError: the Hub refuses, or cannot be reached.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     try:
         api = HfApi()
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message))
+        added = [CommitOperationAdd(name, content) for name, content in files.items()]
+        return str(api.create_commit(repo_id, added, commit_message=message).commit_url)
     except Exception as error:  # of a kind that depends on the client's version
         raise CharEmbedError(f"{SCHEME}{repo_id}: {_said(error)}") from error
 
