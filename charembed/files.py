@@ -10,7 +10,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from charembed.errors import CharEmbedError
+
+_LOCK = ".lock"
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -55,7 +59,10 @@ def folder_written_aside(target: Path, last: str) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     mend(target, last)
-    with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as aside:
+    with (
+        tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as aside,
+        FileLock(Path(aside, _LOCK)),  # says that somebody is at work
+    ):
         new, old = Path(aside, "new"), Path(aside, "old")
         new.mkdir()
         yield new
@@ -74,10 +81,16 @@ def mend(target: Path, last: str) -> None:
     """Clear away what a process that was killed in `folder_written_aside` has left beside a folder; if it was between
     the two renames, the folder comes back."""
     for aside in target.parent.glob(glob.escape(_prefix(target)) + "*"):
-        for name in ("new", "old"):
-            if not target.exists() and (aside / name / last).exists():
-                os.replace(aside / name, target)
-        shutil.rmtree(aside, ignore_errors=True)
+        if not (aside / _LOCK).is_file() or {path.name for path in aside.iterdir()} - {"new", "old", _LOCK}:
+            continue  # nothing of ours
+        try:
+            with FileLock(aside / _LOCK, blocking=False):
+                for name in ("new", "old"):
+                    if not target.exists() and (aside / name / last).exists():
+                        os.replace(aside / name, target)
+                shutil.rmtree(aside, ignore_errors=True)
+        except Timeout:
+            continue  # of a process that lives
 
 
 def _prefix(target: Path) -> str:

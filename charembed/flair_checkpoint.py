@@ -18,11 +18,12 @@ from charembed.language_model import DIRECTIONS, BiCharLM, CharLM, CharLMConfig,
 from charembed.paths import user_path
 from charembed.pretrained import Pretrained, Readout, tensors_under
 from charembed.recurrent.translation import load_torch_weights
-from charembed.torch_file import read_torch_file
+from charembed.torch_file import Instance, TorchFile, read_torch_file, shown
 from charembed.vocab import CharVocab
 
 _CELLS: dict[str, dict[str, Any]] = {"lstm": {"cell": "lstm"}, "gru": {"cell": "gru", "reset_after": True}}
 """Flair's recurrences, which are PyTorch's, as ours."""
+_DICTIONARY = "flair.data.Dictionary"
 
 
 def read_flair(
@@ -83,38 +84,44 @@ class _FlairModel:
         Raises:
             CharEmbedError: it is no checkpoint, or its weights are not those of the model that it describes.
         """
-        state = read_torch_file(path, _names())
+        read = read_torch_file(path, [_DICTIONARY])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            return cls._of_state(state, path, {"file": path.name, "sha256": digest})
+            return cls._of_file(read, path, {"file": path.name, "sha256": digest})
         except CharEmbedError as error:
             raise CharEmbedError(f"{path}: {error}") from error
 
     @classmethod
-    def _of_state(cls, state: Any, path: Path, provenance: dict[str, Any]) -> _FlairModel:
+    def _of_file(cls, file: TorchFile, path: Path, provenance: dict[str, Any]) -> _FlairModel:
+        state = file.saved
         needed = ("state_dict", "dictionary", "is_forward_lm", "hidden_size", "nlayers", "embedding_size")
         missing = [name for name in needed if not isinstance(state, Mapping) or name not in state]
         if missing:
             raise CharEmbedError(f"it is no language model of Flair: it has no {', '.join(missing)}")
-        recurrence = str(state.get("recurrent_type", "LSTM")).lower()
-        if recurrence not in _CELLS:
-            raise CharEmbedError(f"the recurrence {recurrence!r} is not known, expected LSTM or GRU")
+        recurrence = state.get("recurrent_type", "LSTM")
+        if not isinstance(recurrence, str) or recurrence.lower() not in _CELLS:
+            raise CharEmbedError(f"the recurrence {shown(recurrence)} is not known, expected LSTM or GRU")
         if type(state["is_forward_lm"]) is not bool:
-            raise CharEmbedError(f"is_forward_lm must be true or false, got {state['is_forward_lm']!r}")
+            raise CharEmbedError(f"is_forward_lm must be true or false, got {shown(state['is_forward_lm'])}")
         delimiter = state.get("document_delimiter", "\n")
         if not isinstance(delimiter, str) or not delimiter:
-            raise CharEmbedError(f"document_delimiter must be text, got {delimiter!r}")
+            raise CharEmbedError(f"document_delimiter must be text, got {shown(delimiter)}")
+        sizes = {"embedding_dim": "embedding_size", "hidden_size": "hidden_size", "num_layers": "nlayers"}
+        for name in (*sizes.values(), "nout", "dropout"):
+            if not isinstance(state.get(name), (int, float, type(None))):
+                raise CharEmbedError(f"{name} must be a number, got {shown(state[name])}")
         rows = _rows(state["dictionary"])
         config = CharLMConfig(
-            **_CELLS[recurrence],
-            embedding_dim=state["embedding_size"],
-            hidden_size=state["hidden_size"],
-            num_layers=state["nlayers"],
+            **_CELLS[recurrence.lower()],
+            **{ours: state[theirs] for ours, theirs in sizes.items()},
             proj_size=state.get("nout"),
             dropout=state.get("dropout", 0.0),
         )
-        weights = state["state_dict"]
+        table = state["state_dict"]
+        if not isinstance(table, dict) or not all(isinstance(name, str) for name in table):
+            raise CharEmbedError("state_dict is no table of weights")
+        weights = {name: file.tensor(value) for name, value in table.items()}
         _check_weights(weights, config, 1 + max(rows.values()))
         weights = {name: tensor.float() for name, tensor in weights.items()}
         for name, tensor in weights.items():
@@ -137,7 +144,7 @@ class _FlairModel:
             weight.copy_(torch.zeros_like(weight) if given is None else given[rows])
 
 
-def _check_weights(weights: Any, config: CharLMConfig, rows: int) -> None:
+def _check_weights(weights: Mapping[str, Tensor], config: CharLMConfig, rows: int) -> None:
     """See that there are weights for a model before one is made: a file's own words may claim any size.
 
     Args:
@@ -148,11 +155,9 @@ def _check_weights(weights: Any, config: CharLMConfig, rows: int) -> None:
     Raises:
         CharEmbedError: they are not those of such a model.
     """
-    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
-        raise CharEmbedError("state_dict is no table of weights")
     for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise CharEmbedError(f"{name} in the state_dict is no weight")
+        if not tensor.is_floating_point():
+            raise CharEmbedError(f"{shown(name)} in the state_dict is {tensor.dtype}, expected floating point")
     table = weights.get("encoder.weight")
     count = len(table) if table is not None and table.dim() else 0
     if count < rows:
@@ -170,7 +175,7 @@ def _check_weights(weights: Any, config: CharLMConfig, rows: int) -> None:
         wanted |= {"decoder.weight": (count, config.output_size), "decoder.bias": (count,)}
     for problem, names in (("lacks", wanted.keys() - weights.keys()), ("has the foreign", weights.keys() - wanted)):
         if names:
-            raise CharEmbedError(f"it {problem} weights {', '.join(sorted(names)[:3])}")
+            raise CharEmbedError(f"it {problem} weights {', '.join(map(shown, sorted(names)[:3]))}")
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise CharEmbedError(f"{name} has shape {tuple(weights[name].shape)}, expected {shape}")
@@ -182,43 +187,19 @@ def _rows(dictionary: object) -> dict[str, int]:
     Raises:
         CharEmbedError: it is no dictionary of characters.
     """
-    table = getattr(dictionary, "item2idx", None)
-    if not isinstance(dictionary, _Dictionary) or not isinstance(table, Mapping):
-        raise CharEmbedError("dictionary is no flair.data.Dictionary with an item2idx")
+    table = dictionary.attributes.get("item2idx") if isinstance(dictionary, Instance) else None
+    if not isinstance(table, dict):
+        raise CharEmbedError(f"dictionary is no {_DICTIONARY} with an item2idx")
     rows = {}
     for item, row in table.items():
         if not isinstance(item, (bytes, str)) or type(row) is not int or row < 0:
-            raise CharEmbedError(f"the dictionary maps {item!r} to {row!r}, expected text and a row")
+            raise CharEmbedError(f"the dictionary maps {shown(item)} to {shown(row)}, expected text and a row")
         try:
             text = item.decode() if isinstance(item, bytes) else item.encode().decode()
         except UnicodeError:
             continue
         if len(text) == 1:
             rows[text] = row
-    if not rows:
-        raise CharEmbedError("the dictionary holds no characters")
+    if not rows or len(set(rows.values())) < len(rows):
+        raise CharEmbedError("the dictionary holds no characters, or several of one row")
     return rows
-
-
-class _Dictionary:
-    """Stands in for `flair.data.Dictionary`; its attributes are whatever the file says."""
-
-
-def _names() -> dict[tuple[str, str], Any]:
-    """What a checkpoint holds beside tensors. Made anew for each file, which can set attributes of what it names."""
-
-    class Dictionary(_Dictionary):
-        pass
-
-    class Nothing:
-        pass
-
-    def default_dict(*_: object) -> dict[Any, Any]:  # Flair keeps a second table of the characters in one
-        return {}
-
-    return {
-        ("flair.data", "Dictionary"): Dictionary,
-        ("collections", "defaultdict"): default_dict,
-        ("builtins", "int"): Nothing,
-        ("__builtin__", "int"): Nothing,
-    }

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import assert_same_vectors, small_model
+from filelock import FileLock
 
 from charembed import CharEmbedder, CharEmbedError, CharVocab
 from charembed.files import mend
@@ -58,6 +59,7 @@ def test_what_a_kill_between_the_renames_leaves_is_mended_by_the_next_save(
     for left, name in ((("old", "new"), "first"), (("old",), "second")):
         aside = folder.parent / f".{folder.name}.charembed-{name}"
         aside.mkdir()
+        (aside / ".lock").touch()
         for part in left:
             shutil.copytree(folder, aside / part)
         (folder.parent / f".{folder.name}.mine").mkdir(exist_ok=True)  # of somebody else
@@ -65,10 +67,16 @@ def test_what_a_kill_between_the_renames_leaves_is_mended_by_the_next_save(
         mend(folder, last="README.md")
         assert Pretrained.load(folder).vocab == pretrained.vocab
         assert not aside.exists()
-    aside.mkdir()
-    other.save(folder)
+    busy, named = (folder.parent / f".{folder.name}.charembed-{name}" for name in ("busy", "named"))
+    pretrained.save(named)  # somebody's model that happens to have such a name
+    busy.mkdir()
+    with FileLock(busy / ".lock"):  # of a process that lives
+        other.save(folder)
+        assert busy.exists()
     assert Pretrained.load(folder).provenance == {"seed": 9}
-    assert sorted(path.name for path in folder.parent.iterdir()) == [f".{folder.name}.mine", folder.name]
+    other.save(folder)
+    left = {path.name for path in folder.parent.iterdir()}
+    assert left == {f".{folder.name}.mine", folder.name, named.name}
 
 
 def test_half_precision_weights_are_read_as_float32(folder: Path) -> None:
