@@ -7,6 +7,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from charembed import __version__
 from charembed.embedder import CharEmbedder
 from charembed.errors import CharEmbedError, check_choice, import_extra
 from charembed.files import check_holds_only, folder_written_aside
+from charembed.language_model import DIRECTIONS
 from charembed.onnx_graphs import Precision, language_model_graph
 from charembed.paths import user_path
 from charembed.pretrained import CARD, CONFIG, TOKENIZER, Pretrained
@@ -55,12 +57,12 @@ def export_onnx(pretrained: Pretrained, folder: str | os.PathLike[str], precisio
         MissingExtraError: onnx or onnxruntime is not installed.
         OSError: it cannot be written.
     """
-    check_choice("precision", precision, ("float32", "int8"))
+    check_choice("precision", precision, get_args(Precision))
     for package in ("onnx", "onnxruntime"):
         import_extra(package, extra="onnx", purpose="exporting to ONNX")
     target = user_path(folder).resolve()
     directions = pretrained.model.directions
-    check_holds_only(target, {*(f"{name}.onnx" for name in ("forward", "backward")), CONFIG, TOKENIZER, CARD, EXAMPLE})
+    check_holds_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} holds something else than an export of charembed: name another folder")
     with folder_written_aside(target, last=CARD) as new:

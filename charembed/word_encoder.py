@@ -87,21 +87,15 @@ class WordEncoder(nn.Module):
             TypeError: a single `str` instead of a list of them, or items of another form.
         """
         weight = next(self.model.parameters())
-        device = weight.device
-        if self.trainable and torch.is_grad_enabled():
-            vectors = vectors_with_gradients(self.embedder.pretrained, sentences)
+        vectors = [found.to(weight) for found in word_vectors(self.embedder, sentences, trainable=self.trainable)]
+        lengths = torch.tensor([len(found) for found in vectors], dtype=torch.long, device=weight.device)
+        if vectors:
+            padded = pad_sequence(vectors, batch_first=True)
         else:
-            vectors = [torch.from_numpy(found.vectors).to(weight) for found in self.embedder.iter_embed(sentences)]
-        if not vectors:
-            vectors = [weight.new_zeros(0, self.embedder.embedding_dim)]
-            return self._projected(torch.stack(vectors)[:0]), torch.zeros(0, 0, dtype=torch.bool, device=device)
-        lengths = torch.tensor([len(found) for found in vectors], device=device)
-        padded = pad_sequence(vectors, batch_first=True)
-        mask = torch.arange(padded.shape[1], device=device) < lengths[:, None]
-        return self._projected(padded) * mask[:, :, None], mask
-
-    def _projected(self, vectors: Tensor) -> Tensor:
-        return vectors if self.projection is None else self.projection(vectors)
+            padded = weight.new_zeros(0, 0, self.embedder.embedding_dim)
+        mask = torch.arange(padded.shape[1], device=weight.device) < lengths[:, None]
+        projected = padded if self.projection is None else self.projection(padded)
+        return projected * mask[:, :, None], mask
 
     def get_extra_state(self) -> Tensor:
         """How text is read, which no weight says: part of the `state_dict`."""
@@ -152,6 +146,17 @@ def set_trainable(model: BiCharLM, trainable: bool, user: nn.Module) -> None:
         for part in (lm.embedding, lm.rnn, lm.proj):
             if part is not None:
                 part.requires_grad_(trainable)
+
+
+def word_vectors(embedder: CharEmbedder, texts: Iterable[TextInput], *, trainable: bool) -> Iterable[Tensor]:
+    """What a part of a network gives for the texts: with gradients where its language models are trained and gradients
+    are asked for, and from the engine otherwise.
+
+    Shape: (words, embedding_dim) each
+    """
+    if trainable and torch.is_grad_enabled():
+        return vectors_with_gradients(embedder.pretrained, texts)
+    return (torch.from_numpy(found.vectors) for found in embedder.iter_embed(texts))
 
 
 def vectors_with_gradients(pretrained: Pretrained, texts: Iterable[TextInput]) -> list[Tensor]:

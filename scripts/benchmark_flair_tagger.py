@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +24,8 @@ from flair.training_utils import store_embeddings
 from jsonargparse import auto_cli
 
 from charembed import CharEmbedder, CharLMConfig, CharVocab
-from charembed.integrations.flair import CharEmbedderEmbeddings, export_flair
-from charembed.language_model import BiCharLM
+from charembed.integrations.flair import CharEmbedderEmbeddings, flair_language_model
+from charembed.language_model import DIRECTIONS, BiCharLM
 from charembed.pretrained import Pretrained
 
 Mode = Literal["none", "cpu", "fine-tuned"]
@@ -38,11 +37,12 @@ def _taggers(sentences: list[Sentence], labels: Any, hidden_size: int, fine_tune
     torch.manual_seed(1)
     vocab = CharVocab.build([sentence.to_tokenized_string() + "\n" for sentence in sentences], coverage=1.0)
     config = CharLMConfig(embedding_dim=100, hidden_size=hidden_size, vocab_size=len(vocab))
-    embedder = CharEmbedder(Pretrained(BiCharLM(config), vocab, readout="separator"), threads=torch.get_num_threads())
-    with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder, f"{name}.pt")) for name in ("forward", "backward")]
-        export_flair(embedder, *files)
-        theirs: list[Any] = [FlairEmbeddings(file, fine_tune=fine_tune) for file in files]
+    pretrained = Pretrained(BiCharLM(config), vocab, readout="separator")
+    embedder = CharEmbedder(pretrained, threads=torch.get_num_threads())
+    theirs: list[Any] = [
+        FlairEmbeddings(flair_language_model(pretrained, direction), name=direction, fine_tune=fine_tune)
+        for direction in DIRECTIONS
+    ]
     both = {"Flair": StackedEmbeddings(theirs), "charembed": CharEmbedderEmbeddings(embedder, fine_tune=fine_tune)}
     return {name: SequenceTagger(embeddings, labels, "ner", hidden_size=256) for name, embeddings in both.items()}
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import torch
 
 from charembed.embedder import CharEmbedder
 from charembed.errors import CharEmbedError, import_extra
@@ -18,7 +16,7 @@ from charembed.paths import user_path
 from charembed.pretrained import Pretrained
 from charembed.recurrent.translation import torch_weights
 from charembed.vocab import CharVocab
-from charembed.word_encoder import set_trainable, vectors_with_gradients
+from charembed.word_encoder import set_trainable, word_vectors
 
 import_extra("flair", extra="flair", purpose="charembed.integrations.flair")
 
@@ -80,11 +78,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
 
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
         texts = [[token.text for token in sentence] for sentence in sentences]
-        found: Iterable[torch.Tensor]
-        if self.fine_tune and torch.is_grad_enabled():
-            found = vectors_with_gradients(self.embedder.pretrained, texts)
-        else:
-            found = (torch.from_numpy(one.vectors) for one in self.embedder.iter_embed(texts))
+        found = word_vectors(self.embedder, texts, trainable=self.fine_tune)
         for sentence, vectors in zip(sentences, found, strict=True):
             for token, vector in zip(sentence, vectors.to(flair.device).unbind(), strict=True):
                 # By this Flair knows vectors that it must not store.
