@@ -1,108 +1,140 @@
-"""Train a BiLSTM-CRF for named entities in plain PyTorch, on the vectors of a language model.
+"""Train a BiLSTM-CRF in plain PyTorch, on the vectors of a language model.
 
     python scripts/train_bilstm_crf.py --model runs/mine/best --train train.conll --dev dev.conll --test test.conll
 
-Needs `charembed[crf]`. Columns are as in CoNLL files: a word and a BIO or IO tag a line, a blank line after a sentence.
+Needs `charembed[crf]`. Reads CoNLL columns (a word and a tag a line, a blank line after a sentence).
 """
 
 from __future__ import annotations
 
 import copy
-import io
 import random
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jsonargparse import auto_cli
+from labelled_text import METRICS, Task, divide, read_labelled, score
 from torch import Tensor, nn
 from torchcrf import CRF
 from tqdm import trange
 
 from charembed import CharEmbedder, WordEncoder
 from charembed.recurrent import LSTM
-from charembed.sources import open_binary
-
-Sentence = tuple[list[str], list[str]]
-"""Words and their tags."""
 
 
 class BiLSTMCRF(nn.Module):
     """From sentences to tags (Huang, Xu & Yu 2015)."""
 
-    def __init__(self, encoder: WordEncoder, tags: list[str], hidden_size: int, dropout: float) -> None:
+    def __init__(self, encoder: nn.Module, input_size: int, tags: list[str], hidden_size: int, dropout: float) -> None:
+        """
+        Args:
+            encoder: a module from a list of sentences to vectors and mask, as `WordEncoder`.
+            input_size: width of the vectors.
+            tags: the tags.
+            hidden_size: of the BiLSTM, each direction.
+            dropout: of its input and output.
+        """
         super().__init__()
         self.encoder = encoder
         self.tags = tags
+        self._numbers = {tag: number for number, tag in enumerate(tags)}
         self.dropout = nn.Dropout(dropout)
-        self.lstm = LSTM(encoder.output_size, hidden_size, bidirectional=True)
+        self.lstm = LSTM(input_size, hidden_size, bidirectional=True)
         self.linear = nn.Linear(self.lstm.output_size, len(tags))
         self.crf = CRF(len(tags), batch_first=True)
 
-    def scores(self, words: list[list[str]]) -> tuple[Tensor, Tensor]:
+    def scores(self, sentences: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Of each tag at each word, and where there is a word. Shape: (batch, words, tags), (batch, words)"""
-        vectors, mask = self.encoder(words)
+        vectors, mask = self.encoder(sentences)
         output, _ = self.lstm(self.dropout(vectors).transpose(0, 1), lengths=mask.sum(dim=1).cpu())
         return self.linear(self.dropout(output)).transpose(0, 1), mask
 
-    def loss(self, sentences: list[Sentence]) -> Tensor:
+    def loss(self, sentences: Sequence[Any], tags: Sequence[list[str]]) -> Tensor:
         """Negative log-likelihood of the tags, the mean over sentences."""
-        scores, mask = self.scores([words for words, _ in sentences])
+        scores, mask = self.scores(sentences)
         target = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
-        for row, (_, tags) in zip(target, sentences, strict=True):
-            row[: len(tags)] = torch.tensor([self.tags.index(tag) for tag in tags])
+        for row, wanted in zip(target, tags, strict=True):
+            row[: len(wanted)] = torch.tensor([self._numbers[tag] for tag in wanted])
         likelihood: Tensor = self.crf(scores, target, mask=mask, reduction="mean")
         return -likelihood
 
     @torch.no_grad()
-    def predict(self, words: list[list[str]]) -> list[list[str]]:
+    def predict(self, sentences: Sequence[Any], batch_size: int = 64) -> list[list[str]]:
         """The likeliest tags of each sentence."""
-        scores, mask = self.scores(words)
-        return [[self.tags[number] for number in path] for path in self.crf.decode(scores, mask=mask)]
+        self.eval()
+        found: list[list[str]] = []
+        for start in range(0, len(sentences), batch_size):
+            scores, mask = self.scores(sentences[start : start + batch_size])
+            found += [[self.tags[number] for number in path] for path in self.crf.decode(scores, mask=mask)]
+        return found
 
 
-def read_columns(path: str, token_column: int, tag_column: int) -> list[Sentence]:
-    """The sentences of a CoNLL file, packed or not."""
-    sentences: list[Sentence] = [([], [])]
-    with io.TextIOWrapper(open_binary(Path(path)), encoding="utf-8") as file:
-        for line in file:
-            columns = line.split()
-            if columns:
-                sentences[-1][0].append(columns[token_column])
-                sentences[-1][1].append(columns[tag_column])
-            elif sentences[-1][0]:
-                sentences.append(([], []))
-    return [sentence for sentence in sentences if sentence[0]]
+Tagged = tuple[Sequence[Any], list[list[str]]]
+"""Sentences in the form that an encoder takes, and the tags of each."""
 
 
-def entities(tags: list[str]) -> set[tuple[int, int, str]]:
-    """First word, one past the last, and kind of each entity."""
-    found, start = set(), 0
-    for k, (before, tag) in enumerate(zip(["O", *tags], [*tags, "O"], strict=True)):
-        if tag.startswith("B-") or tag[2:] != before[2:]:
-            if before != "O":
-                found.add((start, k, before[2:]))
-            start = k
-    return found
+def fit(
+    tagger: BiLSTMCRF,
+    groups: list[dict[str, Any]],
+    train: Tagged,
+    dev: Tagged,
+    task: Task,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+) -> float:
+    """Train a tagger with Adam and a rate that falls linearly to zero, and leave it as it was after the epoch that is
+    best on dev.
 
+    Args:
+        tagger: the tagger.
+        groups: its weights, as optimisers take them.
+        train: to learn from; every tag is one of the tagger's.
+        dev: to choose the epoch with.
+        task: what is scored.
+        learning_rate: the first one.
+        batch_size: sentences a step.
+        epochs: how often they are read.
+        seed: of their order.
 
-def entity_f1(model: BiLSTMCRF, sentences: list[Sentence], batch_size: int = 64) -> float:
-    """Of whole entities, kind and extent, micro-averaged; in per cent."""
-    model.eval()
-    right = predicted = wanted = 0
-    for start in range(0, len(sentences), batch_size):
-        batch = sentences[start : start + batch_size]
-        for tags, (_, gold) in zip(model.predict([words for words, _ in batch]), batch, strict=True):
-            found, true = entities(tags), entities(gold)
-            right, predicted, wanted = right + len(found & true), predicted + len(found), wanted + len(true)
-    return 200 * right / max(1, predicted + wanted)
+    Returns:
+        The score on dev.
+    """
+    chance = random.Random(seed)
+    optimizer = torch.optim.Adam(groups, lr=learning_rate)
+    steps = epochs * -(-len(train[0]) // batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+    best = (-1.0, tagger.state_dict())
+    order = list(range(len(train[0])))
+    progress = trange(epochs, unit="epoch", leave=False)
+    for _ in progress:
+        tagger.train()
+        chance.shuffle(order)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            optimizer.zero_grad()
+            loss = tagger.loss([train[0][k] for k in chosen], [train[1][k] for k in chosen])
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(tagger.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+        reached = score(task, tagger.predict(dev[0]), dev[1])
+        if reached > best[0]:
+            best = (reached, copy.deepcopy(tagger.state_dict()))
+        progress.set_postfix_str(f"dev {METRICS[task]} {reached:.2f}, best {best[0]:.2f}")
+    tagger.load_state_dict(best[1])
+    return best[0]
 
 
 def main(
     model: str,
     train: str,
-    dev: str,
-    test: str,
+    dev: str | None = None,
+    test: str | None = None,
+    task: Task = "ner",
     token_column: int = 0,
     tag_column: int = 1,
     fine_tune: bool = False,
@@ -114,13 +146,14 @@ def main(
     seed: int = 1,
     threads: int = 2,
 ) -> None:
-    """Train a tagger, keep the epoch that is best on `dev`, and print its entity F1 on `test`.
+    """Train a tagger, keep the epoch that is best on `dev`, and print its score on `test`.
 
     Args:
         model: name or folder of the language model.
         train: labelled training file.
-        dev: labelled file that chooses the epoch.
-        test: labelled file that is scored.
+        dev: labelled file that chooses the epoch; a tenth of the training file by default.
+        test: labelled file that is scored; a quarter of the training file by default.
+        task: named entities (BIO or IO tags) or parts of speech.
         token_column: column of the word, from 0.
         tag_column: column of the tag, from 0.
         fine_tune: train the language model on too, at a tenth of the learning rate.
@@ -134,37 +167,31 @@ def main(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    chance = random.Random(seed)
-    splits = [read_columns(path, token_column, tag_column) for path in (train, dev, test)]
-    tags = sorted({tag for _, tags in splits[0] for tag in tags} | {"O"})
-    known = set(tags)
-    splits = [[(words, [tag if tag in known else "O" for tag in gold]) for words, gold in split] for split in splits]
+    read = [None if path is None else read_labelled(path, token_column, tag_column) for path in (train, dev, test)]
+    splits = divide(read[0] or [], *read[1:])
+    tags = sorted({tag for sentence in splits.train for tag in sentence.tags})
     # Vectors that stay the same are computed once and kept for later epochs.
     embedder = CharEmbedder.from_pretrained(model, threads=threads, cache_mb=0 if fine_tune else 2048)
-    tagger = BiLSTMCRF(WordEncoder(embedder, trainable=fine_tune), tags, hidden_size, dropout)
+    tagger = BiLSTMCRF(WordEncoder(embedder, trainable=fine_tune), embedder.embedding_dim, tags, hidden_size, dropout)
     inner = [weight for weight in tagger.encoder.parameters() if weight.requires_grad]
     outer = [weight for name, weight in tagger.named_parameters() if not name.startswith("encoder.")]
     groups: list[dict[str, Any]] = [{"params": outer}, {"params": inner, "lr": learning_rate / 10}]
-    optimizer = torch.optim.Adam(groups, lr=learning_rate)
-    steps = epochs * -(-len(splits[0]) // batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
-    best = (-1.0, tagger.state_dict())
-    progress = trange(epochs, unit="epoch")
-    for _ in progress:
-        tagger.train()
-        chance.shuffle(splits[0])
-        for start in range(0, len(splits[0]), batch_size):
-            optimizer.zero_grad()
-            tagger.loss(splits[0][start : start + batch_size]).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(tagger.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-        score = entity_f1(tagger, splits[1])
-        if score > best[0]:
-            best = (score, copy.deepcopy(tagger.state_dict()))
-        progress.set_postfix_str(f"dev F1 {score:.2f}, best {best[0]:.2f}")
-    tagger.load_state_dict(best[1])
-    print(f"entity F1 {entity_f1(tagger, splits[2]):.2f} on {test}, {best[0]:.2f} on {dev}")
+    learnt, chooses, scored = (
+        ([one.text for one in split], [one.tags for one in split]) for split in (splits.train, splits.dev, splits.test)
+    )
+    best = fit(
+        tagger,
+        groups,
+        learnt,
+        chooses,
+        task,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        epochs=epochs,
+        seed=seed,
+    )
+    reached = score(task, tagger.predict(scored[0]), scored[1])
+    print(f"{METRICS[task]} {reached:.2f} on {test or 'a quarter of ' + train}, {best:.2f} on {dev or 'a tenth'}")
 
 
 if __name__ == "__main__":

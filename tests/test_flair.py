@@ -284,4 +284,4 @@ def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
         file.write(("# text = Don't go\n" + "\n".join(rows) + "\n\n") * 12)
     accuracy = train_tagger("--model", tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
     assert "accuracy " in accuracy
-    assert "a tenth of" in accuracy
+    assert "a quarter of" in accuracy

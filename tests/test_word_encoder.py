@@ -253,7 +253,7 @@ def test_entities_of_bio_and_io_tags() -> None:
     code = """
 import sys
 sys.path.insert(0, "scripts")
-from train_bilstm_crf import entities
+from labelled_text import entities
 assert entities("B-A I-A O B-A B-A I-B".split()) == {(0, 2, "A"), (3, 4, "A"), (4, 5, "A"), (5, 6, "B")}
 assert entities("I-A I-A I-B O I-B".split()) == {(0, 2, "A"), (2, 3, "B"), (4, 5, "B")}
 assert entities(["O"]) == set() == entities([])

@@ -1,0 +1,147 @@
+"""Labelled sentences for the tagger scripts: CoNLL columns and CoNLL-U in, scores out."""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from charembed.sources import open_binary
+from charembed.words import SpannedText, TextInput
+
+Task = Literal["ner", "upos"]
+"""Named entities, tagged BIO or IO, or parts of speech."""
+METRICS: dict[Task, str] = {"ner": "entity F1", "upos": "accuracy"}
+
+
+@dataclass(frozen=True)
+class LabelledSentence:
+    """A sentence as its file has it."""
+
+    words: list[str]
+    tags: list[str]
+    original: SpannedText | None = None
+    """Its text before it was cut into words, where the file says it (CoNLL-U)."""
+
+    @property
+    def text(self) -> TextInput:
+        """What an embedder is given to read it as it was written: words alone are joined by spaces."""
+        if self.original is None:
+            return self.words
+        return self.original.text, [(start, end) for start, end in self.original.spans.tolist()]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The sentences of a task."""
+
+    train: list[LabelledSentence]
+    dev: list[LabelledSentence]
+    test: list[LabelledSentence]
+
+
+def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) -> list[LabelledSentence]:
+    """The sentences of a file, packed or not: CoNLL-U where its name says so, and columns otherwise.
+
+    Multi-word tokens and empty nodes of a treebank are left out.
+    """
+    with io.TextIOWrapper(open_binary(Path(path)), encoding="utf-8") as file:
+        if ".conllu" in Path(path).suffixes:
+            return [sentence for sentence in _treebank(file) if sentence.words]
+        return [LabelledSentence(*columns) for columns in _columns(file, token_column, tag_column, str(path))]
+
+
+def _columns(
+    lines: Iterable[str], token_column: int, tag_column: int, name: str
+) -> Iterator[tuple[list[str], list[str]]]:
+    words: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        columns = line.split()
+        if columns and not line.startswith("-DOCSTART-"):
+            try:
+                word, tag = columns[token_column], columns[tag_column]
+            except IndexError:
+                sys.exit(f"{name}, line {number} has {len(columns)} columns: see --token_column and --tag_column")
+            words.append(word)
+            tags.append(tag)
+        elif words:
+            yield words, tags
+            words, tags = [], []
+    if words:
+        yield words, tags
+
+
+def _treebank(lines: io.TextIOWrapper) -> Iterator[LabelledSentence]:
+    try:
+        import conllu
+    except ImportError:
+        sys.exit("reading CoNLL-U needs the package conllu, which charembed[flair] installs")
+    for rows in conllu.parse_incr(lines):
+        tokens = [row for row in rows if isinstance(row["id"], int)]
+        words = [row["form"] for row in tokens]
+        original = _found(words, rows.metadata.get("text", ""))
+        yield LabelledSentence(words, [row["upos"] for row in tokens], original)
+
+
+def _found(words: list[str], text: str) -> SpannedText | None:
+    """Where the words stand in the text; None if one of them does not, as in a contraction's parts."""
+    spans = []
+    end = 0
+    for word in words:
+        start = text.find(word, end)
+        if start < 0 or text[end:start].strip():
+            return None
+        end = start + len(word)
+        spans.append((start, end))
+    return SpannedText.of((text, spans))
+
+
+def divide(
+    train: list[LabelledSentence], dev: list[LabelledSentence] | None, test: list[LabelledSentence] | None
+) -> Splits:
+    """Take what is missing from the training sentences: a quarter of them for the test, then a tenth of the rest to
+    choose the epoch. They are drawn with a seed that never changes, so that every tagger has the same ones.
+    """
+    train = list(train)
+    random.Random(1).shuffle(train)
+    if test is None:
+        test, train = train[: len(train) // 4], train[len(train) // 4 :]
+    if dev is None:
+        dev, train = train[: len(train) // 10], train[len(train) // 10 :]
+    return Splits(train, dev, test)
+
+
+def entities(tags: list[str]) -> set[tuple[int, int, str]]:
+    """First word, one past the last, and kind of each entity."""
+    found, start = set(), 0
+    for k, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
+        if tag.startswith("B-") or tag[2:] != before[2:]:
+            if before != "O":
+                found.add((start, k, before[2:]))
+            start = k
+    return found
+
+
+def score(task: Task, predicted: Iterable[list[str]], wanted: Iterable[list[str]]) -> float:
+    """Micro-averaged F1 of whole entities, their extent and kind, or the share of right parts of speech; in per cent.
+
+    Args:
+        task: which of them.
+        predicted: tags of each sentence.
+        wanted: the true ones.
+    """
+    right = total = 0
+    for found, true in zip(predicted, wanted, strict=True):
+        if task == "ner":
+            right += 2 * len(entities(found) & entities(true))
+            total += len(entities(found)) + len(entities(true))
+        else:
+            right += sum(one == other for one, other in zip(found, true, strict=True))
+            total += len(true)
+    return 100 * right / max(1, total)
