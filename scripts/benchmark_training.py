@@ -156,9 +156,9 @@ def race(
 ) -> None:
     """Flair's trainer against ours: the forward direction, the same text and minutes, a core each, at the same time.
 
-    Flair: batch 32, window 128, SGD 20 with its annealing, no random changes of case, 10 splits an epoch, dropout and
-    embedding size its defaults. Reading the text and validating are not charged on either side. Both models are
-    scored by the same code on the first 150 kB of dev. Then ours with less time, two runs at a time.
+    Flair: batch 32, window 128, SGD 20 with its annealing, no random changes of case, splits of a million characters,
+    dropout and embedding size its defaults. Reading the text and validating are not charged on either side. Both models
+    are scored by the same code on the first 150 kB of dev. Then ours with less time, two runs at a time.
 
     Args:
         train: text to train on, as for `charembed train`.
@@ -217,69 +217,29 @@ def _charembed(sender: Any, place: Path, minutes: float, hidden_size: int, seed:
 
 def _flair(sender: Any, place: Path, minutes: float, hidden_size: int, seed: int, core: int) -> None:
     os.sched_setaffinity(0, {core})
-    torch.set_num_threads(1)
-    import flair
-    from flair.data import Dictionary
-    from flair.models import LanguageModel
-    from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
+    from train_flair_language_model import Clock, prepare, train_flair
 
-    flair.set_seed(seed)
     logging.getLogger("flair").setLevel(logging.WARNING)
-    text = (place / "train.txt").read_text(encoding="utf-8")
-    vocab = CharVocab.build([text])
-    dictionary = Dictionary(add_unk=True)
-    for character in vocab.characters:
-        dictionary.add_item(character)
-    corpus_folder = place / "flair"
-    (corpus_folder / "train").mkdir(parents=True)
-    splits = 10
-    for k in range(splits):
-        part = text[k * len(text) // splits : (k + 1) * len(text) // splits]
-        (corpus_folder / "train" / f"split_{k}").write_text(part, encoding="utf-8")
-    dev = (place / "dev.txt").read_text(encoding="utf-8")
-    for name in ("valid.txt", "test.txt"):
-        (corpus_folder / name).write_text(dev, encoding="utf-8")
+    text, dev = ((place / f"{name}.txt").read_text(encoding="utf-8") for name in ("train", "dev"))
+    vocab, dictionary = prepare(text, dev, place / "flair")
     ids = vocab.encode(dev)
-    batch_size, seq_len = 32, 128
-    model = LanguageModel(dictionary, is_forward_lm=True, hidden_size=hidden_size, nlayers=1)
     rows: list[tuple[str, ...]] = []
 
-    class Clock:
-        """Charges the time from one step of the optimiser to the next, unless text was read or scored in between."""
+    def after_step(model: Any, clock: Clock) -> None:
+        if clock.seconds >= 60.0 * minutes / 4 * (len(rows) + 1):
+            rows.append(_row(clock.seconds, clock.characters, _flair_bits(model, ids, vocab)))
+        if len(rows) == 4:
+            raise KeyboardInterrupt
 
-        spent = 0.0
-        steps = 0
-        last: float | None = None
-
-        def tick(self) -> None:
-            now = time.monotonic()
-            if self.last is not None:
-                self.spent += now - self.last
-            self.steps += 1
-            if self.spent >= 60.0 * minutes / 4 * (len(rows) + 1):
-                characters = self.steps * batch_size * seq_len
-                rows.append(_row(self.spent, characters, _flair_bits(model, ids, vocab)))
-            self.last = time.monotonic()
-            if len(rows) == 4:
-                raise KeyboardInterrupt  # which its trainer takes as the wish to end
-
-    clock = Clock()
-
-    class TimedSGD(torch.optim.SGD):
-        def step(self, closure: Any = None) -> Any:
-            done = super().step(closure)
-            clock.tick()
-            return done
-
-    class TimedTrainer(LanguageModelTrainer):
-        def evaluate(self, *arguments: Any) -> float:
-            clock.last = None
-            return float(super().evaluate(*arguments))  # type: ignore[no-untyped-call]
-
-    corpus = TextCorpus(corpus_folder, dictionary, forward=True, character_level=True, random_case_flip=False)
-    trainer = TimedTrainer(model, corpus, optimizer=TimedSGD)
-    trainer.train(
-        place / "flair-run", sequence_length=seq_len, mini_batch_size=batch_size, learning_rate=20, num_workers=0
+    train_flair(
+        place / "flair",
+        dictionary,
+        place / "flair-run",
+        direction="forward",
+        hidden_size=hidden_size,
+        seed=seed,
+        after_step=after_step,
+        random_case_flip=False,
     )
     sender.send(rows)
 

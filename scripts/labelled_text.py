@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from charembed.sources import open_binary
 from charembed.words import SpannedText, TextInput
 
+T = TypeVar("T")
 Task = Literal["ner", "upos"]
 """Named entities, tagged BIO or IO, or parts of speech."""
 METRICS: dict[Task, str] = {"ner": "entity F1", "upos": "accuracy"}
@@ -37,12 +38,15 @@ class LabelledSentence:
 
 
 @dataclass(frozen=True)
-class Splits:
-    """The sentences of a task."""
+class Splits(Generic[T]):
+    """The sentences of a task, in some form."""
 
-    train: list[LabelledSentence]
-    dev: list[LabelledSentence]
-    test: list[LabelledSentence]
+    train: list[T]
+    dev: list[T]
+    test: list[T]
+
+    def __iter__(self) -> Iterator[list[T]]:
+        return iter((self.train, self.dev, self.test))
 
 
 def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) -> list[LabelledSentence]:
@@ -102,9 +106,7 @@ def _found(words: list[str], text: str) -> SpannedText | None:
     return SpannedText.of((text, spans))
 
 
-def divide(
-    train: list[LabelledSentence], dev: list[LabelledSentence] | None, test: list[LabelledSentence] | None
-) -> Splits:
+def divide(train: list[T], dev: list[T] | None, test: list[T] | None) -> Splits[T]:
     """Take what is missing from the training sentences: a quarter of them for the test, then a tenth of the rest to
     choose the epoch. They are drawn with a seed that never changes, so that every tagger has the same ones.
     """

@@ -176,9 +176,7 @@ def main(
     inner = [weight for weight in tagger.encoder.parameters() if weight.requires_grad]
     outer = [weight for name, weight in tagger.named_parameters() if not name.startswith("encoder.")]
     groups: list[dict[str, Any]] = [{"params": outer}, {"params": inner, "lr": learning_rate / 10}]
-    learnt, chooses, scored = (
-        ([one.text for one in split], [one.tags for one in split]) for split in (splits.train, splits.dev, splits.test)
-    )
+    learnt, chooses, scored = (([one.text for one in split], [one.tags for one in split]) for split in splits)
     best = fit(
         tagger,
         groups,

@@ -37,9 +37,9 @@ def flair_sentence(labelled: LabelledSentence, task: Task) -> Sentence:
     return sentence
 
 
-def flair_corpus(splits: Splits, task: Task) -> Corpus[Sentence]:
+def flair_corpus(splits: Splits[LabelledSentence], task: Task) -> Corpus[Sentence]:
     """The splits of a task, in Flair's form and in their order."""
-    found = [[flair_sentence(one, task) for one in split] for split in (splits.train, splits.dev, splits.test)]
+    found = [[flair_sentence(one, task) for one in split] for split in splits]
     return Corpus(train=found[0], dev=found[1], test=found[2], name=task)  # type: ignore[arg-type]
 
 

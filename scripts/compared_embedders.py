@@ -1,0 +1,165 @@
+"""What `evaluate_quality.py` compares: language models of ours, of Flair's, transformers, and pairs of them."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from labelled_text import LabelledSentence
+from numpy.typing import NDArray
+
+from charembed import CharEmbedder, CharEmbedError, Context
+from charembed.language_model import BiCharLM
+from charembed.pretrained import Pretrained, Readout
+
+Vectors = list[NDArray[np.float32]]
+"""Of each sentence. Shape: (words, width) each"""
+Reader = Callable[[list[LabelledSentence]], Vectors]
+"""From the sentences of a file, in its order, to their vectors."""
+
+
+@dataclass
+class EmbedderConfig:
+    """One row of the table. Where several of `model`, `flair` and `transformer` are named, their vectors stand side by
+    side.
+
+    Attributes:
+        model: name or folder of a charembed model.
+        untrained: take its shape and alphabet alone, with first weights of seed 1.
+        readout: "word" or "separator"; as the model's folder says, by default.
+        precision: "float32" or "int8".
+        original: read a sentence as it was written where its file says how; its words joined by spaces otherwise.
+        context_characters: characters of the file's other sentences read on each side.
+        context_sentences: whole sentences read on each side.
+        flair: a forward and a backward language model of Flair's, embedded by Flair.
+        transformer: folder of a transformer of Hugging Face's, or PACKAGE/FOLDER of one that an installed package
+            brings. A word's vector is the mean of its pieces', of the mean of all layers.
+    """
+
+    model: str | None = None
+    untrained: bool = False
+    readout: Readout | None = None
+    precision: Literal["float32", "int8"] = "float32"
+    original: bool = False
+    context_characters: int | None = None
+    context_sentences: int | None = None
+    flair: list[str] | None = None
+    transformer: str | None = None
+
+
+@dataclass(frozen=True)
+class ComparedEmbedder:
+    """An embedder of any kind."""
+
+    read: Reader
+    megabytes: float
+    """Of its weights' files."""
+
+
+def load(config: EmbedderConfig) -> ComparedEmbedder:
+    """What a row of the table says.
+
+    Raises:
+        CharEmbedError: it names nothing, or a model that is not there.
+    """
+    parts = []
+    if config.model is not None:
+        parts.append(_charembed(config, config.model))
+    if config.flair is not None:
+        parts.append(_flair(config.flair))
+    if config.transformer is not None:
+        parts.append(_transformer(config.transformer))
+    if not parts:
+        raise CharEmbedError("an embedder needs one of model, flair and transformer")
+
+    def read(sentences: list[LabelledSentence]) -> Vectors:
+        found = [part.read(sentences) for part in parts]
+        return [np.concatenate(vectors, axis=1) for vectors in zip(*found, strict=True)]
+
+    return parts[0] if len(parts) == 1 else ComparedEmbedder(read, sum(part.megabytes for part in parts))
+
+
+def _megabytes(files: Iterable[str | Path]) -> float:
+    return sum(Path(file).stat().st_size for file in files) / 1e6
+
+
+def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
+    embedder = CharEmbedder.from_pretrained(name, precision=config.precision, readout=config.readout, threads=1)
+    size = sum(len(content) for content in embedder.pretrained.files().values()) / 1e6
+    if config.untrained:
+        torch.manual_seed(1)
+        known = embedder.pretrained
+        fresh = Pretrained(BiCharLM(known.model.config), known.vocab, known.readout, known.delimiter)
+        embedder = CharEmbedder(fresh, precision=config.precision, threads=1)
+    context = None
+    if config.context_characters is not None or config.context_sentences is not None:
+        context = Context(characters=config.context_characters, sentences=config.context_sentences)
+
+    def read(sentences: list[LabelledSentence]) -> Vectors:
+        texts = [sentence.text if config.original else sentence.words for sentence in sentences]
+        return [found.vectors for found in embedder.embed(texts, context)]
+
+    return ComparedEmbedder(read, size)
+
+
+def _flair(files: list[str]) -> ComparedEmbedder:
+    from flair.data import Sentence
+    from flair.embeddings import FlairEmbeddings, StackedEmbeddings
+
+    stacked = StackedEmbeddings([FlairEmbeddings(file) for file in files])
+
+    def read(sentences: list[LabelledSentence]) -> Vectors:
+        vectors: Vectors = []
+        for start in range(0, len(sentences), 32):
+            batch = [Sentence(sentence.words) for sentence in sentences[start : start + 32]]
+            stacked.embed(batch)
+            for sentence in batch:
+                vectors.append(torch.stack([token.embedding for token in sentence]).numpy())
+                sentence.clear_embeddings()
+        return vectors
+
+    return ComparedEmbedder(read, _megabytes(files))
+
+
+def _transformer(name: str) -> ComparedEmbedder:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(name)
+    if not folder.is_dir():
+        package, _, inner = name.partition("/")
+        try:
+            folder = Path(str(importlib.resources.files(package))) / inner
+        except ImportError as error:
+            raise CharEmbedError(f"no folder and no installed package has the transformer {name}") from error
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    model: Any = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+
+    @torch.inference_mode()
+    def read(sentences: list[LabelledSentence]) -> Vectors:
+        order = sorted(range(len(sentences)), key=lambda k: len(sentences[k].words))
+        vectors: dict[int, NDArray[np.float32]] = {}
+        for start in range(0, len(order), 32):
+            chosen = order[start : start + 32]
+            words = [sentences[k].words for k in chosen]
+            pieces = tokenizer(words, is_split_into_words=True, padding=True, truncation=True, return_tensors="pt")
+            layers = model(**pieces, output_hidden_states=True).hidden_states
+            states = torch.stack(layers).mean(dim=0)
+            for row, k in enumerate(chosen):
+                vectors[k] = _mean_of_pieces(states[row], pieces.word_ids(row), len(words[row]))
+        return [vectors[k] for k in range(len(sentences))]
+
+    return ComparedEmbedder(read, _megabytes([folder / "model.safetensors"]))
+
+
+def _mean_of_pieces(states: torch.Tensor, word_ids: list[int | None], words: int) -> NDArray[np.float32]:
+    """Of each word; zero for one that has none, such as those that a long sentence is cut off before."""
+    places = [place for place, word in enumerate(word_ids) if word is not None]
+    owners = torch.tensor([word for word in word_ids if word is not None], dtype=torch.long)
+    total = torch.zeros(words, states.shape[1]).index_add_(0, owners, states[places])
+    counts = torch.bincount(owners, minlength=words).clamp_min(1)
+    return np.asarray((total / counts[:, None]).numpy())

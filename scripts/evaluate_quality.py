@@ -1,0 +1,307 @@
+"""Compare word vectors by the taggers that can be trained on them: a row an embedder, a column a task.
+
+    python scripts/evaluate_quality.py scores --config configs/quality.yaml --labelled LABELLED --output quality.jsonl
+
+LABELLED is the folder that the tasks' files are in. Each result is a line of the output; those that are there already
+are not computed again, so a run that was ended goes on, and a row that is added later joins the table. Needs
+`charembed[crf]`, and `charembed[flair]` for Flair, transformers and CoNLL-U.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from compared_embedders import ComparedEmbedder, EmbedderConfig, load
+from jsonargparse import auto_cli
+from labelled_text import METRICS, LabelledSentence, Splits, Task, divide, read_labelled, score
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+from train_bilstm_crf import BiLSTMCRF, fit
+
+TaggerName = Literal["probe", "flair"]
+
+
+@dataclass
+class TaskConfig:
+    """One column of the table.
+
+    Attributes:
+        train: labelled file to learn from.
+        dev: to choose the epoch; a tenth of `train` by default.
+        test: to score; a quarter of `train` by default.
+        task: named entities (BIO or IO tags) or parts of speech.
+        token_column: column of the word in files of columns, from 0.
+        tag_column: column of the tag.
+        epochs: of the probe.
+        flair_epochs: of Flair's tagger.
+    """
+
+    train: str
+    dev: str | None = None
+    test: str | None = None
+    task: Task = "ner"
+    token_column: int = 0
+    tag_column: int = 1
+    epochs: int = 15
+    flair_epochs: int = 15
+
+
+@dataclass(frozen=True)
+class EmbeddedSentence:
+    """A labelled sentence and its vectors."""
+
+    labelled: LabelledSentence
+    vectors: Tensor
+
+
+EmbeddedTask = Splits[EmbeddedSentence]
+
+
+class StoredVectors(nn.Module):
+    """From embedded sentences to their vectors, divided by one number and narrowed by a linear layer."""
+
+    def __init__(self, width: int, scale: float, projection_size: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, projection_size)
+        self._scale = scale
+
+    def forward(self, sentences: list[EmbeddedSentence]) -> tuple[Tensor, Tensor]:
+        """Vectors and mask, as of `WordEncoder`."""
+        lengths = torch.tensor([len(sentence.vectors) for sentence in sentences])
+        padded = pad_sequence([sentence.vectors for sentence in sentences], batch_first=True) / self._scale
+        mask = torch.arange(padded.shape[1]) < lengths[:, None]
+        return self.projection(nn.functional.dropout(padded, 0.3, self.training)) * mask[:, :, None], mask
+
+
+def probe(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
+    """Score of a small BiLSTM-CRF on the vectors, in per cent.
+
+    256 numbers a word after a linear layer, a BiLSTM of 128 each way, dropout 0.3, Adam with batches of 32 sentences
+    and a rate that falls linearly from 0.002 to zero, the epoch that is best on dev.
+    """
+    torch.manual_seed(seed)
+    tags = sorted({tag for sentence in embedded.train for tag in sentence.labelled.tags})
+    everything = torch.cat([sentence.vectors for sentence in embedded.train])
+    scale = float(everything.square().mean().sqrt())
+    tagger = BiLSTMCRF(StoredVectors(everything.shape[1], scale, 256), 256, tags, hidden_size=128, dropout=0.3)
+    train, dev, test = ((split, [sentence.labelled.tags for sentence in split]) for split in embedded)
+    groups: list[dict[str, Any]] = [{"params": tagger.parameters()}]
+    fit(tagger, groups, train, dev, task.task, learning_rate=0.002, batch_size=32, epochs=task.epochs, seed=seed)
+    return score(task.task, tagger.predict(test[0]), test[1])
+
+
+def flair_tagger(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
+    """Score of Flair's `SequenceTagger` on the vectors, in per cent: BiLSTM of 256 each way, with a CRF for entities;
+    Flair's own training with its usual settings (SGD 0.1, batches of 32, halved where dev does not get better)."""
+    import flair
+    from flair.data import Sentence
+    from flair.embeddings import TokenEmbeddings
+    from train_tagger import flair_corpus, train_tagger
+
+    flair.set_seed(seed)
+    splits = Splits(*([one.labelled for one in split] for split in embedded))
+    corpus = flair_corpus(splits, task.task)
+    for theirs, ours in zip((corpus.train, corpus.dev, corpus.test), embedded, strict=True):
+        for number, sentence in enumerate(ours):
+            theirs[number].add_metadata("vectors", sentence.vectors)  # type: ignore[index]
+    width = embedded.train[0].vectors.shape[1]
+
+    class Stored(TokenEmbeddings):
+        name = "stored"
+
+        @property
+        def embedding_length(self) -> int:
+            return width
+
+        @property
+        def embedding_type(self) -> str:
+            return "word-level"
+
+        def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
+            for sentence in sentences:
+                vectors = sentence.get_metadata("vectors")
+                for token, vector in zip(sentence, vectors, strict=True):
+                    token.set_embedding(self.name, vector)
+            return sentences
+
+    with tempfile.TemporaryDirectory() as folder:
+        return train_tagger(
+            corpus,
+            Stored(),
+            task.task,
+            Path(folder),
+            hidden_size=256,
+            max_epochs=task.flair_epochs,
+            storage="none",
+        )
+
+
+def embed_task(embedder: ComparedEmbedder, task: TaskConfig, labelled: str) -> EmbeddedTask:
+    """Read a task's files and their vectors: whole files in their order, which are divided after that."""
+    files: list[list[EmbeddedSentence] | None] = []
+    for name in (task.train, task.dev, task.test):
+        if name is None:
+            files.append(None)
+            continue
+        sentences = read_labelled(Path(labelled, name), task.token_column, task.tag_column)
+        vectors = embedder.read(sentences)
+        files.append([EmbeddedSentence(*pair) for pair in zip(sentences, map(torch.from_numpy, vectors), strict=True)])
+    return divide(files[0] or [], files[1], files[2])
+
+
+TAGGERS: dict[TaggerName, Callable[[EmbeddedTask, TaskConfig, int], float]] = {
+    "probe": probe,
+    "flair": flair_tagger,
+}
+
+
+def scores(
+    embedders: dict[str, EmbedderConfig],
+    tasks: dict[str, TaskConfig],
+    labelled: str,
+    output: str,
+    taggers: list[TaggerName] = ["probe"],  # noqa: B006 (the form in which a command line shows it)
+    seeds: list[int] = [1, 2, 3],  # noqa: B006
+    only_embedders: list[str] | None = None,
+    only_tasks: list[str] | None = None,
+    threads: int = 1,
+) -> None:
+    """Train taggers on the vectors of each embedder, and print the table of their scores on the test sentences.
+
+    Args:
+        embedders: rows, by name.
+        tasks: columns, by name.
+        labelled: folder that the tasks' files are in.
+        output: file of results, one JSON line each, which is added to.
+        taggers: "probe", a BiLSTM-CRF that takes minutes, and "flair", Flair's SequenceTagger.
+        seeds: of the taggers.
+        only_embedders: rows to compute in this run; all by default.
+        only_tasks: columns to compute in this run; all by default.
+        threads: inside PyTorch's operators.
+
+    Raises:
+        CharEmbedError: an embedder that cannot be loaded.
+    """
+    torch.set_num_threads(threads)
+    logging.getLogger("flair").setLevel(logging.WARNING)
+    known = read_results(output)
+    jobs = [
+        (name, column, tagger, seed)
+        for name in _chosen("embedders", embedders, only_embedders)
+        for column in _chosen("tasks", tasks, only_tasks)
+        for tagger in taggers
+        for seed in seeds
+        if (name, column, tagger, seed) not in known
+    ]
+    progress = tqdm(total=len(jobs), unit="tagger")
+    for name, of_embedder in itertools.groupby(jobs, key=lambda job: job[0]):
+        embedder = load(embedders[name])
+        for column, of_task in itertools.groupby(of_embedder, key=lambda job: job[1]):
+            progress.set_postfix_str(f"{name}, {column}: embedding")
+            embedded = embed_task(embedder, tasks[column], labelled)
+            for _, _, tagger, seed in of_task:
+                progress.set_postfix_str(f"{name}, {column}: {tagger}, seed {seed}")
+                began = time.perf_counter()
+                reached = TAGGERS[tagger](embedded, tasks[column], seed)
+                known[name, column, tagger, seed] = reached
+                line = {"embedder": name, "task": column, "tagger": tagger, "seed": seed, "score": reached}
+                line |= {"minutes": (time.perf_counter() - began) / 60, "settings": asdict(embedders[name])}
+                with Path(output).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+                progress.update()
+    progress.close()
+    for tagger in taggers:
+        print_table(known, list(embedders), tasks, tagger)
+
+
+Results = dict[tuple[str, str, TaggerName, int], float]
+"""Score by embedder, task, tagger and seed."""
+
+
+def read_results(path: str) -> Results:
+    """What a file of results holds; nothing if there is none yet."""
+    if not Path(path).exists():
+        return {}
+    lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    return {(line["embedder"], line["task"], line["tagger"], line["seed"]): line["score"] for line in lines}
+
+
+def print_table(known: Results, rows: list[str], tasks: dict[str, TaskConfig], tagger: TaggerName) -> None:
+    """Mean over seeds, and beside it the standard deviation between them."""
+    print(f"\n| {tagger} | {' | '.join(f'{name}, {METRICS[task.task]}' for name, task in tasks.items())} |")
+    print("| --- " * (len(tasks) + 1) + "|")
+    for row in rows:
+        cells = []
+        for column in tasks:
+            found = [value for key, value in known.items() if key[:3] == (row, column, tagger)]
+            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+            cells.append(f"{statistics.mean(found):.2f}{spread}" if found else "")
+        print(f"| {row} | {' | '.join(cells)} |")
+
+
+def _chosen(what: str, known: dict[str, Any], names: list[str] | None) -> list[str]:
+    unknown = sorted(set(names or []) - set(known))
+    if unknown:
+        sys.exit(f"no {what} named {', '.join(unknown)}: there are {', '.join(known)}")
+    return [name for name in known if names is None or name in names]
+
+
+def speed(
+    embedders: dict[str, EmbedderConfig],
+    tasks: dict[str, TaskConfig],
+    labelled: str,
+    task: str | None = None,
+    rounds: int = 5,
+    threads: int = 1,
+) -> None:
+    """Time to embed the test sentences of one task, by turns, and the size of the weights.
+
+    Args:
+        embedders: rows, by name; ratios are to the first.
+        tasks: where to find the task.
+        labelled: folder that the tasks' files are in.
+        task: name of the task; the first by default.
+        rounds: how many times each embeds them.
+        threads: inside PyTorch's operators.
+
+    Raises:
+        CharEmbedError: an embedder that cannot be loaded.
+    """
+    torch.set_num_threads(threads)
+    name = task or next(iter(tasks))
+    chosen = tasks[name]
+    sentences = read_labelled(Path(labelled, chosen.test or chosen.train), chosen.token_column, chosen.tag_column)
+    loaded = {row: load(config) for row, config in embedders.items()}
+    times: dict[str, list[float]] = {row: [] for row in loaded}
+    for number in tqdm(range(rounds + 1), unit="round", leave=False):
+        for row in list(loaded) if number % 2 else reversed(loaded):
+            began = time.perf_counter()
+            loaded[row].read(sentences)
+            if number:  # the first one warms up
+                times[row].append(time.perf_counter() - began)
+    first = times[next(iter(times))]
+    words = sum(len(sentence.words) for sentence in sentences)
+    print(f"{name}, {len(sentences):,} sentences, {words:,} words, {threads} thread(s), median of {rounds} rounds")
+    print("| embedder | times as long as the first | words a second | weights, MB | width |")
+    print("| --- " * 5 + "|")
+    for row, embedder in loaded.items():
+        ratio = statistics.median(a / b for a, b in zip(times[row], first, strict=True))
+        width = embedder.read(sentences[:1])[0].shape[1]
+        rate = words / statistics.median(times[row])
+        print(f"| {row} | {ratio:.2f} | {rate:,.0f} | {embedder.megabytes:.1f} | {width} |")
+
+
+if __name__ == "__main__":
+    auto_cli([scores, speed], as_positional=False)
