@@ -4,16 +4,18 @@ MODEL := runs/tiny/best
 
 .PHONY: quickstart test check clean
 
-# Trains a tiny model for a minute on the text that comes with the repository, embeds with it and looks at its vectors.
+# Embeds with the English model that comes along, then trains a tiny one for a minute on the text of the repository.
 quickstart: .venv/base
-	$(BIN)/charembed train --config configs/tiny.yaml --overwrite true
-	@printf '\n— It has read for a minute. What it writes: —\n'
-	$(BIN)/charembed generate --model $(MODEL) --prompt "The city of " --characters 200 --seed 1
-	@printf '\n— Vectors of the words of two sentences, with their places —\n'
-	$(BIN)/python scripts/embed.py $(MODEL) "George Washington went to Washington." "He can open the can."
-	@printf '\n— Words used like "city" in this sentence —\n'
-	$(BIN)/charembed neighbors --model $(MODEL) configs/data/en_excerpt.txt --count 8 \
+	@printf '— Vectors of the words of two sentences, with their places, from the English model that comes along —\n'
+	$(BIN)/python scripts/embed.py en "George Washington went to Washington." "He can open the can."
+	@printf '\n— Words of a text that are used like "city" in this sentence —\n'
+	$(BIN)/charembed neighbors --model en configs/data/en_excerpt.txt --count 8 \
 		--sentence "It is the largest city in the north of the country." --word city
+	@printf '\n— A model of your own: a minute of training, on half a megabyte of text —\n'
+	$(BIN)/charembed train --config configs/tiny.yaml --overwrite true
+	@printf '\n— What each of them writes —\n'
+	$(BIN)/charembed generate --model $(MODEL) --prompt "The city of " --characters 200 --seed 1
+	$(BIN)/charembed generate --model en --prompt "The city of " --characters 200 --seed 1
 	@printf '\n— Next: train on text of your own, for as long as you like, and embed with it —\n'
 	@printf '  %s\n' \
 		'$(BIN)/charembed train --data.train YOUR_TEXT.txt --output runs/mine --budget.minutes 60' \

@@ -16,6 +16,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from charembed import __version__
 from charembed.errors import CharEmbedError, MissingExtraError
+from charembed.hub import MODEL_HELP
 
 if TYPE_CHECKING:
     from charembed.corpus import Corpus
@@ -232,7 +233,7 @@ def _train_parser() -> ArgumentParser:
 
 
 def _add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", required=True, type=str, help="folder of the model, or hf://owner/name")
+    parser.add_argument("-m", "--model", required=True, type=str, help=MODEL_HELP)
     parser.add_argument("--device", default="cpu", type=str, help="where to run: cpu, cuda, …")
 
 
@@ -306,7 +307,7 @@ def _add_import_options(parser: ArgumentParser) -> None:
 
 
 def _add_export_options(parser: ArgumentParser) -> None:
-    parser.add_argument("model", type=str, help="folder of the model, or hf://owner/name")
+    parser.add_argument("model", type=str, help=MODEL_HELP)
     parser.add_argument("output", type=str, help="folder to write")
     parser.add_argument(
         "--precision",

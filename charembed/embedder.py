@@ -23,12 +23,12 @@ from charembed.devices import usable_device
 from charembed.engine import Engine, TorchEngine, read_batch
 from charembed.errors import CharEmbedError, check_choice, check_whole
 from charembed.flair_checkpoint import read_flair
-from charembed.hub import SCHEME, found_folder, upload
+from charembed.hub import SCHEME, upload
 from charembed.language_model import Direction
 from charembed.long_passage import PartReader, stand_apart
 from charembed.onnx_engine import OnnxEngine
 from charembed.passage import Passage, Reading
-from charembed.pretrained import Pretrained, Readout
+from charembed.pretrained import Pretrained, Readout, StoredType
 from charembed.scheduling import batches
 from charembed.words import Span, SpannedText, TextInput
 from charembed.workers import WorkerPool
@@ -166,8 +166,9 @@ class CharEmbedder:
         """Load a model folder.
 
         Args:
-            name_or_path: a folder that `charembed train` or `save_pretrained` wrote; `hf://owner/name` or
-                `hf://owner/name@revision` for one on the Hugging Face Hub.
+            name_or_path: a model that comes along, such as "en" (English); a folder that `charembed train` or
+                `save_pretrained` wrote; `hf://owner/name` or `hf://owner/name@revision` for one on the Hugging Face
+                Hub.
             device: "cpu" (the default), "cuda", …
             engine: what runs the models, as in `CharEmbedder`.
             precision: of the computation, as in `CharEmbedder`.
@@ -177,14 +178,7 @@ class CharEmbedder:
             CharEmbedError: no such model, a damaged folder, an unknown engine or precision.
             MissingExtraError: ONNX Runtime is asked for and not installed.
         """
-        folder = found_folder(name_or_path)
-        if not folder.is_dir():
-            raise CharEmbedError(
-                f"no model '{folder}': no folder has this name, and no model comes with this version."
-                " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER;"
-                " one on the Hugging Face Hub is hf://owner/name"
-            )
-        pretrained = Pretrained.load(folder, device="cpu" if device is None else device)
+        pretrained = Pretrained.load(name_or_path, device="cpu" if device is None else device)
         embedder = cls(pretrained, engine=engine, precision=precision, **options)
         logger.info("%s", embedder)
         return embedder
@@ -212,14 +206,18 @@ class CharEmbedder:
         """
         return cls(read_flair(forward_pt, backward_pt, readout), **options)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: StoredType = "float32") -> None:
         """Write the model folder.
 
+        Args:
+            folder: where; a model folder that is there is replaced.
+            dtype: of the stored weights: "float16" takes half the space, and the vectors differ in the fourth decimal.
+
         Raises:
-            CharEmbedError: the folder exists and holds something else.
+            CharEmbedError: the folder exists and holds something else; weights too large for float16.
             OSError: it cannot be written.
         """
-        self.pretrained.save(folder)
+        self.pretrained.save(folder, dtype)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload a charembed model"

@@ -1,4 +1,4 @@
-"""Receives the name of a model; hands on its folder, from the Hugging Face Hub where the name says so."""
+"""Receives the name of a model; hands on its folder: one that comes along, or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ from charembed.errors import CharEmbedError
 from charembed.paths import user_path
 
 SCHEME = "hf://"
+COMES_ALONG = Path(__file__).parent / "models"
+"""The folder of the models that are part of this package."""
+MODEL_HELP = f"a model that comes along, such as en; the folder of one; or {SCHEME}owner/name"
 _URL = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
 
 
+def models_that_come_along() -> list[str]:
+    """Names of the models that are part of this package."""
+    return sorted(config.parent.name for config in COMES_ALONG.glob("*/config.json"))
+
+
 def found_folder(name: str | os.PathLike[str]) -> Path:
-    """The folder of a model.
+    """The folder of a model, which may not be there.
 
     The Hub is asked only for names that begin with `hf://`: a mistyped path never leaves the machine. With the
     environment variable HF_HUB_OFFLINE=1 what has been downloaded before is used, and nothing is asked.
 
     Args:
-        name: a path, or `hf://owner/name` or `hf://owner/name@revision`.
+        name: a path; the name of a model that comes along, unless a folder of this name holds a model; or
+            `hf://owner/name` or `hf://owner/name@revision`.
 
     Raises:
         CharEmbedError: the Hub has no such model, will not give it, or cannot be reached.
     """
     if not isinstance(name, str) or not name.startswith(SCHEME):
-        return user_path(name)
+        path = user_path(name)
+        is_name = isinstance(name, str) and name in models_that_come_along() and not (path / "config.json").is_file()
+        return COMES_ALONG / path if is_name else path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -41,6 +52,16 @@ def found_folder(name: str | os.PathLike[str]) -> Path:
         raise CharEmbedError(f"{name} has not been downloaded before, and the Hub cannot be reached") from error
     except Exception as error:  # of a kind that depends on the client's version
         raise CharEmbedError(f"{name}: {_said(error)}") from error
+
+
+def no_model(name: str | os.PathLike[str]) -> CharEmbedError:
+    """The error of a name that no folder has."""
+    return CharEmbedError(
+        f"no model '{os.fspath(name)}': no folder has this name; models that come along:"
+        f" {', '.join(models_that_come_along())}."
+        " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER;"
+        f" one on the Hugging Face Hub is {SCHEME}owner/name"
+    )
 
 
 def upload(files: Mapping[str, bytes], repo_id: str, *, private: bool | None, message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from charembed.language_model import BiCharLM
@@ -12,15 +13,21 @@ def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str
 
     Args:
         model: what it is of.
-        provenance: where the weights come from.
+        provenance: where the weights come from. A list becomes a section; `language` and `license` are for hubs too.
         address: from where it is loaded.
     """
     config = model.config
+    header = [
+        f"{key}: {json.dumps(provenance[key])}"
+        for key in ("language", "license")
+        if isinstance(provenance.get(key), str)
+    ]
     above = f", projected to {config.proj_size}" if config.proj_size else ""
     lines = [
         "---",
         "library_name: charembed",
         "tags: [character-language-model, contextual-string-embeddings, token-embeddings]",
+        *header,
         "---",
         "# Contextual character embeddings",
         "",
@@ -42,16 +49,19 @@ def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str
         "## Provenance",
         "",
     ]
+    lists = {key: value for key, value in provenance.items() if isinstance(value, list)}
     if provenance:
         lines += ["| what | value |", "| --- | --- |"]
-        lines += [f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in provenance.items()]
+        lines += [f"| {key.replace('_', ' ')} | {_cell(provenance[key])} |" for key in provenance if key not in lists]
     else:
         lines.append("Not recorded.")
     lines += ["", "The weights carry the terms of the text they were trained on; see there.", ""]
+    for key, items in lists.items():
+        lines += [f"## {key.replace('_', ' ').capitalize()}", "", *(f"- {_cell(item)}" for item in items), ""]
     return "\n".join(lines)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key.replace('_', ' ')} {_cell(inner)}" for key, inner in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split()).replace("|", "\\|")

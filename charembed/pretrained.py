@@ -22,9 +22,9 @@ from torch import Tensor
 
 from charembed import __version__
 from charembed.devices import usable_device
-from charembed.errors import CharEmbedError
+from charembed.errors import CharEmbedError, check_choice
 from charembed.files import check_holds_only, folder_written_aside
-from charembed.hub import found_folder
+from charembed.hub import found_folder, no_model
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
 from charembed.model_card import model_card
 from charembed.paths import user_path
@@ -34,6 +34,7 @@ FORMAT_VERSION = 1
 CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
 
 Readout = Literal["word", "separator"]
+StoredType = Literal["float32", "float16"]
 
 
 @dataclass
@@ -63,25 +64,37 @@ class Pretrained:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], dtype: StoredType = "float32", address: str = "path/to/this/folder"
+    ) -> None:
         """Write the model folder, aside first, then in its place; a model folder that is there is replaced.
 
+        Args:
+            folder: where.
+            dtype: of the stored weights: "float16" takes half the space. They are computed with in float32 either way.
+            address: from where the model card says to load it.
+
         Raises:
-            CharEmbedError: the folder exists and holds anything else.
+            CharEmbedError: the folder exists and holds anything else; weights too large for float16.
             OSError: it cannot be written; what was there is left as it was.
         """
         target = user_path(folder).resolve()
         check_replaceable(target)
         with folder_written_aside(target, last=CARD) as new:
-            for name, content in self.files().items():
+            for name, content in self.files(address, dtype).items():
                 (new / name).write_bytes(content)
 
-    def files(self, address: str = "path/to/this/folder") -> dict[str, bytes]:
+    def files(self, address: str = "path/to/this/folder", dtype: StoredType = "float32") -> dict[str, bytes]:
         """The files of the model folder by name, the model card last.
 
         Args:
             address: from where the model card says to load it.
+            dtype: of the stored weights.
+
+        Raises:
+            CharEmbedError: weights too large for float16.
         """
+        check_choice("dtype", dtype, get_args(StoredType))
         config = {
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
@@ -92,6 +105,10 @@ class Pretrained:
             "provenance": self.provenance,
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(self.model).items()}
+        if dtype == "float16":
+            tensors = {name: tensor.half() for name, tensor in tensors.items()}
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise CharEmbedError("the model has weights that are too large for float16: store it as float32")
         return {
             CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
             TOKENIZER: self.vocab.to_json().encode(),
@@ -104,7 +121,8 @@ class Pretrained:
         """Read a model folder. Nothing in it is unpickled.
 
         Args:
-            folder: its path, or `hf://owner/name` for one on the Hugging Face Hub.
+            folder: its path, the name of a model that comes along, or `hf://owner/name` for one on the Hugging Face
+                Hub.
             device: where the weights go.
 
         Raises:
@@ -113,7 +131,7 @@ class Pretrained:
         path = found_folder(folder)
         device = usable_device(device)
         if not path.is_dir():
-            raise CharEmbedError(f"{path} is not a model folder: there is no such folder")
+            raise no_model(folder)
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
         if missing:
             nested = [name for name in ("best", "last") if (path / name / CONFIG).is_file()]

@@ -13,7 +13,7 @@ from charembed.corpus import CorpusConfig, Sources
 from charembed.devices import has_bf16_units, usable_device
 from charembed.encoded import VocabConfig
 from charembed.errors import CharEmbedError
-from charembed.hub import found_folder
+from charembed.hub import COMES_ALONG, found_folder
 from charembed.language_model import DIRECTIONS, CharLMConfig, Direction
 from charembed.paths import printable, user_path
 from charembed.pretrained import read_architecture
@@ -78,7 +78,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self.output = os.fspath(user_path(self.output))
-        self.init = None if self.init is None else os.fspath(found_folder(self.init))
+        if self.init is not None:
+            folder = found_folder(self.init)
+            self.init = folder.name if folder.parent == COMES_ALONG else os.fspath(folder)
         for name in ("batch_size", "seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from labelled_text import LabelledSentence
+from labelled_text import LabelledSentence, Splits
 from numpy.typing import NDArray
 
 from charembed import CharEmbedder, CharEmbedError, Context
@@ -59,6 +59,17 @@ class ComparedEmbedder:
     read: Reader
     megabytes: float
     """Of its weights' files."""
+
+
+@dataclass(frozen=True)
+class EmbeddedSentence:
+    """A labelled sentence and its vectors."""
+
+    labelled: LabelledSentence
+    vectors: torch.Tensor
+
+
+EmbeddedTask = Splits[EmbeddedSentence]
 
 
 def load(config: EmbedderConfig) -> ComparedEmbedder:

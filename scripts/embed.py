@@ -1,6 +1,6 @@
 """Print the words of some texts with their offsets and the first numbers of their vectors.
 
-    python scripts/embed.py runs/mine/best "George Washington went to Washington ."
+    python scripts/embed.py en "George Washington went to Washington ."
 
 `charembed embed` writes the vectors of whole files.
 """
@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from charembed import CharEmbedder
 
 parser = ArgumentParser(description="Print the words of some texts, their offsets and the start of their vectors.")
-parser.add_argument("model", type=str, help="folder of the model")
+parser.add_argument("model", type=str, help="name or folder of the model")
 parser.add_argument("texts", type=str, nargs="+", help="texts, whose words are found")
 arguments = parser.parse_args()
 

@@ -1,6 +1,6 @@
 """Compare word vectors by the taggers that can be trained on them: a row an embedder, a column a task.
 
-    python scripts/evaluate_quality.py scores --config configs/quality.yaml --labelled LABELLED --output quality.jsonl
+    python scripts/evaluate_quality.py scores --config configs/quality/models.yaml --labelled LABELLED --output quality.jsonl
 
 LABELLED is the folder that the tasks' files are in. Each result is a line of the output; those that are there already
 are not computed again, so a run that was ended goes on, and a row that is added later joins the table. Needs
@@ -14,7 +14,6 @@ import json
 import logging
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from compared_embedders import ComparedEmbedder, EmbedderConfig, load
+from compared_embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask, EmbedderConfig, load
 from jsonargparse import auto_cli
-from labelled_text import METRICS, LabelledSentence, Splits, Task, divide, read_labelled, score
+from labelled_text import METRICS, Task, divide, read_labelled, score
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -59,14 +58,20 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
-class EmbeddedSentence:
-    """A labelled sentence and its vectors."""
+class Result:
+    """One tagger's score: a line of the file of results."""
 
-    labelled: LabelledSentence
-    vectors: Tensor
-
-
-EmbeddedTask = Splits[EmbeddedSentence]
+    embedder: str
+    task: str
+    tagger: TaggerName
+    seed: int
+    metric: str
+    score: float
+    """On the test sentences, in per cent."""
+    minutes: float
+    """Of training and scoring the tagger."""
+    settings: dict[str, Any]
+    """Of the embedder."""
 
 
 class StoredVectors(nn.Module):
@@ -103,49 +108,10 @@ def probe(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
 
 
 def flair_tagger(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
-    """Score of Flair's `SequenceTagger` on the vectors, in per cent: BiLSTM of 256 each way, with a CRF for entities;
-    Flair's own training with its usual settings (SGD 0.1, batches of 32, halved where dev does not get better)."""
-    import flair
-    from flair.data import Sentence
-    from flair.embeddings import TokenEmbeddings
-    from train_tagger import flair_corpus, train_tagger
+    """Score of Flair's tagger on the vectors, in per cent."""
+    from flair_on_vectors import flair_score
 
-    flair.set_seed(seed)
-    splits = Splits(*([one.labelled for one in split] for split in embedded))
-    corpus = flair_corpus(splits, task.task)
-    for theirs, ours in zip((corpus.train, corpus.dev, corpus.test), embedded, strict=True):
-        for number, sentence in enumerate(ours):
-            theirs[number].add_metadata("vectors", sentence.vectors)  # type: ignore[index]
-    width = embedded.train[0].vectors.shape[1]
-
-    class Stored(TokenEmbeddings):
-        name = "stored"
-
-        @property
-        def embedding_length(self) -> int:
-            return width
-
-        @property
-        def embedding_type(self) -> str:
-            return "word-level"
-
-        def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
-            for sentence in sentences:
-                vectors = sentence.get_metadata("vectors")
-                for token, vector in zip(sentence, vectors, strict=True):
-                    token.set_embedding(self.name, vector)
-            return sentences
-
-    with tempfile.TemporaryDirectory() as folder:
-        return train_tagger(
-            corpus,
-            Stored(),
-            task.task,
-            Path(folder),
-            hidden_size=256,
-            max_epochs=task.flair_epochs,
-            storage="none",
-        )
+    return flair_score(embedded, task.task, task.flair_epochs, seed)
 
 
 def embed_task(embedder: ComparedEmbedder, task: TaskConfig, labelled: str) -> EmbeddedTask:
@@ -196,58 +162,65 @@ def scores(
     """
     torch.set_num_threads(threads)
     logging.getLogger("flair").setLevel(logging.WARNING)
-    known = read_results(output)
+    results = read_results(output)
+    done = {(one.embedder, one.task, one.tagger, one.seed) for one in results}
     jobs = [
-        (name, column, tagger, seed)
+        job
         for name in _chosen("embedders", embedders, only_embedders)
         for column in _chosen("tasks", tasks, only_tasks)
         for tagger in taggers
         for seed in seeds
-        if (name, column, tagger, seed) not in known
+        if (job := (name, column, tagger, seed)) not in done
     ]
     progress = tqdm(total=len(jobs), unit="tagger")
     for name, of_embedder in itertools.groupby(jobs, key=lambda job: job[0]):
         embedder = load(embedders[name])
         for column, of_task in itertools.groupby(of_embedder, key=lambda job: job[1]):
             progress.set_postfix_str(f"{name}, {column}: embedding")
-            embedded = embed_task(embedder, tasks[column], labelled)
+            task = tasks[column]
+            embedded = embed_task(embedder, task, labelled)
             for _, _, tagger, seed in of_task:
                 progress.set_postfix_str(f"{name}, {column}: {tagger}, seed {seed}")
                 began = time.perf_counter()
-                reached = TAGGERS[tagger](embedded, tasks[column], seed)
-                known[name, column, tagger, seed] = reached
-                line = {"embedder": name, "task": column, "tagger": tagger, "seed": seed, "score": reached}
-                line |= {"minutes": (time.perf_counter() - began) / 60, "settings": asdict(embedders[name])}
+                reached = TAGGERS[tagger](embedded, task, seed)
+                minutes = (time.perf_counter() - began) / 60
+                result = Result(
+                    name, column, tagger, seed, METRICS[task.task], reached, minutes, asdict(embedders[name])
+                )
+                results.append(result)
                 with Path(output).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+                    file.write(json.dumps(asdict(result)) + "\n")
                 progress.update()
     progress.close()
     for tagger in taggers:
-        print_table(known, list(embedders), tasks, tagger)
+        print_table(results, list(embedders), tasks, tagger)
 
 
-Results = dict[tuple[str, str, TaggerName, int], float]
-"""Score by embedder, task, tagger and seed."""
-
-
-def read_results(path: str) -> Results:
+def read_results(path: str) -> list[Result]:
     """What a file of results holds; nothing if there is none yet."""
     if not Path(path).exists():
-        return {}
-    lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    return {(line["embedder"], line["task"], line["tagger"], line["seed"]): line["score"] for line in lines}
+        return []
+    return [Result(**json.loads(line)) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-def print_table(known: Results, rows: list[str], tasks: dict[str, TaskConfig], tagger: TaggerName) -> None:
+def summary(results: list[Result]) -> str:
     """Mean over seeds, and beside it the standard deviation between them."""
+    if not results:
+        return ""
+    found = [one.score for one in results]
+    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.2f}{spread}"
+
+
+def print_table(results: list[Result], rows: list[str], tasks: dict[str, TaskConfig], tagger: TaggerName) -> None:
+    """One tagger's scores, a row an embedder, a column a task."""
     print(f"\n| {tagger} | {' | '.join(f'{name}, {METRICS[task.task]}' for name, task in tasks.items())} |")
     print("| --- " * (len(tasks) + 1) + "|")
     for row in rows:
-        cells = []
-        for column in tasks:
-            found = [value for key, value in known.items() if key[:3] == (row, column, tagger)]
-            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-            cells.append(f"{statistics.mean(found):.2f}{spread}" if found else "")
+        cells = [
+            summary([one for one in results if (one.embedder, one.task, one.tagger) == (row, column, tagger)])
+            for column in tasks
+        ]
         print(f"| {row} | {' | '.join(cells)} |")
 
 

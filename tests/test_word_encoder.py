@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -247,16 +245,3 @@ def test_the_bilstm_crf_script_learns_what_it_is_shown(fine_tune: str, embedder,
     options = ["--hidden_size", "16", "--epochs", "60", "--learning_rate", "0.02", "--fine_tune", fine_tune]
     printed = run_script("train_bilstm_crf.py", "--model", tmp_path / "model", *files, *options)
     assert printed.startswith("entity F1 100.00 on")
-
-
-def test_entities_of_bio_and_io_tags() -> None:
-    code = """
-import sys
-sys.path.insert(0, "scripts")
-from labelled_text import entities
-assert entities("B-A I-A O B-A B-A I-B".split()) == {(0, 2, "A"), (3, 4, "A"), (4, 5, "A"), (5, 6, "B")}
-assert entities("I-A I-A I-B O I-B".split()) == {(0, 2, "A"), (2, 3, "B"), (4, 5, "B")}
-assert entities(["O"]) == set() == entities([])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -1,0 +1,212 @@
+"""Labelled text, and the comparison of embedders by the taggers on them."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+
+from charembed import CharEmbedder, Context
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from compared_embedders import EmbedderConfig, load
+from labelled_text import LabelledSentence, divide, entities, read_labelled, score
+
+COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\t\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
+TREEBANK = """# text = I don't  go (now).
+1\tI\tI\tPRON\t_\t_\t0\t_\t_\t_
+2-3\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tdo\tdo\tAUX\t_\t_\t0\t_\t_\t_
+3\tn't\tnot\tPART\t_\t_\t0\t_\t_\t_
+3.1\tgone\tgo\tVERB\t_\t_\t_\t_\t_\t_
+4\tgo\tgo\tVERB\t_\t_\t0\t_\t_\tSpaceAfter=No
+5\t(\t(\tPUNCT\t_\t_\t0\t_\t_\t_
+6\tnow\tnow\tADV\t_\t_\t0\t_\t_\t_
+7\t)\t)\tPUNCT\t_\t_\t0\t_\t_\t_
+8\t.\t.\tPUNCT\t_\t_\t0\t_\t_\t_
+
+# text = im Haus
+1-2\tim\t_\t_\t_\t_\t_\t_\t_\t_
+1\tin\tin\tADP\t_\t_\t0\t_\t_\t_
+2\tdem\tder\tDET\t_\t_\t0\t_\t_\t_
+3\tHaus\tHaus\tNOUN\t_\t_\t0\t_\t_\t_
+
+"""
+
+
+@pytest.fixture
+def columns(tmp_path: Path) -> Path:
+    path = tmp_path / "train.conll"
+    path.write_text(COLUMNS)
+    return path
+
+
+def test_columns(columns: Path) -> None:
+    first, second, third = read_labelled(columns)
+    assert (first.words, first.tags) == (["EU", "rejects", "German", "call"], ["B-ORG", "O", "B-MISC", "O"])
+    assert second.text == ["Peter", "Blackburn"]
+    assert third.tags == ["B-LOC"]
+    with pytest.raises(SystemExit, match=r"train.conll, line 1 has 2 columns: see --token_column and --tag_column"):
+        read_labelled(columns, 0, 2)
+
+
+def test_treebank(tmp_path: Path) -> None:
+    with lzma.open(tmp_path / "train.conllu.xz", "wt", encoding="utf-8") as file:
+        file.write(TREEBANK)
+    first, second = read_labelled(tmp_path / "train.conllu.xz")
+    assert first.words == ["I", "do", "n't", "go", "(", "now", ")", "."]
+    assert first.tags == ["PRON", "AUX", "PART", "VERB", "PUNCT", "ADV", "PUNCT", "PUNCT"]
+    text, spans = first.text
+    assert text == "I don't  go (now)."
+    assert [text[start:end] for start, end in spans] == first.words
+    assert second.text == ["in", "dem", "Haus"]  # its words are not in its text
+
+
+def test_what_is_missing_is_taken_from_the_training_sentences() -> None:
+    sentences = list(range(40))
+    splits = divide(sentences, None, None)
+    assert [len(split) for split in splits] == [27, 3, 10]
+    assert sorted(one for split in splits for one in split) == sentences
+    assert list(divide(sentences, None, None)) == list(splits)
+    assert divide(sentences, [1], [2, 3]).test == [2, 3]
+
+
+def test_entities_of_bio_and_io_tags() -> None:
+    assert entities(["B-A", "I-A", "O", "B-A", "B-A", "I-B"]) == {(0, 2, "A"), (3, 4, "A"), (4, 5, "A"), (5, 6, "B")}
+    assert entities(["I-A", "I-A", "I-B", "O", "I-B"]) == {(0, 2, "A"), (2, 3, "B"), (4, 5, "B")}
+    assert entities(["O"]) == set() == entities([])
+
+
+def test_scores() -> None:
+    """Of three entities two are found, of which one is right, and one is right but for its extent."""
+    wanted = [["B-A", "I-A", "O"], ["B-B", "O"], ["B-A"]]
+    found = [["B-A", "O", "O"], ["B-B", "O"], ["O"]]
+    assert score("ner", found, wanted) == pytest.approx(100 * 2 * 1 / (2 + 3))
+    assert score("upos", found, wanted) == pytest.approx(100 * 4 / 6)
+    assert score("ner", [["O"]], [["O"]]) == 0
+
+
+@pytest.fixture
+def model(embedder, tmp_path: Path) -> Path:
+    embedder.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+SENTENCES = [
+    LabelledSentence(["George", "went"], ["B-PER", "O"]),
+    LabelledSentence(["to", "Washington", "unbelievably"], ["O", "B-LOC", "O"]),
+]
+
+
+def read(config: EmbedderConfig) -> list[np.ndarray]:
+    return load(config).read(SENTENCES)
+
+
+def assert_same(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_language_models_of_ours(model: Path, embedder) -> None:
+    words = [sentence.words for sentence in SENTENCES]
+    plain = [found.vectors for found in embedder.embed(words)]
+    assert_same(read(EmbedderConfig(model=str(model))), plain)
+    in_context = [found.vectors for found in embedder.embed(words, Context(sentences=1))]
+    assert_same(read(EmbedderConfig(model=str(model), context_sentences=1)), in_context)
+    separator = [found.vectors for found in CharEmbedder.from_pretrained(model, readout="separator").embed(words)]
+    assert_same(read(EmbedderConfig(model=str(model), readout="separator")), separator)
+    untrained = read(EmbedderConfig(model=str(model), untrained=True))
+    assert untrained[0].shape == plain[0].shape
+    assert np.abs(untrained[0] - plain[0]).max() > 0.01
+
+
+def test_language_models_of_flair(model: Path, embedder, tmp_path: Path) -> None:
+    from charembed.integrations.flair import export_flair
+
+    files = [str(tmp_path / f"{direction}.pt") for direction in ("forward", "backward")]
+    export_flair(embedder, *files)
+    wanted = read(EmbedderConfig(model=str(model), readout="separator"))
+    assert_same(read(EmbedderConfig(flair=files)), wanted)
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory) -> Path:
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("transformer")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "george", "went", "to", "washing", "##ton", "un", "##able"]
+    (folder / "vocab.txt").write_text("\n".join(pieces))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    shape = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=len(pieces), **shape)).save_pretrained(folder)
+    return folder
+
+
+def test_transformers(transformer: Path, model: Path) -> None:
+    """Against the transformer itself, one sentence at a time, the pieces by hand."""
+    import torch
+    from transformers import BertModel
+
+    theirs = BertModel.from_pretrained(transformer).eval()
+    with torch.inference_mode():
+        layers = theirs(torch.tensor([[2, 7, 8, 9, 1, 3]]), output_hidden_states=True).hidden_states
+    states = sum(layers)[0].numpy() / 3
+    found = read(EmbedderConfig(transformer=str(transformer)))
+    np.testing.assert_allclose(found[1], [states[1], (states[2] + states[3]) / 2, states[4]], atol=1e-5)
+    both = read(EmbedderConfig(model=str(model), transformer=str(transformer)))
+    assert_same([one[:, -8:] for one in both], found)
+    assert_same([one[:, :-8] for one in both], read(EmbedderConfig(model=str(model))))
+
+
+@pytest.mark.usefixtures("columns")
+def test_evaluate_quality_goes_on(model: Path, tmp_path: Path) -> None:
+    """All in one file, which the tagger learns by heart; the second run computes nothing that the first has done."""
+    tasks = {"names": {"train": "train.conll", "dev": "train.conll", "test": "train.conll", "epochs": 150}}
+    settings = {
+        "embedders": {"mine": {"model": str(model)}, "fresh": {"model": str(model), "untrained": True}},
+        "tasks": tasks,
+        "labelled": str(tmp_path),
+        "output": str(tmp_path / "quality.jsonl"),
+    }
+    (tmp_path / "quality.yaml").write_text(json.dumps(settings))
+    command = ["evaluate_quality.py", "scores", "--config", tmp_path / "quality.yaml", "--only_embedders", "[mine]"]
+    printed = run_script(*command, "--seeds", "[1, 2]")
+    assert "| probe | names, entity F1 |" in printed
+    assert "| mine | 100.00 ± 0.00 |\n| fresh |  |" in printed
+    lines = (tmp_path / "quality.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [1, 2]
+    printed = run_script(*command, "--seeds", "[1]", "--taggers", "[probe, flair]")
+    again = (tmp_path / "quality.jsonl").read_text().splitlines()
+    assert again[:2] == lines
+    (added,) = map(json.loads, again[2:])
+    assert (added["tagger"], added["metric"], added["settings"]["model"]) == ("flair", "entity F1", str(model))
+    assert "| flair | names, entity F1 |" in printed
+
+
+@pytest.mark.usefixtures("columns")
+def test_evaluate_speed(model: Path, tmp_path: Path) -> None:
+    settings = {"embedders": {"mine": {"model": str(model)}}, "tasks": {"names": {"train": "train.conll"}}}
+    (tmp_path / "quality.yaml").write_text(json.dumps(settings | {"labelled": str(tmp_path)}))
+    printed = run_script("evaluate_quality.py", "speed", "--config", tmp_path / "quality.yaml", "--rounds", "1")
+    assert "names, 3 sentences, 7 words" in printed
+    assert "| mine | 1.00 | " in printed
+
+
+def test_flairs_trainer(tmp_path: Path) -> None:
+    text = "".join(f"Line {number} of a text that is read.\n\n" for number in range(2_000))
+    (tmp_path / "train.txt").write_text(text)
+    command = ["train_flair_language_model.py", "--train", tmp_path / "train.txt", "--dev", tmp_path / "train.txt"]
+    command += ["--hidden_size", "8", "--output", tmp_path / "run", "--direction", "backward"]
+    run_script(*command, "--minutes", "0.02")
+    first = json.loads((tmp_path / "run" / "clock.json").read_text())
+    assert (tmp_path / "run" / "best-lm.pt").exists()
+    run_script(*command, "--minutes", "0.03")
+    second = json.loads((tmp_path / "run" / "clock.json").read_text())
+    assert second["steps"] > first["steps"]
+    assert second["seconds"] > first["seconds"]
