@@ -75,17 +75,24 @@ class Result:
 
 
 class StoredVectors(nn.Module):
-    """From embedded sentences to their vectors, divided by one number and narrowed by a linear layer."""
+    """From embedded sentences to their vectors, centred, divided by one number and narrowed by a linear layer."""
 
-    def __init__(self, width: int, scale: float, projection_size: int) -> None:
+    def __init__(self, seen: Tensor, projection_size: int) -> None:
+        """
+        Args:
+            seen: vectors of the training words, whose mean becomes 0 and whose mean variance becomes 1.
+            projection_size: width of what comes out.
+        """
         super().__init__()
-        self.projection = nn.Linear(width, projection_size)
-        self._scale = scale
+        self.projection = nn.Linear(seen.shape[1], projection_size)
+        self._centre = seen.mean(dim=0)
+        self._scale = float(seen.var(dim=0).mean().sqrt())
 
     def forward(self, sentences: list[EmbeddedSentence]) -> tuple[Tensor, Tensor]:
         """Vectors and mask, as of `WordEncoder`."""
         lengths = torch.tensor([len(sentence.vectors) for sentence in sentences])
-        padded = pad_sequence([sentence.vectors for sentence in sentences], batch_first=True) / self._scale
+        vectors = [(sentence.vectors - self._centre) / self._scale for sentence in sentences]
+        padded = pad_sequence(vectors, batch_first=True)
         mask = torch.arange(padded.shape[1]) < lengths[:, None]
         return self.projection(nn.functional.dropout(padded, 0.3, self.training)) * mask[:, :, None], mask
 
@@ -98,9 +105,8 @@ def probe(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
     """
     torch.manual_seed(seed)
     tags = sorted({tag for sentence in embedded.train for tag in sentence.labelled.tags})
-    everything = torch.cat([sentence.vectors for sentence in embedded.train])
-    scale = float(everything.square().mean().sqrt())
-    tagger = BiLSTMCRF(StoredVectors(everything.shape[1], scale, 256), 256, tags, hidden_size=128, dropout=0.3)
+    stored = StoredVectors(torch.cat([sentence.vectors for sentence in embedded.train]), projection_size=256)
+    tagger = BiLSTMCRF(stored, 256, tags, hidden_size=128, dropout=0.3)
     train, dev, test = ((split, [sentence.labelled.tags for sentence in split]) for split in embedded)
     groups: list[dict[str, Any]] = [{"params": tagger.parameters()}]
     fit(tagger, groups, train, dev, task.task, learning_rate=0.002, batch_size=32, epochs=task.epochs, seed=seed)
