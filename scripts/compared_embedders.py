@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.language_model import BiCharLM
-from charembed.pretrained import Pretrained, Readout
+from charembed.pretrained import Pretrained, Readout, join
 
 Vectors = list[NDArray[np.float32]]
 """Of each sentence. Shape: (words, width) each"""
@@ -30,6 +30,7 @@ class EmbedderConfig:
 
     Attributes:
         model: name or folder of a charembed model.
+        backward: folder of the backward model, where `model` is a forward one alone.
         untrained: take its shape and alphabet alone, with first weights of seed 1.
         readout: "word" or "separator"; as the model's folder says, by default.
         precision: "float32" or "int8".
@@ -42,6 +43,7 @@ class EmbedderConfig:
     """
 
     model: str | None = None
+    backward: str | None = None
     untrained: bool = False
     readout: Readout | None = None
     precision: Literal["float32", "int8"] = "float32"
@@ -58,7 +60,7 @@ class ComparedEmbedder:
 
     read: Reader
     megabytes: float
-    """Of its weights' files."""
+    """Of its weights, as they are computed with."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,20 @@ def load(config: EmbedderConfig) -> ComparedEmbedder:
     return parts[0] if len(parts) == 1 else ComparedEmbedder(read, sum(part.megabytes for part in parts))
 
 
-def _megabytes(files: Iterable[str | Path]) -> float:
-    return sum(Path(file).stat().st_size for file in files) / 1e6
+def _megabytes(module: torch.nn.Module) -> float:
+    return sum(weight.nbytes for weight in module.parameters()) / 1e6
 
 
 def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
-    embedder = CharEmbedder.from_pretrained(name, precision=config.precision, readout=config.readout, threads=1)
-    size = sum(len(content) for content in embedder.pretrained.files().values()) / 1e6
+    pretrained = Pretrained.load(name)
+    if config.backward is not None:
+        pretrained = join(pretrained, Pretrained.load(config.backward))
     if config.untrained:
         torch.manual_seed(1)
-        known = embedder.pretrained
-        fresh = Pretrained(BiCharLM(known.model.config), known.vocab, known.readout, known.delimiter)
-        embedder = CharEmbedder(fresh, precision=config.precision, threads=1)
+        fresh = BiCharLM(pretrained.model.config)
+        pretrained = Pretrained(fresh, pretrained.vocab, pretrained.readout, pretrained.delimiter)
+    embedder = CharEmbedder(pretrained, precision=config.precision, readout=config.readout, threads=1)
+    width = {"float32": 4, "int8": 1}[config.precision]
     context = None
     if config.context_characters is not None or config.context_sentences is not None:
         context = Context(characters=config.context_characters, sentences=config.context_sentences)
@@ -115,7 +119,7 @@ def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
         texts = [sentence.text if config.original else sentence.words for sentence in sentences]
         return [found.vectors for found in embedder.embed(texts, context)]
 
-    return ComparedEmbedder(read, size)
+    return ComparedEmbedder(read, width * pretrained.model.parameter_count() / 1e6)
 
 
 def _flair(files: list[str]) -> ComparedEmbedder:
@@ -134,7 +138,7 @@ def _flair(files: list[str]) -> ComparedEmbedder:
                 sentence.clear_embeddings()
         return vectors
 
-    return ComparedEmbedder(read, _megabytes(files))
+    return ComparedEmbedder(read, sum(map(_megabytes, stacked.embeddings)))
 
 
 def _transformer(name: str) -> ComparedEmbedder:
@@ -164,7 +168,7 @@ def _transformer(name: str) -> ComparedEmbedder:
                 vectors[k] = _mean_of_pieces(states[row], pieces.word_ids(row), len(words[row]))
         return [vectors[k] for k in range(len(sentences))]
 
-    return ComparedEmbedder(read, _megabytes([folder / "model.safetensors"]))
+    return ComparedEmbedder(read, _megabytes(model))
 
 
 def _mean_of_pieces(states: torch.Tensor, word_ids: list[int | None], words: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Compare word vectors by the taggers that can be trained on them: a row an embedder, a column a task.
 
-    python scripts/evaluate_quality.py scores --config configs/quality/models.yaml --labelled LABELLED --output quality.jsonl
+    python scripts/evaluate_quality.py scores --config configs/quality/models.yaml --labelled LABELLED \\
+      --output quality.jsonl
 
 LABELLED is the folder that the tasks' files are in. Each result is a line of the output; those that are there already
 are not computed again, so a run that was ended goes on, and a row that is added later joins the table. Needs

@@ -12,6 +12,8 @@ import pytest
 from conftest import ROOT, run_script
 
 from charembed import CharEmbedder, Context
+from charembed.language_model import BiCharLM
+from charembed.pretrained import Pretrained
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -121,6 +123,12 @@ def test_language_models_of_ours(model: Path, embedder) -> None:
     assert_same(read(EmbedderConfig(model=str(model), context_sentences=1)), in_context)
     separator = [found.vectors for found in CharEmbedder.from_pretrained(model, readout="separator").embed(words)]
     assert_same(read(EmbedderConfig(model=str(model), readout="separator")), separator)
+    for direction in ("forward", "backward"):
+        one = BiCharLM(embedder.model.config, [direction])
+        one.direction(direction).load_state_dict(embedder.model.direction(direction).state_dict())
+        Pretrained(one, embedder.pretrained.vocab).save(model.parent / direction)
+    apart = EmbedderConfig(model=str(model.parent / "forward"), backward=str(model.parent / "backward"))
+    assert_same(read(apart), plain)
     untrained = read(EmbedderConfig(model=str(model), untrained=True))
     assert untrained[0].shape == plain[0].shape
     assert np.abs(untrained[0] - plain[0]).max() > 0.01
