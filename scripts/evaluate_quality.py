@@ -91,11 +91,11 @@ class StoredVectors(nn.Module):
 
     def forward(self, sentences: list[EmbeddedSentence]) -> tuple[Tensor, Tensor]:
         """Vectors and mask, as of `WordEncoder`."""
-        lengths = torch.tensor([len(sentence.vectors) for sentence in sentences])
-        vectors = [(sentence.vectors - self._centre) / self._scale for sentence in sentences]
-        padded = pad_sequence(vectors, batch_first=True)
-        mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        return self.projection(nn.functional.dropout(padded, 0.3, self.training)) * mask[:, :, None], mask
+        lengths = [len(sentence.vectors) for sentence in sentences]
+        words = (torch.cat([sentence.vectors for sentence in sentences]) - self._centre) / self._scale
+        narrow = self.projection(nn.functional.dropout(words, 0.3, self.training))
+        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        return pad_sequence(narrow.split(lengths), batch_first=True), mask
 
 
 def probe(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
