@@ -211,7 +211,8 @@ class CharEmbedder:
 
         Args:
             folder: where; a model folder that is there is replaced.
-            dtype: of the stored weights: "float16" takes half the space, and changes vectors by less than 0.001 as a rule.
+            dtype: of the stored weights: "float16" takes half the space, and changes vectors by less than 0.001 as a
+                rule.
 
         Raises:
             CharEmbedError: the folder exists and holds something else; weights too large for float16.
