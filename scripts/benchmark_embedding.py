@@ -11,7 +11,6 @@ Rates are ratios within one run: repeats are interleaved, and the median is take
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import statistics
@@ -26,13 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import auto_cli
+from labelled_text import read_labelled
 
 from charembed import CharEmbedder, CharLMConfig, CharVocab
 from charembed.corpus import Corpus
 from charembed.language_model import BiCharLM, Cell
 from charembed.pretrained import Pretrained
 from charembed.recurrent.products import linear
-from charembed.sources import open_binary
 
 Sentences = list[list[str]]
 ENGINES: dict[str, dict[str, Any]] = {
@@ -45,10 +44,7 @@ GPU_ENGINES: dict[str, dict[str, Any]] = {"torch float32": {}, "torch bfloat16":
 
 def _sentences(name: str, count: int | None) -> Sentences:
     """Some sentences of a CoNLL-U file, drawn by a fixed seed."""
-    import conllu  # comes with Flair
-
-    with io.TextIOWrapper(open_binary(Path(name)), encoding="utf-8") as file:
-        found = [[t["form"] for t in tokens if isinstance(t["id"], int)] for tokens in conllu.parse_incr(file)]
+    found = [sentence.words for sentence in read_labelled(name)]
     return found if count is None else random.Random(1).sample(found, min(count, len(found)))
 
 
