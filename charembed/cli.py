@@ -96,13 +96,13 @@ def evaluate_command(arguments: Namespace) -> int:
     """Measure how well a model predicts some files, in bits per character."""
     import numpy as np
 
-    from charembed.encoded import DOCUMENT_END
+    from charembed.encoded import pieces_of
     from charembed.pretrained import Pretrained
     from charembed.scoring import score_all
     from charembed.workers import WorkerPool
 
     pretrained = Pretrained.load(arguments.model, arguments.device)
-    pieces = [pretrained.vocab.encode(document + DOCUMENT_END) for document in _corpus(arguments)]
+    pieces = [pretrained.vocab.encode(piece) for piece in pieces_of(_corpus(arguments))]
     if not pieces:
         raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
     scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, WorkerPool())

@@ -81,7 +81,7 @@ class Pretrained:
         target = user_path(folder).resolve()
         check_replaceable(target)
         with folder_written_aside(target, last=CARD) as new:
-            for name, content in self.files(address, dtype).items():
+            for name, content in self.files(address=address, dtype=dtype).items():
                 (new / name).write_bytes(content)
 
     def files(self, address: str = "path/to/this/folder", dtype: StoredType = "float32") -> dict[str, bytes]:

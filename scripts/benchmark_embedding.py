@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from interleaved import interleaved
 from jsonargparse import auto_cli
 from labelled_text import read_labelled
 
@@ -90,20 +91,6 @@ def _check(pretrained: Pretrained, embeddings: Sequence[Any], sentences: Sentenc
     return worst
 
 
-def _interleaved(measured: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, measured in turn, after one turn that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in measured}
-    for number in range(rounds + 1):
-        for name, run in measured.items():
-            began = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def _products(device: str, size: int = 1024, times: int = 10) -> dict[str, tuple[Callable[[], None], float]]:
     """Square products of matrices that fit the cache: by `torch.mm`, and by oneDNN where PyTorch has it."""
     if device != "cpu":
@@ -166,7 +153,7 @@ def speed(
                 measured[name] = lambda embedder=embedder: embedder.embed(words) and None  # type: ignore[misc]
             products = _products(device)
             measured |= {name: run for name, (run, _) in products.items()}
-            seconds = _interleaved(measured, rounds)
+            seconds = {name: statistics.median(found) for name, found in interleaved(measured, rounds).items()}
             roof = {name: work / seconds[name] for name, (_, work) in products.items()}
             # Multiply-adds of both models' recurrent and input products, counted once a character of the text.
             work = 2.0 * 2 * 4 * hidden_size * (hidden_size + 100) * characters

@@ -25,13 +25,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from interleaved import interleaved
 from jsonargparse import auto_cli
 
 from charembed import CharLM, CharLMConfig, CharVocab, TrainConfig, train
 from charembed.allocator import keep_freed_memory
 from charembed.corpus import Corpus, CorpusConfig
 from charembed.direction_trainer import DirectionTrainer
-from charembed.encoded import DOCUMENT_END
+from charembed.encoded import pieces_of
 from charembed.language_model import DIRECTIONS, Direction
 from charembed.processes import Processes
 from charembed.recurrent.translation import load_torch_weights
@@ -111,7 +112,7 @@ def _print_speed(
         kinds["onednn"] = lambda: [
             torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "") for _ in range(8)
         ]
-    times = _interleaved(kinds, rounds)
+    times = interleaved(kinds, rounds)
     weights = 4 * hidden_size * (config.model.embedding_dim + hidden_size) + hidden_size * VOCABULARY
     useful = 3 * 2 * weights * batch_size * config.seq_len * steps
     training = [useful / t for t in times["one"]]
@@ -130,19 +131,6 @@ def _print_speed(
         f"{median(a / b for a, b in zip(times['both in turn'], times['both at once'], strict=True)):.2f}",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def _interleaved(kinds: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each kind of work in each round; a round before the first is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    for round_number in range(rounds + 1):
-        names = list(kinds) if round_number % 2 else list(reversed(kinds))
-        for name in names:
-            began = time.perf_counter()
-            kinds[name]()
-            if round_number:
-                times[name].append(time.perf_counter() - began)
-    return times
 
 
 def race(
@@ -173,7 +161,7 @@ def race(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name, source, limit in (("train", train, None), ("dev", dev, DEV_BYTES)):
-            text = "".join(document + DOCUMENT_END for document in Corpus(source)).encode()
+            text = "".join(pieces_of(Corpus(source))).encode()
             (place / f"{name}.txt").write_bytes(text[:limit].decode(errors="ignore").encode())
         jobs = [("flair", minutes), ("charembed", minutes), *(("charembed", less) for less in shorter)]
         context = multiprocessing.get_context("spawn")
@@ -268,7 +256,7 @@ def memory(train: str, dev: str, gigabytes: float = 1.0, hidden_size: int = 512)
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        raw = "".join(document + DOCUMENT_END for document in Corpus(train)).encode()
+        raw = "".join(pieces_of(Corpus(train))).encode()
         (place / "small.txt").write_bytes(raw[:1_000_000].decode(errors="ignore").encode())
         with (place / "large.txt").open("wb") as file:
             for _ in range(int(gigabytes * 1e9 / len(raw)) + 1):

@@ -18,19 +18,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from compared_embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask, EmbedderConfig, load
+from interleaved import interleaved
 from jsonargparse import auto_cli
 from labelled_text import METRICS, Task, divide, read_labelled, score
+from quality_results import Result, TaggerName, print_table, read_results
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from train_bilstm_crf import BiLSTMCRF, fit
-
-TaggerName = Literal["probe", "flair"]
 
 
 @dataclass
@@ -56,23 +57,6 @@ class TaskConfig:
     tag_column: int = 1
     epochs: int = 15
     flair_epochs: int = 15
-
-
-@dataclass(frozen=True)
-class Result:
-    """One tagger's score: a line of the file of results."""
-
-    embedder: str
-    task: str
-    tagger: TaggerName
-    seed: int
-    metric: str
-    score: float
-    """On the test sentences, in per cent."""
-    minutes: float
-    """Of training and scoring the tagger."""
-    settings: dict[str, Any]
-    """Of the embedder."""
 
 
 class StoredVectors(nn.Module):
@@ -200,35 +184,7 @@ def scores(
                 progress.update()
     progress.close()
     for tagger in taggers:
-        print_table(results, list(embedders), tasks, tagger)
-
-
-def read_results(path: str) -> list[Result]:
-    """What a file of results holds; nothing if there is none yet."""
-    if not Path(path).exists():
-        return []
-    return [Result(**json.loads(line)) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-
-
-def summary(results: list[Result]) -> str:
-    """Mean over seeds, and beside it the standard deviation between them."""
-    if not results:
-        return ""
-    found = [one.score for one in results]
-    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.2f}{spread}"
-
-
-def print_table(results: list[Result], rows: list[str], tasks: dict[str, TaskConfig], tagger: TaggerName) -> None:
-    """One tagger's scores, a row an embedder, a column a task."""
-    print(f"\n| {tagger} | {' | '.join(f'{name}, {METRICS[task.task]}' for name, task in tasks.items())} |")
-    print("| --- " * (len(tasks) + 1) + "|")
-    for row in rows:
-        cells = [
-            summary([one for one in results if (one.embedder, one.task, one.tagger) == (row, column, tagger)])
-            for column in tasks
-        ]
-        print(f"| {row} | {' | '.join(cells)} |")
+        print_table(results, list(embedders), {name: METRICS[task.task] for name, task in tasks.items()}, tagger)
 
 
 def _chosen(what: str, known: dict[str, Any], names: list[str] | None) -> list[str]:
@@ -264,13 +220,7 @@ def speed(
     chosen = tasks[name]
     sentences = read_labelled(Path(labelled, chosen.test or chosen.train), chosen.token_column, chosen.tag_column)
     loaded = {row: load(config) for row, config in embedders.items()}
-    times: dict[str, list[float]] = {row: [] for row in loaded}
-    for number in tqdm(range(rounds + 1), unit="round", leave=False):
-        for row in list(loaded) if number % 2 else reversed(loaded):
-            began = time.perf_counter()
-            loaded[row].read(sentences)
-            if number:  # the first one warms up
-                times[row].append(time.perf_counter() - began)
+    times = interleaved({row: partial(embedder.read, sentences) for row, embedder in loaded.items()}, rounds)
     first = times[next(iter(times))]
     words = sum(len(sentence.words) for sentence in sentences)
     print(f"{name}, {len(sentences):,} sentences, {words:,} words, {threads} thread(s), median of {rounds} rounds")

@@ -119,6 +119,14 @@ def divide(train: list[T], dev: list[T] | None, test: list[T] | None) -> Splits[
     return Splits(train, dev, test)
 
 
+def read_splits(
+    train: str, dev: str | None, test: str | None, token_column: int = 0, tag_column: int = 1
+) -> Splits[LabelledSentence]:
+    """The sentences of a task; what has no file of its own is taken from the training sentences."""
+    found = [None if path is None else read_labelled(path, token_column, tag_column) for path in (dev, test)]
+    return divide(read_labelled(train, token_column, tag_column), *found)
+
+
 def entities(tags: list[str]) -> set[tuple[int, int, str]]:
     """First word, one past the last, and kind of each entity."""
     found, start = set(), 0

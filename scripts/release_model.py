@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from evaluate_quality import TaggerName, read_results, summary
 from jsonargparse import auto_cli
+from quality_results import TaggerName, read_results, summary
 
 from charembed.corpus import Corpus
-from charembed.encoded import DOCUMENT_END
+from charembed.encoded import pieces_of
 from charembed.pretrained import Pretrained, join
 from charembed.scoring import score_all
 from charembed.workers import WorkerPool
@@ -51,7 +51,7 @@ def main(
         CharEmbedError: the two models are no pair, or the output is something else.
     """
     pair = join(Pretrained.load(forward), Pretrained.load(backward))
-    ids = np.concatenate([pair.vocab.encode(document + DOCUMENT_END) for document in Corpus(test)])
+    ids = np.concatenate([pair.vocab.encode(piece) for piece in pieces_of(Corpus(test))])
     scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
     known: dict[str, Any] = pair.provenance
     told = yaml.safe_load(Path(card).read_text(encoding="utf-8"))

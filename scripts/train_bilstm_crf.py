@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from labelled_text import METRICS, Task, divide, read_labelled, score
+from labelled_text import METRICS, Task, read_splits, score
 from torch import Tensor, nn
 from torchcrf import CRF
 from tqdm import trange
@@ -167,8 +167,7 @@ def main(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    read = [None if path is None else read_labelled(path, token_column, tag_column) for path in (train, dev, test)]
-    splits = divide(read[0] or [], *read[1:])
+    splits = read_splits(train, dev, test, token_column, tag_column)
     tags = sorted({tag for sentence in splits.train for tag in sentence.tags})
     # Vectors that stay the same are computed once and kept for later epochs.
     embedder = CharEmbedder.from_pretrained(model, threads=threads, cache_mb=0 if fine_tune else 2048)

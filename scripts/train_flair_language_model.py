@@ -25,7 +25,7 @@ from jsonargparse import auto_cli
 
 from charembed import CharVocab
 from charembed.corpus import Corpus
-from charembed.encoded import DOCUMENT_END
+from charembed.encoded import pieces_of
 from charembed.language_model import Direction
 
 BATCH_SIZE, SEQ_LEN = 32, 128
@@ -169,7 +169,7 @@ def main(
         seed: of weights and order.
     """
     folder = Path(output)
-    text, dev_text = ("".join(document + DOCUMENT_END for document in Corpus(source)) for source in (train, dev))
+    text, dev_text = ("".join(pieces_of(Corpus(source))) for source in (train, dev))
     _, dictionary = prepare(text, dev_text.encode()[:DEV_BYTES].decode(errors="ignore"), folder / "corpus")
     logging.getLogger("flair").setLevel(logging.INFO)
 

@@ -20,7 +20,7 @@ from flair.embeddings import TokenEmbeddings
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
 from jsonargparse import auto_cli
-from labelled_text import METRICS, LabelledSentence, Splits, Task, divide, entities, read_labelled
+from labelled_text import METRICS, LabelledSentence, Splits, Task, entities, read_splits
 
 from charembed.integrations.flair import CharEmbedderEmbeddings
 
@@ -119,8 +119,7 @@ def main(
     """
     torch.set_num_threads(threads)
     flair.set_seed(seed)
-    read = [None if path is None else read_labelled(path, token_column, tag_column) for path in (train, dev, test)]
-    splits = divide(read[0] or [], *read[1:])
+    splits = read_splits(train, dev, test, token_column, tag_column)
     if {tag for sentence in splits.train for tag in sentence.tags} <= {"O"}:
         sys.exit(f"{train} holds no {task} labels in column {tag_column}: see --token_column and --tag_column")
     corpus = flair_corpus(splits, task)

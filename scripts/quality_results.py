@@ -1,0 +1,63 @@
+"""The scores that `evaluate_quality.py` finds, as lines of a file and as a table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+TaggerName = Literal["probe", "flair"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One tagger's score: a line of the file of results."""
+
+    embedder: str
+    task: str
+    tagger: TaggerName
+    seed: int
+    metric: str
+    score: float
+    """On the test sentences, in per cent."""
+    minutes: float
+    """Of training and scoring the tagger."""
+    settings: dict[str, Any]
+    """Of the embedder."""
+
+
+def read_results(path: str) -> list[Result]:
+    """What a file of results holds; nothing if there is none yet."""
+    if not Path(path).exists():
+        return []
+    return [Result(**json.loads(line)) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def summary(results: list[Result]) -> str:
+    """Mean over seeds, and beside it the standard deviation between them."""
+    if not results:
+        return ""
+    found = [one.score for one in results]
+    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.2f}{spread}"
+
+
+def print_table(results: list[Result], rows: list[str], columns: dict[str, str], tagger: TaggerName) -> None:
+    """One tagger's scores.
+
+    Args:
+        results: of all taggers.
+        rows: names of embedders.
+        columns: metric of each task.
+        tagger: which one.
+    """
+    print(f"\n| {tagger} | {' | '.join(f'{name}, {metric}' for name, metric in columns.items())} |")
+    print("| --- " * (len(columns) + 1) + "|")
+    for row in rows:
+        cells = [
+            summary([one for one in results if (one.embedder, one.task, one.tagger) == (row, column, tagger)])
+            for column in columns
+        ]
+        print(f"| {row} | {' | '.join(cells)} |")
