@@ -70,6 +70,24 @@ class BiLSTMCRF(nn.Module):
         return found
 
 
+def batches(lengths: list[int], batch_size: int, chance: random.Random) -> list[list[int]]:
+    """Numbers of sentences in random batches of like length, which leave little to be padded.
+
+    Args:
+        lengths: of all sentences, in words.
+        batch_size: sentences in a batch.
+        chance: what draws them.
+    """
+    order = list(range(len(lengths)))
+    chance.shuffle(order)
+    found = []
+    for start in range(0, len(order), 16 * batch_size):
+        near = sorted(order[start : start + 16 * batch_size], key=lambda number: lengths[number])
+        found += [near[k : k + batch_size] for k in range(0, len(near), batch_size)]
+    chance.shuffle(found)
+    return found
+
+
 Tagged = tuple[Sequence[Any], list[list[str]]]
 """Sentences in the form that an encoder takes, and the tags of each."""
 
@@ -108,13 +126,10 @@ def fit(
     steps = epochs * -(-len(train[0]) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     best = (-1.0, tagger.state_dict())
-    order = list(range(len(train[0])))
     progress = trange(epochs, unit="epoch", leave=False)
     for _ in progress:
         tagger.train()
-        chance.shuffle(order)
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen in batches([len(tags) for tags in train[1]], batch_size, chance):
             optimizer.zero_grad()
             loss = tagger.loss([train[0][k] for k in chosen], [train[1][k] for k in chosen])
             loss.backward()  # type: ignore[no-untyped-call]
