@@ -126,10 +126,11 @@ def fit(
     steps = epochs * -(-len(train[0]) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     best = (-1.0, tagger.state_dict())
+    lengths = [len(tags) for tags in train[1]]
     progress = trange(epochs, unit="epoch", leave=False)
     for _ in progress:
         tagger.train()
-        for chosen in batches([len(tags) for tags in train[1]], batch_size, chance):
+        for chosen in batches(lengths, batch_size, chance):
             optimizer.zero_grad()
             loss = tagger.loss([train[0][k] for k in chosen], [train[1][k] for k in chosen])
             loss.backward()  # type: ignore[no-untyped-call]
