@@ -154,6 +154,7 @@ def scores(
     torch.set_num_threads(threads)
     logging.getLogger("flair").setLevel(logging.WARNING)
     results = read_results(output)
+    _check_settings(results, embedders, tasks, output)
     done = {(one.embedder, one.task, one.tagger, one.seed) for one in results}
     jobs = [
         job
@@ -175,8 +176,9 @@ def scores(
                 began = time.perf_counter()
                 reached = TAGGERS[tagger](embedded, task, seed)
                 minutes = (time.perf_counter() - began) / 60
+                settings = asdict(embedders[name])
                 result = Result(
-                    name, column, tagger, seed, METRICS[task.task], reached, minutes, asdict(embedders[name])
+                    name, column, tagger, seed, METRICS[task.task], reached, minutes, settings, asdict(task)
                 )
                 results.append(result)
                 with Path(output).open("a", encoding="utf-8") as file:
@@ -185,6 +187,25 @@ def scores(
     progress.close()
     for tagger in taggers:
         print_table(results, list(embedders), {name: METRICS[task.task] for name, task in tasks.items()}, tagger)
+
+
+def _check_settings(
+    results: list[Result], embedders: dict[str, EmbedderConfig], tasks: dict[str, TaskConfig], output: str
+) -> None:
+    """End where a name now means something else than it did: the table would hold scores of both."""
+    for one in results:
+        for name, known, settings in (
+            (one.embedder, embedders.get(one.embedder), one.settings),
+            (one.task, tasks.get(one.task), one.task_settings),
+        ):
+            if known is None:
+                continue
+            then, now = asdict(type(known)(**settings)), asdict(known)
+            if changed := ", ".join(key for key in now if now[key] != then[key]):
+                sys.exit(
+                    f"{output} has results of {name} made with another {changed}: rename it, delete its lines, "
+                    "or take another --output"
+                )
 
 
 def _chosen(what: str, known: dict[str, Any], names: list[str] | None) -> list[str]:

@@ -26,6 +26,8 @@ class Result:
     """Of training and scoring the tagger."""
     settings: dict[str, Any]
     """Of the embedder."""
+    task_settings: dict[str, Any]
+    """Of the task."""
 
 
 def read_results(path: str) -> list[Result]:

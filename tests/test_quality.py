@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import lzma
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_script
+from compared_embedders import EmbedderConfig, load
+from conftest import run_script
+from labelled_text import LabelledSentence, divide, entities, read_labelled, score
 
 from charembed import CharEmbedder, Context
 from charembed.language_model import BiCharLM
 from charembed.pretrained import Pretrained
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from compared_embedders import EmbedderConfig, load
-from labelled_text import LabelledSentence, divide, entities, read_labelled, score
 
 COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\t\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
 TREEBANK = """# text = I don't  go (now).
@@ -176,7 +173,7 @@ def test_transformers(transformer: Path, model: Path) -> None:
 def test_evaluate_quality_goes_on(model: Path, tmp_path: Path) -> None:
     """All in one file, which the tagger learns by heart; the second run computes nothing that the first has done."""
     tasks = {"names": {"train": "train.conll", "dev": "train.conll", "test": "train.conll", "epochs": 150}}
-    settings = {
+    settings: dict[str, Any] = {
         "embedders": {"mine": {"model": str(model)}, "fresh": {"model": str(model), "untrained": True}},
         "tasks": tasks,
         "labelled": str(tmp_path),
@@ -195,6 +192,12 @@ def test_evaluate_quality_goes_on(model: Path, tmp_path: Path) -> None:
     (added,) = map(json.loads, again[2:])
     assert (added["tagger"], added["metric"], added["settings"]["model"]) == ("flair", "entity F1", str(model))
     assert "| flair | names, entity F1 |" in printed
+    before = (tmp_path / "quality.jsonl").read_text()
+    settings["tasks"]["names"]["epochs"] = 3
+    (tmp_path / "quality.yaml").write_text(json.dumps(settings))
+    with pytest.raises(AssertionError, match="has results of names made with another epochs: rename it"):
+        run_script(*command)
+    assert (tmp_path / "quality.jsonl").read_text() == before
 
 
 @pytest.mark.usefixtures("columns")
