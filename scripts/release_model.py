@@ -1,12 +1,14 @@
 """Make the folder of a model that comes along: two directions trained apart, joined, scored on text that neither has
-seen, in float16, with a model card.
+seen, in float16, with a model card; and add to the card what taggers make of its vectors.
 
-    python scripts/release_model.py --forward runs/en/forward/best --backward runs/en/backward/best \\
+    python scripts/release_model.py join --forward runs/en/forward/best --backward runs/en/backward/best \\
       --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/models/en
+    python scripts/release_model.py tagger_scores --model charembed/models/en --results docs/quality.jsonl --row en
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from quality_results import TaggerName, read_results, summary
 
 from charembed.corpus import Corpus
 from charembed.encoded import pieces_of
-from charembed.pretrained import Pretrained, join
+from charembed.pretrained import Pretrained
+from charembed.pretrained import join as join_directions
 from charembed.scoring import score_all
 from charembed.workers import WorkerPool
 
@@ -25,17 +28,8 @@ PER_DIRECTION = ("characters_seen", "minutes")
 SHARED = ("corpus_sha256", "corpus_documents", "training_characters", "seed", "torch_version")
 
 
-def main(
-    forward: str,
-    backward: str,
-    test: str,
-    card: str,
-    output: str,
-    results: str | None = None,
-    row: str | None = None,
-    tagger: TaggerName = "flair",
-) -> None:
-    """Join, score and write a model.
+def join(forward: str, backward: str, test: str, card: str, output: str) -> None:
+    """Join two directions, score them and write the pair.
 
     Args:
         forward: model folder of the forward direction.
@@ -43,14 +37,11 @@ def main(
         test: text that is in neither training nor validation.
         card: YAML file of what the model card says beside what training knows; lists become its sections.
         output: model folder to write; one that is there is replaced.
-        results: file of `evaluate_quality.py` with the scores of taggers.
-        row: the model's name in it.
-        tagger: whose scores the card gives.
 
     Raises:
         CharEmbedError: the two models are no pair, or the output is something else.
     """
-    pair = join(Pretrained.load(forward), Pretrained.load(backward))
+    pair = join_directions(Pretrained.load(forward), Pretrained.load(backward))
     ids = np.concatenate([pair.vocab.encode(piece) for piece in pieces_of(Corpus(test))])
     scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
     known: dict[str, Any] = pair.provenance
@@ -63,17 +54,39 @@ def main(
     provenance["test_bits_per_character"] = {
         direction: round(score.bits_per_character, 4) for direction, score in scores.items()
     }
-    if results is not None:
-        own = [one for one in read_results(results) if (one.embedder, one.tagger) == (row, tagger)]
-        provenance["tagger_scores"] = [
-            f"{task}, {metric}: {summary([one for one in own if one.task == task])}"
-            for task, metric in {one.task: one.metric for one in own}.items()
-        ]
     provenance |= {key: value for key, value in told.items() if isinstance(value, list)}
     pair.provenance = provenance
-    pair.save(output, dtype="float16", address=Path(output).name)
+    _write(pair, output)
     print(f"{output}: {pair.model.parameter_count():,} weights, test bits {provenance['test_bits_per_character']}")
 
 
+def tagger_scores(model: str, results: str, row: str, tagger: TaggerName = "probe") -> None:
+    """Put the scores of taggers on a model's card, in the place of those that are there.
+
+    Args:
+        model: folder that `join` has written.
+        results: file of `evaluate_quality.py`.
+        row: the model's name in it.
+        tagger: whose scores the card gives.
+
+    Raises:
+        CharEmbedError: no model folder.
+    """
+    own = [one for one in read_results(results) if (one.embedder, one.tagger) == (row, tagger)]
+    if not own:
+        sys.exit(f"{results} has no scores of {row} with {tagger}")
+    pretrained = Pretrained.load(model)
+    pretrained.provenance["tagger_scores"] = [
+        f"{task}, {metric}: {summary([one for one in own if one.task == task])}"
+        for task, metric in {one.task: one.metric for one in own}.items()
+    ]
+    _write(pretrained, model)
+    print(f"{model}: {'; '.join(pretrained.provenance['tagger_scores'])}")
+
+
+def _write(pretrained: Pretrained, folder: str) -> None:
+    pretrained.save(folder, dtype="float16", address=Path(folder).name)
+
+
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    auto_cli([join, tagger_scores], as_positional=False)

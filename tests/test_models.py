@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors
 from conftest import EXCERPT, run_script, tiny_config
+from quality_results import Result
 
 from charembed import CharEmbedder, CharEmbedError, TrainConfig, train
 from charembed.corpus import CorpusConfig
@@ -114,18 +116,24 @@ def test_release_model(tmp_path: Path) -> None:
         train(tiny_config(tmp_path / direction, direction=direction))
     (tmp_path / "card.yaml").write_text("language: en\ncorpus: an excerpt\nattribution: [Its authors]\n")
     (tmp_path / "test.txt").write_text(EXCERPT.read_text()[:5_000])
-    lines = [
-        {"embedder": "mine", "task": "names", "tagger": "flair", "seed": seed, "metric": "entity F1", "score": score}
-        | {"minutes": 1.0, "settings": {}}
-        for seed, score in ((1, 20.0), (2, 22.0))
-    ]
-    (tmp_path / "quality.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run_script(
-        "release_model.py",
+        *("release_model.py", "join"),
         *("--forward", tmp_path / "forward" / "out" / "best", "--backward", tmp_path / "backward" / "out" / "best"),
         *("--test", tmp_path / "test.txt", "--card", tmp_path / "card.yaml", "--output", tmp_path / "mine"),
-        *("--results", tmp_path / "quality.jsonl", "--row", "mine"),
     )
+    weights = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    results = [
+        Result("mine", "names", "probe", seed, "entity F1", score, minutes=1.0, settings={}, task_settings={})
+        for seed, score in ((1, 20.0), (2, 22.0))
+    ]
+    file = tmp_path / "quality.jsonl"
+    file.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
+    command = ("release_model.py", "tagger_scores", "--model", tmp_path / "mine", "--results", file, "--row")
+    with pytest.raises(AssertionError, match="has no scores of theirs with probe"):
+        run_script(*command, "theirs")
+    for _ in range(2):  # the second time in the place of the first
+        run_script(*command, "mine")
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == weights
     released = Pretrained.load(tmp_path / "mine")
     assert released.model.directions == ("forward", "backward")
     ids = released.vocab.encode((tmp_path / "test.txt").read_text() + DOCUMENT_END)
@@ -134,5 +142,5 @@ def test_release_model(tmp_path: Path) -> None:
         assert score.bits_per_character == pytest.approx(told, abs=0.02)
     card = (tmp_path / "mine" / "README.md").read_text()
     for told in ('language: "en"', "| corpus | an excerpt |", "- Its authors", "names, entity F1: 21.00 ± 1.41"):
-        assert told in card
+        assert card.count(told) == 1
     assert str(tmp_path) not in card
