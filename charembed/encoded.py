@@ -107,6 +107,15 @@ class EncodedCorpus:
         assert isinstance(self.ids, np.memmap)
         return Path(str(self.ids.filename)).parent
 
+    def digests(self) -> dict[str, str | int]:
+        """What must be the same for a run to go on with it."""
+        return {
+            "sha256": self.fingerprint,
+            "characters": self.characters,
+            "validation_sha256": hashlib.sha256(self.valid.tobytes()).hexdigest(),
+            "vocabulary_sha256": hashlib.sha256("".join(self.vocab.characters).encode()).hexdigest(),
+        }
+
     @classmethod
     def load(cls, folder: Path) -> EncodedCorpus:
         """Read what `encode_corpus` wrote.

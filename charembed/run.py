@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import logging
 import math
@@ -13,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -32,8 +30,9 @@ from charembed.processes import Processes
 from charembed.report import Report
 from charembed.run_folder import RunFolder
 from charembed.run_log import RunLog
-from charembed.scoring import Score, score_all
+from charembed.scoring import score_all
 from charembed.train_config import TrainConfig, as_fields
+from charembed.validation import Validation
 from charembed.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -42,33 +41,6 @@ LOG_SECONDS = 5.0
 TELL_SECONDS = 60.0
 """How often to say how it goes where no progress bar can be drawn."""
 SAMPLE_CHARACTERS = 200
-
-
-@dataclass(frozen=True)
-class Validation:
-    """One validation during a run."""
-
-    step: int
-    seconds: float
-    """Since training began, validation included."""
-    characters: int
-    """Read by each direction in training so far."""
-    scores: dict[Direction, Score]
-
-    @property
-    def bits_per_character(self) -> float:
-        """Mean of the directions."""
-        return sum(score.bits_per_character for score in self.scores.values()) / len(self.scores)
-
-    @property
-    def by_direction(self) -> dict[Direction, float]:
-        """Bits per character of each."""
-        return {direction: score.bits_per_character for direction, score in self.scores.items()}
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Validation:
-        """What `dataclasses.asdict` made of one."""
-        return cls(**fields | {"scores": {direction: Score(**score) for direction, score in fields["scores"].items()}})
 
 
 @dataclass(frozen=True)
@@ -273,7 +245,7 @@ class Run:
 
     def _keep(self, last: Validation) -> None:
         self._validations.append(last)
-        provenance = _provenance(self._config, self._encoded, last)
+        provenance = last.provenance(self._config, self._encoded)
         pretrained = Pretrained(self._model, self._encoded.vocab, provenance=provenance)
         pretrained.save(self._folder.last)
         if self._best is None or last.bits_per_character < self._best.bits_per_character:
@@ -309,7 +281,7 @@ class Run:
         if self._log is None:
             return
         facts = {
-            "text": text_facts(self._encoded),
+            "text": self._encoded.digests(),
             "world_size": self._processes.world_size,
             "precision": self._precision,
             "step": self._step,
@@ -412,35 +384,6 @@ class Run:
             report.save(self._folder.report)
         last = self._validations[-1] if self._validations else None
         return TrainResult(self._folder.path, self._best, last, interrupted, report, self._processes.is_first)
-
-
-def text_facts(encoded: EncodedCorpus) -> dict[str, Any]:
-    """What must be the same for a run to go on."""
-    return {
-        "sha256": encoded.fingerprint,
-        "characters": encoded.characters,
-        "validation_sha256": hashlib.sha256(encoded.valid.tobytes()).hexdigest(),
-        "vocabulary_sha256": hashlib.sha256("".join(encoded.vocab.characters).encode()).hexdigest(),
-    }
-
-
-def _provenance(config: TrainConfig, encoded: EncodedCorpus, validation: Validation) -> dict[str, Any]:
-    """What the model folder says of where its weights come from."""
-    score = next(iter(validation.scores.values()))
-    return {
-        "corpus": as_fields(config)["data"]["train"],
-        "corpus_sha256": encoded.fingerprint,
-        "corpus_documents": None if config.data.streaming else encoded.documents,
-        "training_characters": None if config.data.streaming else encoded.characters,
-        "init": config.init,
-        "characters_seen": validation.characters,
-        "minutes": round(validation.seconds / 60, 2),
-        "bits_per_character": {direction: round(bits, 4) for direction, bits in validation.by_direction.items()},
-        "validation_characters": score.characters,
-        "validation_unknown_rate": score.unknown_rate,
-        "seed": config.seed,
-        "torch_version": torch.__version__,
-    }
 
 
 def _bits_fields(bits: dict[Direction, float]) -> dict[str, float]:

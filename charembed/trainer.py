@@ -14,7 +14,7 @@ from charembed.encoded import EncodedCorpus, encode_corpus, remove_other_entries
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained import Pretrained
 from charembed.processes import Processes
-from charembed.run import Run, TrainResult, text_facts
+from charembed.run import Run, TrainResult
 from charembed.run_folder import RunFolder
 from charembed.starting_model import load_initial, starting_model
 from charembed.train_config import TrainConfig
@@ -76,7 +76,7 @@ def _encode(config: TrainConfig, folder: RunFolder, checkpoint: str, initial: Pr
         len(encoded.vocab),
         100 * encoded.unknown_rate,
     )
-    if checkpoint and read_facts(Path(checkpoint))["text"] != text_facts(encoded):
+    if checkpoint and read_facts(Path(checkpoint))["text"] != encoded.digests():
         raise CharEmbedError(
             f"output {folder.path} holds a run on other text, or with another vocabulary: give the same to go on with"
             " it, name another folder, or say overwrite: true"
