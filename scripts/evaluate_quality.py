@@ -220,6 +220,7 @@ def speed(
     tasks: dict[str, TaskConfig],
     labelled: str,
     task: str | None = None,
+    only_embedders: list[str] | None = None,
     rounds: int = 5,
     threads: int = 1,
 ) -> None:
@@ -230,6 +231,7 @@ def speed(
         tasks: where to find the task.
         labelled: folder that the tasks' files are in.
         task: name of the task; the first by default.
+        only_embedders: rows to time; all by default.
         rounds: how many times each embeds them.
         threads: inside PyTorch's operators.
 
@@ -240,7 +242,7 @@ def speed(
     name = task or next(iter(tasks))
     chosen = tasks[name]
     sentences = read_labelled(Path(labelled, chosen.test or chosen.train), chosen.token_column, chosen.tag_column)
-    loaded = {row: load(config) for row, config in embedders.items()}
+    loaded = {row: load(embedders[row]) for row in _chosen("embedders", embedders, only_embedders)}
     times = interleaved({row: partial(embedder.read, sentences) for row, embedder in loaded.items()}, rounds)
     first = times[next(iter(times))]
     words = sum(len(sentence.words) for sentence in sentences)

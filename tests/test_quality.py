@@ -202,7 +202,8 @@ def test_evaluate_quality_goes_on(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("columns")
 def test_evaluate_speed(model: Path, tmp_path: Path) -> None:
-    settings = {"embedders": {"mine": {"model": str(model)}}, "tasks": {"names": {"train": "train.conll"}}}
+    embedders = {"mine": {"model": str(model)}, "absent": {"model": "absent"}}
+    settings = {"embedders": embedders, "tasks": {"names": {"train": "train.conll"}}, "only_embedders": ["mine"]}
     (tmp_path / "quality.yaml").write_text(json.dumps(settings | {"labelled": str(tmp_path)}))
     printed = run_script("evaluate_quality.py", "speed", "--config", tmp_path / "quality.yaml", "--rounds", "1")
     assert "names, 3 sentences, 7 words" in printed
