@@ -202,7 +202,7 @@ def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
 
 
 def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
-    """The pair of two models that were trained one direction at a time, with the same text, seed and settings.
+    """The pair of two models that were trained one direction at a time, on the same alphabet and with the same shape.
 
     Raises:
         CharEmbedError: a direction is missing, or the two differ in more than it.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.language_model import BiCharLM
 from charembed.pretrained import Pretrained, Readout, join
+from charembed.words import TextInput
 
 Vectors = list[NDArray[np.float32]]
 """Of each sentence. Shape: (words, width) each"""
@@ -60,7 +63,9 @@ class ComparedEmbedder:
 
     read: Reader
     megabytes: float
-    """Of its weights, as they are computed with."""
+    """Of the weights that make vectors, as they are computed with."""
+    weights: str
+    """Digest of its weights."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class EmbeddedSentence:
 
     labelled: LabelledSentence
     vectors: torch.Tensor
+
+    @property
+    def document(self) -> int:
+        """As of the sentence."""
+        return self.labelled.document
 
 
 EmbeddedTask = Splits[EmbeddedSentence]
@@ -94,11 +104,22 @@ def load(config: EmbedderConfig) -> ComparedEmbedder:
         found = [part.read(sentences) for part in parts]
         return [np.concatenate(vectors, axis=1) for vectors in zip(*found, strict=True)]
 
-    return parts[0] if len(parts) == 1 else ComparedEmbedder(read, sum(part.megabytes for part in parts))
+    if len(parts) == 1:
+        return parts[0]
+    return ComparedEmbedder(read, sum(part.megabytes for part in parts), "+".join(part.weights for part in parts))
 
 
-def _megabytes(module: torch.nn.Module) -> float:
-    return sum(weight.nbytes for weight in module.parameters()) / 1e6
+def weights_digest(modules: Iterable[torch.nn.Module]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of all weights."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, weight in module.state_dict().items():
+            digest.update(name.encode() + weight.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _megabytes(modules: Iterable[torch.nn.Module]) -> float:
+    return sum(weight.nbytes for module in modules for weight in module.parameters()) / 1e6
 
 
 def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
@@ -116,16 +137,24 @@ def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
         context = Context(characters=config.context_characters, sentences=config.context_sentences)
 
     def read(sentences: list[LabelledSentence]) -> Vectors:
-        texts = [sentence.text if config.original else sentence.words for sentence in sentences]
-        return [found.vectors for found in embedder.embed(texts, context)]
+        texts: list[TextInput] = []
+        for _, document in itertools.groupby(sentences, key=lambda sentence: sentence.document):
+            texts += [sentence.text if config.original else sentence.words for sentence in document]
+            texts.append("")  # ends the document for a context, and has no word
+        return [found.vectors for found in embedder.embed(texts, context) if len(found.vectors)]
 
-    return ComparedEmbedder(read, width * pretrained.model.parameter_count() / 1e6)
+    model = pretrained.model
+    decoders = sum(weight.numel() for name, weight in model.named_parameters() if ".decoder." in name)
+    return ComparedEmbedder(read, width * (model.parameter_count() - decoders) / 1e6, weights_digest([model]))
 
 
 def _flair(files: list[str]) -> ComparedEmbedder:
     from flair.data import Sentence
     from flair.embeddings import FlairEmbeddings, StackedEmbeddings
 
+    for file in files:
+        if not Path(file).is_file():
+            raise CharEmbedError(f"no such file: {file}")
     stacked = StackedEmbeddings([FlairEmbeddings(file) for file in files])
 
     def read(sentences: list[LabelledSentence]) -> Vectors:
@@ -138,7 +167,7 @@ def _flair(files: list[str]) -> ComparedEmbedder:
                 sentence.clear_embeddings()
         return vectors
 
-    return ComparedEmbedder(read, sum(map(_megabytes, stacked.embeddings)))
+    return ComparedEmbedder(read, _megabytes(stacked.embeddings), weights_digest(stacked.embeddings))
 
 
 def _transformer(name: str) -> ComparedEmbedder:
@@ -149,7 +178,7 @@ def _transformer(name: str) -> ComparedEmbedder:
         package, _, inner = name.partition("/")
         try:
             folder = Path(str(importlib.resources.files(package))) / inner
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise CharEmbedError(f"no folder and no installed package has the transformer {name}") from error
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)  # type: ignore[no-untyped-call]
     model: Any = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
@@ -168,7 +197,7 @@ def _transformer(name: str) -> ComparedEmbedder:
                 vectors[k] = _mean_of_pieces(states[row], pieces.word_ids(row), len(words[row]))
         return [vectors[k] for k in range(len(sentences))]
 
-    return ComparedEmbedder(read, _megabytes(model))
+    return ComparedEmbedder(read, _megabytes([model]), weights_digest([model]))
 
 
 def _mean_of_pieces(states: torch.Tensor, word_ids: list[int | None], words: int) -> NDArray[np.float32]:

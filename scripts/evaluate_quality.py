@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from compared_embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask, EmbedderConfig, load
@@ -62,13 +62,15 @@ class TaskConfig:
 class StoredVectors(nn.Module):
     """From embedded sentences to their vectors, centred, divided by one number and narrowed by a linear layer."""
 
-    def __init__(self, seen: Tensor, projection_size: int) -> None:
+    def __init__(self, seen: Tensor, projection_size: int, dropout: float) -> None:
         """
         Args:
             seen: vectors of the training words, whose mean becomes 0 and whose mean variance becomes 1.
             projection_size: width of what comes out.
+            dropout: of what goes into the linear layer.
         """
         super().__init__()
+        self._dropout = dropout
         self.projection = nn.Linear(seen.shape[1], projection_size)
         self._centre = seen.mean(dim=0)
         self._scale = float(seen.var(dim=0).mean().sqrt())
@@ -77,32 +79,45 @@ class StoredVectors(nn.Module):
         """Vectors and mask, as of `WordEncoder`."""
         lengths = [len(sentence.vectors) for sentence in sentences]
         words = (torch.cat([sentence.vectors for sentence in sentences]) - self._centre) / self._scale
-        narrow = self.projection(nn.functional.dropout(words, 0.3, self.training))
+        narrow = self.projection(nn.functional.dropout(words, self._dropout, self.training))
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
         return pad_sequence(narrow.split(lengths), batch_first=True), mask
 
 
-def probe(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
-    """Score of a small BiLSTM-CRF on the vectors, in per cent.
+Scores = tuple[float, float | None]
+"""On test and, if the tagger tells it, on dev, in per cent."""
 
-    256 numbers a word after a linear layer, a BiLSTM of 128 each way, dropout 0.3, Adam with batches of 32 sentences
-    and a rate that falls linearly from 0.002 to zero, the epoch that is best on dev.
-    """
+
+def probe(
+    embedded: EmbeddedTask,
+    task: Task,
+    seed: int,
+    *,
+    epochs: int,
+    projection_size: int,
+    hidden_size: int,
+    dropout: float,
+    learning_rate: float,
+    batch_size: int,
+) -> Scores:
+    """Scores of a BiLSTM-CRF on the vectors after a linear layer, with the epoch that is best on dev."""
     torch.manual_seed(seed)
     tags = sorted({tag for sentence in embedded.train for tag in sentence.labelled.tags})
-    stored = StoredVectors(torch.cat([sentence.vectors for sentence in embedded.train]), projection_size=256)
-    tagger = BiLSTMCRF(stored, 256, tags, hidden_size=128, dropout=0.3)
+    stored = StoredVectors(torch.cat([sentence.vectors for sentence in embedded.train]), projection_size, dropout)
+    tagger = BiLSTMCRF(stored, projection_size, tags, hidden_size, dropout)
     train, dev, test = ((split, [sentence.labelled.tags for sentence in split]) for split in embedded)
     groups: list[dict[str, Any]] = [{"params": tagger.parameters()}]
-    fit(tagger, groups, train, dev, task.task, learning_rate=0.002, batch_size=32, epochs=task.epochs, seed=seed)
-    return score(task.task, tagger.predict(test[0]), test[1])
+    on_dev = fit(
+        tagger, groups, train, dev, task, learning_rate=learning_rate, batch_size=batch_size, epochs=epochs, seed=seed
+    )
+    return score(task, tagger.predict(test[0]), test[1]), on_dev
 
 
-def flair_tagger(embedded: EmbeddedTask, task: TaskConfig, seed: int) -> float:
-    """Score of Flair's tagger on the vectors, in per cent."""
+def flair_tagger(embedded: EmbeddedTask, task: Task, seed: int, *, epochs: int, hidden_size: int) -> Scores:
+    """Scores of Flair's tagger on the vectors."""
     from flair_on_vectors import flair_score
 
-    return flair_score(embedded, task.task, task.flair_epochs, seed)
+    return flair_score(embedded, task, seed, epochs=epochs, hidden_size=hidden_size), None
 
 
 def embed_task(embedder: ComparedEmbedder, task: TaskConfig, labelled: str) -> EmbeddedTask:
@@ -118,10 +133,26 @@ def embed_task(embedder: ComparedEmbedder, task: TaskConfig, labelled: str) -> E
     return divide(files[0] or [], files[1], files[2])
 
 
-TAGGERS: dict[TaggerName, Callable[[EmbeddedTask, TaskConfig, int], float]] = {
-    "probe": probe,
-    "flair": flair_tagger,
-}
+TAGGERS: dict[TaggerName, Callable[..., Scores]] = {"probe": probe, "flair": flair_tagger}
+
+
+def tagger_settings(tagger: TaggerName, task: TaskConfig) -> dict[str, Any]:
+    """What a tagger is called with, beside the vectors."""
+    if tagger == "flair":
+        return {"epochs": task.flair_epochs, "hidden_size": 256}
+    return {
+        "epochs": task.epochs,
+        "projection_size": 256,
+        "hidden_size": 128,
+        "dropout": 0.3,
+        "learning_rate": 0.002,
+        "batch_size": 32,
+    }
+
+
+def task_settings(task: TaskConfig) -> dict[str, Any]:
+    """Which sentences are learnt and scored, and what is tagged in them."""
+    return {key: value for key, value in asdict(task).items() if key not in ("epochs", "flair_epochs")}
 
 
 def scores(
@@ -149,7 +180,7 @@ def scores(
         threads: inside PyTorch's operators.
 
     Raises:
-        CharEmbedError: an embedder that cannot be loaded.
+        CharEmbedError: an embedder that cannot be loaded; nothing is computed then.
     """
     torch.set_num_threads(threads)
     logging.getLogger("flair").setLevel(logging.WARNING)
@@ -164,9 +195,11 @@ def scores(
         for seed in seeds
         if (job := (name, column, tagger, seed)) not in done
     ]
+    loaded = {name: load(embedders[name]) for name in dict.fromkeys(job[0] for job in jobs)}
+    _check_weights(results, loaded, output)
     progress = tqdm(total=len(jobs), unit="tagger")
     for name, of_embedder in itertools.groupby(jobs, key=lambda job: job[0]):
-        embedder = load(embedders[name])
+        embedder = loaded[name]
         for column, of_task in itertools.groupby(of_embedder, key=lambda job: job[1]):
             progress.set_postfix_str(f"{name}, {column}: embedding")
             task = tasks[column]
@@ -174,11 +207,21 @@ def scores(
             for _, _, tagger, seed in of_task:
                 progress.set_postfix_str(f"{name}, {column}: {tagger}, seed {seed}")
                 began = time.perf_counter()
-                reached = TAGGERS[tagger](embedded, task, seed)
-                minutes = (time.perf_counter() - began) / 60
-                settings = asdict(embedders[name])
+                settings = tagger_settings(tagger, task)
+                on_test, on_dev = TAGGERS[tagger](embedded, task.task, seed, **settings)
                 result = Result(
-                    name, column, tagger, seed, METRICS[task.task], reached, minutes, settings, asdict(task)
+                    embedder=name,
+                    task=column,
+                    tagger=tagger,
+                    seed=seed,
+                    metric=METRICS[task.task],
+                    score=round(on_test, 4),
+                    dev_score=None if on_dev is None else round(on_dev, 4),
+                    minutes=round((time.perf_counter() - began) / 60, 2),
+                    settings=asdict(embedders[name]),
+                    task_settings=task_settings(task),
+                    tagger_settings=settings,
+                    weights=embedder.weights,
                 )
                 results.append(result)
                 with Path(output).open("a", encoding="utf-8") as file:
@@ -194,18 +237,31 @@ def _check_settings(
 ) -> None:
     """End where a name now means something else than it did: the table would hold scores of both."""
     for one in results:
-        for name, known, settings in (
-            (one.embedder, embedders.get(one.embedder), one.settings),
-            (one.task, tasks.get(one.task), one.task_settings),
-        ):
-            if known is None:
-                continue
-            then, now = asdict(type(known)(**settings)), asdict(known)
-            if changed := ", ".join(key for key in now if now[key] != then[key]):
-                sys.exit(
-                    f"{output} has results of {name} made with another {changed}: rename it, delete its lines, "
-                    "or take another --output"
-                )
+        compared = []
+        if one.embedder in embedders:
+            compared.append((one.embedder, one.settings, asdict(embedders[one.embedder])))
+        if one.task in tasks:
+            task = tasks[one.task]
+            compared.append((one.task, one.task_settings, task_settings(task)))
+            compared.append((one.task, one.tagger_settings, tagger_settings(one.tagger, task)))
+        for name, then, now in compared:
+            changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
+            if changed:
+                _end_for(output, name, ", ".join(changed))
+
+
+def _check_weights(results: list[Result], loaded: dict[str, ComparedEmbedder], output: str) -> None:
+    """End where a model is another one than it was."""
+    for one in results:
+        if one.embedder in loaded and loaded[one.embedder].weights != one.weights:
+            _end_for(output, one.embedder, "weights")
+
+
+def _end_for(output: str, name: str, changed: str) -> NoReturn:
+    sys.exit(
+        f"{output} has results of {name} made with other {changed}: "
+        "rename it, delete its lines, or take another --output"
+    )
 
 
 def _chosen(what: str, known: dict[str, Any], names: list[str] | None) -> list[str]:

@@ -46,8 +46,8 @@ class StoredVectors(TokenEmbeddings):
         return cls(**params)
 
 
-def flair_score(embedded: EmbeddedTask, task: Task, max_epochs: int, seed: int) -> float:
-    """Score of Flair's `SequenceTagger` on the vectors, in per cent: `train_tagger` with a BiLSTM of 256 each way."""
+def flair_score(embedded: EmbeddedTask, task: Task, seed: int, *, epochs: int, hidden_size: int) -> float:
+    """Score of Flair's `SequenceTagger` on the vectors, in per cent, by `train_tagger`."""
     flair.set_seed(seed)
     corpus = flair_corpus(Splits(*([one.labelled for one in split] for split in embedded)), task)
     for theirs, ours in zip((corpus.train, corpus.dev, corpus.test), embedded, strict=True):
@@ -56,5 +56,5 @@ def flair_score(embedded: EmbeddedTask, task: Task, max_epochs: int, seed: int) 
     embeddings = StoredVectors(embedded.train[0].vectors.shape[1])
     with tempfile.TemporaryDirectory() as folder:
         return train_tagger(
-            corpus, embeddings, task, Path(folder), hidden_size=256, max_epochs=max_epochs, storage="none"
+            corpus, embeddings, task, Path(folder), hidden_size=hidden_size, max_epochs=epochs, storage="none"
         )

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from charembed.sources import open_binary
 from charembed.words import SpannedText, TextInput
 
 T = TypeVar("T")
+
+
+class InDocument(Protocol):
+    """What knows the document that it is of."""
+
+    @property
+    def document(self) -> int: ...
+
+
+S = TypeVar("S", bound=InDocument)
 Task = Literal["ner", "upos"]
 """Named entities, tagged BIO or IO, or parts of speech."""
 METRICS: dict[Task, str] = {"ner": "entity F1", "upos": "accuracy"}
@@ -28,6 +39,8 @@ class LabelledSentence:
     tags: list[str]
     original: SpannedText | None = None
     """Its text before it was cut into words, where the file says it (CoNLL-U)."""
+    document: int = 0
+    """Number of the document that it is of, in its file."""
 
     @property
     def text(self) -> TextInput:
@@ -52,33 +65,35 @@ class Splits(Generic[T]):
 def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) -> list[LabelledSentence]:
     """The sentences of a file, packed or not: CoNLL-U where its name says so, and columns otherwise.
 
-    Multi-word tokens and empty nodes of a treebank are left out.
+    Multi-word tokens and empty nodes of a treebank are left out. Documents begin at lines of `-DOCSTART-`, in CoNLL-U
+    at comments of `newdoc`; a file without them is one.
     """
     with io.TextIOWrapper(open_binary(Path(path)), encoding="utf-8") as file:
         if ".conllu" in Path(path).suffixes:
             return [sentence for sentence in _treebank(file) if sentence.words]
-        return [LabelledSentence(*columns) for columns in _columns(file, token_column, tag_column, str(path))]
+        return list(_columns(file, token_column, tag_column, str(path)))
 
 
-def _columns(
-    lines: Iterable[str], token_column: int, tag_column: int, name: str
-) -> Iterator[tuple[list[str], list[str]]]:
+def _columns(lines: Iterable[str], token_column: int, tag_column: int, name: str) -> Iterator[LabelledSentence]:
     words: list[str] = []
     tags: list[str] = []
+    document = 0
     for number, line in enumerate(lines, start=1):
         columns = line.split()
-        if columns and not line.startswith("-DOCSTART-"):
+        starts = line.startswith("-DOCSTART-")
+        if columns and not starts:
             try:
                 word, tag = columns[token_column], columns[tag_column]
             except IndexError:
-                sys.exit(f"{name}, line {number} has {len(columns)} columns: see --token_column and --tag_column")
+                sys.exit(f"{name}, line {number} has {len(columns)} columns: see token_column and tag_column")
             words.append(word)
             tags.append(tag)
         elif words:
-            yield words, tags
+            yield LabelledSentence(words, tags, document=document)
             words, tags = [], []
+        document += starts
     if words:
-        yield words, tags
+        yield LabelledSentence(words, tags, document=document)
 
 
 def _treebank(lines: io.TextIOWrapper) -> Iterator[LabelledSentence]:
@@ -86,11 +101,13 @@ def _treebank(lines: io.TextIOWrapper) -> Iterator[LabelledSentence]:
         import conllu
     except ImportError:
         sys.exit("reading CoNLL-U needs the package conllu, which charembed[flair] installs")
+    document = 0
     for rows in conllu.parse_incr(lines):
+        document += any(key.startswith("newdoc") for key in rows.metadata)
         tokens = [row for row in rows if isinstance(row["id"], int)]
         words = [row["form"] for row in tokens]
         original = _found(words, rows.metadata.get("text", ""))
-        yield LabelledSentence(words, [row["upos"] for row in tokens], original)
+        yield LabelledSentence(words, [row["upos"] for row in tokens], original, document)
 
 
 def _found(words: list[str], text: str) -> SpannedText | None:
@@ -106,17 +123,30 @@ def _found(words: list[str], text: str) -> SpannedText | None:
     return SpannedText.of((text, spans))
 
 
-def divide(train: list[T], dev: list[T] | None, test: list[T] | None) -> Splits[T]:
+def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[S]:
     """Take what is missing from the training sentences: a quarter of them for the test, then a tenth of the rest to
     choose the epoch. They are drawn with a seed that never changes, so that every tagger has the same ones.
+
+    Where there are several documents, whole ones are drawn until there are enough sentences: a document repeats its
+    names.
     """
-    train = list(train)
-    random.Random(1).shuffle(train)
+    groups = [list(group) for _, group in itertools.groupby(train, key=lambda one: one.document)]
+    if len(groups) == 1:
+        groups = [[one] for one in train]
+    random.Random(1).shuffle(groups)
+
+    def draw(share: int) -> list[S]:
+        wanted = sum(map(len, groups)) // share
+        drawn: list[S] = []
+        while len(drawn) < wanted:
+            drawn += groups.pop(0)
+        return drawn
+
     if test is None:
-        test, train = train[: len(train) // 4], train[len(train) // 4 :]
+        test = draw(4)
     if dev is None:
-        dev, train = train[: len(train) // 10], train[len(train) // 10 :]
-    return Splits(train, dev, test)
+        dev = draw(10)
+    return Splits([one for group in groups for one in group], dev, test)
 
 
 def read_splits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,19 +23,31 @@ class Result:
     metric: str
     score: float
     """On the test sentences, in per cent."""
+    dev_score: float | None
+    """Of the epoch that it chose, on the sentences that it chose it with; None where the tagger does not tell."""
     minutes: float
     """Of training and scoring the tagger."""
     settings: dict[str, Any]
     """Of the embedder."""
     task_settings: dict[str, Any]
     """Of the task."""
+    tagger_settings: dict[str, Any]
+    """Of the tagger."""
+    weights: str
+    """Digest of the embedder's."""
 
 
 def read_results(path: str) -> list[Result]:
     """What a file of results holds; nothing if there is none yet."""
     if not Path(path).exists():
         return []
-    return [Result(**json.loads(line)) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    results = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            results.append(Result(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            sys.exit(f"{path}, line {number} is no result, or one of another version ({error}): delete it")
+    return results
 
 
 def summary(results: list[Result]) -> str:

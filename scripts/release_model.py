@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from compared_embedders import weights_digest
 from jsonargparse import auto_cli
 from quality_results import TaggerName, read_results, summary
 
@@ -40,11 +41,15 @@ def join(forward: str, backward: str, test: str, card: str, output: str) -> None
 
     Raises:
         CharEmbedError: the two models are no pair, or the output is something else.
+        SystemExit: they were trained with different text, seeds or releases of PyTorch.
     """
     pair = join_directions(Pretrained.load(forward), Pretrained.load(backward))
     ids = np.concatenate([pair.vocab.encode(piece) for piece in pieces_of(Corpus(test))])
     scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
     known: dict[str, Any] = pair.provenance
+    differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
+    if differing:
+        sys.exit(f"{forward} and {backward} were trained with different {', '.join(differing)}")
     told = yaml.safe_load(Path(card).read_text(encoding="utf-8"))
     provenance = {key: value for key, value in told.items() if not isinstance(value, list)}
     provenance |= {key: known["forward"][key] for key in SHARED}
@@ -71,14 +76,18 @@ def tagger_scores(model: str, results: str, row: str, tagger: TaggerName = "prob
 
     Raises:
         CharEmbedError: no model folder.
+        SystemExit: no such scores, or those of other weights.
     """
     own = [one for one in read_results(results) if (one.embedder, one.tagger) == (row, tagger)]
     if not own:
         sys.exit(f"{results} has no scores of {row} with {tagger}")
     pretrained = Pretrained.load(model)
+    if {one.weights for one in own} != {weights_digest([pretrained.model])}:
+        sys.exit(f"{results} has scores of {row} with other weights than {model} has")
     pretrained.provenance["tagger_scores"] = [
-        f"{task}, {metric}: {summary([one for one in own if one.task == task])}"
+        f"{task}, {metric}, {tagger}, {len(found)} seeds: {summary(found)}"
         for task, metric in {one.task: one.metric for one in own}.items()
+        if (found := [one for one in own if one.task == task])
     ]
     _write(pretrained, model)
     print(f"{model}: {'; '.join(pretrained.provenance['tagger_scores'])}")

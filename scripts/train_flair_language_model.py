@@ -26,6 +26,7 @@ from jsonargparse import auto_cli
 from charembed import CharVocab
 from charembed.corpus import Corpus
 from charembed.encoded import pieces_of
+from charembed.files import write_atomically
 from charembed.language_model import Direction
 
 BATCH_SIZE, SEQ_LEN = 32, 128
@@ -128,7 +129,7 @@ def train_flair(
         def evaluate(self, *arguments: Any) -> float:
             clock.pause()
             output.mkdir(parents=True, exist_ok=True)
-            times.write_text(json.dumps({"seconds": clock.seconds, "steps": clock.steps}), encoding="utf-8")
+            write_atomically(times, json.dumps({"seconds": clock.seconds, "steps": clock.steps}))
             return float(super().evaluate(*arguments))  # type: ignore[no-untyped-call]
 
     TimedTrainer(model, corpus, optimizer=TimedSGD, **resumed).train(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors
+from compared_embedders import weights_digest
 from conftest import EXCERPT, run_script, tiny_config
 from quality_results import Result
 
@@ -123,14 +124,30 @@ def test_release_model(tmp_path: Path) -> None:
     )
     weights = (tmp_path / "mine" / "model.safetensors").read_bytes()
     results = [
-        Result("mine", "names", "probe", seed, "entity F1", score, minutes=1.0, settings={}, task_settings={})
+        Result(
+            embedder="mine",
+            task="names",
+            tagger="probe",
+            seed=seed,
+            metric="entity F1",
+            score=score,
+            dev_score=None,
+            minutes=1.0,
+            settings={},
+            task_settings={},
+            tagger_settings={},
+            weights=weights_digest([Pretrained.load(tmp_path / "mine").model]),
+        )
         for seed, score in ((1, 20.0), (2, 22.0))
     ]
+    others = [replace(result, embedder="others", weights="0" * 16) for result in results]
     file = tmp_path / "quality.jsonl"
-    file.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
+    file.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results + others))
     command = ("release_model.py", "tagger_scores", "--model", tmp_path / "mine", "--results", file, "--row")
     with pytest.raises(AssertionError, match="has no scores of theirs with probe"):
         run_script(*command, "theirs")
+    with pytest.raises(AssertionError, match="has scores of others with other weights"):
+        run_script(*command, "others")
     for _ in range(2):  # the second time in the place of the first
         run_script(*command, "mine")
     assert (tmp_path / "mine" / "model.safetensors").read_bytes() == weights
@@ -141,6 +158,11 @@ def test_release_model(tmp_path: Path) -> None:
         told = released.provenance["test_bits_per_character"][direction]
         assert score.bits_per_character == pytest.approx(told, abs=0.02)
     card = (tmp_path / "mine" / "README.md").read_text()
-    for told in ('language: "en"', "| corpus | an excerpt |", "- Its authors", "names, entity F1: 21.00 ± 1.41"):
+    for told in (
+        'language: "en"',
+        "| corpus | an excerpt |",
+        "- Its authors",
+        "names, entity F1, probe, 2 seeds: 21.00 ± 1.41",
+    ):
         assert card.count(told) == 1
     assert str(tmp_path) not in card

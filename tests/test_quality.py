@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from compared_embedders import EmbedderConfig, load
 from conftest import run_script
 from labelled_text import LabelledSentence, divide, entities, read_labelled, score
 
-from charembed import CharEmbedder, Context
+from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.language_model import BiCharLM
 from charembed.pretrained import Pretrained
 
@@ -51,8 +52,21 @@ def test_columns(columns: Path) -> None:
     assert (first.words, first.tags) == (["EU", "rejects", "German", "call"], ["B-ORG", "O", "B-MISC", "O"])
     assert second.text == ["Peter", "Blackburn"]
     assert third.tags == ["B-LOC"]
-    with pytest.raises(SystemExit, match=r"train.conll, line 1 has 2 columns: see --token_column and --tag_column"):
+    with pytest.raises(SystemExit, match=r"train.conll, line 1 has 2 columns: see token_column and tag_column"):
         read_labelled(columns, 0, 2)
+
+
+def test_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nOne O\n\nTwo O\n-DOCSTART- O\nThree O\n")
+    (tmp_path / "b.conll").write_text("One O\n\nTwo O\n")
+    rows = [f"1\t{word}\t_\tX\t_\t_\t0\t_\t_\t_\n\n" for word in ("One", "Two", "Three")]
+    (tmp_path / "c.conllu").write_text(f"# newdoc id = 1\n{rows[0]}{rows[1]}# newdoc\n# newpar\n{rows[2]}")
+    first, second, third = read_labelled(tmp_path / "a.conll")
+    assert first.document == second.document != third.document
+    assert third.words == ["Three"]
+    assert len({sentence.document for sentence in read_labelled(tmp_path / "b.conll")}) == 1
+    first, second, third = read_labelled(tmp_path / "c.conllu")
+    assert first.document == second.document != third.document
 
 
 def test_treebank(tmp_path: Path) -> None:
@@ -68,12 +82,21 @@ def test_treebank(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_taken_from_the_training_sentences() -> None:
-    sentences = list(range(40))
+    sentences = [LabelledSentence([str(number)], ["O"]) for number in range(40)]
     splits = divide(sentences, None, None)
     assert [len(split) for split in splits] == [27, 3, 10]
-    assert sorted(one for split in splits for one in split) == sentences
+    assert sorted((one for split in splits for one in split), key=sentences.index) == sentences
     assert list(divide(sentences, None, None)) == list(splits)
-    assert divide(sentences, [1], [2, 3]).test == [2, 3]
+    assert divide(sentences, sentences[:1], sentences[1:3]).test == sentences[1:3]
+
+
+def test_documents_are_not_divided() -> None:
+    sentences = [LabelledSentence([str(number)], ["O"], document=number // 3) for number in range(60)]
+    splits = divide(sentences, None, None)
+    assert [len(split) for split in splits] == [39, 6, 15]
+    assert sorted((one for split in splits for one in split), key=sentences.index) == sentences
+    documents = [{sentence.document for sentence in split} for split in splits]
+    assert sum(map(len, documents)) == len(set.union(*documents)) == 20
 
 
 def test_entities_of_bio_and_io_tags() -> None:
@@ -118,14 +141,17 @@ def test_language_models_of_ours(model: Path, embedder) -> None:
     assert_same(read(EmbedderConfig(model=str(model))), plain)
     in_context = [found.vectors for found in embedder.embed(words, Context(sentences=1))]
     assert_same(read(EmbedderConfig(model=str(model), context_sentences=1)), in_context)
+    apart = [replace(sentence, document=number) for number, sentence in enumerate(SENTENCES)]
+    assert_same(load(EmbedderConfig(model=str(model), context_sentences=1)).read(apart), plain)
     separator = [found.vectors for found in CharEmbedder.from_pretrained(model, readout="separator").embed(words)]
     assert_same(read(EmbedderConfig(model=str(model), readout="separator")), separator)
     for direction in ("forward", "backward"):
         one = BiCharLM(embedder.model.config, [direction])
         one.direction(direction).load_state_dict(embedder.model.direction(direction).state_dict())
         Pretrained(one, embedder.pretrained.vocab).save(model.parent / direction)
-    apart = EmbedderConfig(model=str(model.parent / "forward"), backward=str(model.parent / "backward"))
-    assert_same(read(apart), plain)
+    two_folders = EmbedderConfig(model=str(model.parent / "forward"), backward=str(model.parent / "backward"))
+    assert_same(read(two_folders), plain)
+    assert load(two_folders).weights == load(EmbedderConfig(model=str(model))).weights
     untrained = read(EmbedderConfig(model=str(model), untrained=True))
     assert untrained[0].shape == plain[0].shape
     assert np.abs(untrained[0] - plain[0]).max() > 0.01
@@ -138,6 +164,11 @@ def test_language_models_of_flair(model: Path, embedder, tmp_path: Path) -> None
     export_flair(embedder, *files)
     wanted = read(EmbedderConfig(model=str(model), readout="separator"))
     assert_same(read(EmbedderConfig(flair=files)), wanted)
+    ours = load(EmbedderConfig(model=str(model)))
+    # Both without the decoder; PyTorch's LSTM has two biases, one of which is zero.
+    assert load(EmbedderConfig(flair=files)).megabytes == pytest.approx(ours.megabytes, rel=0.05)
+    with pytest.raises(CharEmbedError, match=r"no such file: absent\.pt"):
+        load(EmbedderConfig(flair=["absent.pt"]))
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +198,13 @@ def test_transformers(transformer: Path, model: Path) -> None:
     both = read(EmbedderConfig(model=str(model), transformer=str(transformer)))
     assert_same([one[:, -8:] for one in both], found)
     assert_same([one[:, :-8] for one in both], read(EmbedderConfig(model=str(model))))
+    for absent in ("/absent", "absent/model"):
+        with pytest.raises(CharEmbedError, match="no folder and no installed package has the transformer"):
+            load(EmbedderConfig(transformer=absent))
 
 
 @pytest.mark.usefixtures("columns")
-def test_evaluate_quality_goes_on(model: Path, tmp_path: Path) -> None:
+def test_evaluate_quality_goes_on(model: Path, embedder, tmp_path: Path) -> None:
     """All in one file, which the tagger learns by heart; the second run computes nothing that the first has done."""
     tasks = {"names": {"train": "train.conll", "dev": "train.conll", "test": "train.conll", "epochs": 150}}
     settings: dict[str, Any] = {
@@ -192,12 +226,25 @@ def test_evaluate_quality_goes_on(model: Path, tmp_path: Path) -> None:
     (added,) = map(json.loads, again[2:])
     assert (added["tagger"], added["metric"], added["settings"]["model"]) == ("flair", "entity F1", str(model))
     assert "| flair | names, entity F1 |" in printed
+    assert [json.loads(line)["dev_score"] for line in again] == [100.0, 100.0, None]
     before = (tmp_path / "quality.jsonl").read_text()
+
+    def refuses(reason: str) -> None:
+        with pytest.raises(AssertionError, match=reason):
+            run_script(*command)
+        assert (tmp_path / "quality.jsonl").read_text() == before
+
     settings["tasks"]["names"]["epochs"] = 3
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
-    with pytest.raises(AssertionError, match="has results of names made with another epochs: rename it"):
-        run_script(*command)
-    assert (tmp_path / "quality.jsonl").read_text() == before
+    refuses("has results of names made with other epochs: rename it")
+    settings["tasks"] = tasks | {"names": tasks["names"] | {"epochs": 150}}
+    (tmp_path / "quality.yaml").write_text(json.dumps(settings))
+    embedder.model.forward_lm.embedding.weight.data[0, 0] += 1
+    embedder.save_pretrained(model)
+    refuses("has results of mine made with other weights: rename it")
+    before += '{"embedder": "mi'
+    (tmp_path / "quality.jsonl").write_text(before)
+    refuses("quality.jsonl, line 4 is no result, or one of another version")
 
 
 @pytest.mark.usefixtures("columns")
