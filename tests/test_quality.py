@@ -269,3 +269,11 @@ def test_flairs_trainer(tmp_path: Path) -> None:
     second = json.loads((tmp_path / "run" / "clock.json").read_text())
     assert second["steps"] > first["steps"]
     assert second["seconds"] > first["seconds"]
+
+
+def test_text_overlap(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("Before. The cat, the dog and the bird went OUT!\n\nSome other words.\n")
+    lines = ["the cat the dog and", "and the bird went in", "the bird the cat went", "other words"]
+    (tmp_path / "a.conll").write_text("\n".join(" O\n".join(f"{line} .".split()) + " O\n" for line in lines))
+    command = ("text_overlap.py", "--text", tmp_path / "text.txt", "--labelled", tmp_path / "a.conll", "--run", "4")
+    assert "of 4 sentences, 3 of 4 words or more, 2 share a run of 4 with the text, 1 all" in run_script(*command)
