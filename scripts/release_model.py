@@ -26,6 +26,7 @@ from charembed.scoring import score_all
 from charembed.workers import WorkerPool
 
 PER_DIRECTION = ("characters_seen", "minutes")
+TAGGER_TITLES: dict[TaggerName, str] = {"probe": "probe (BiLSTM-CRF)", "flair": "Flair's SequenceTagger"}
 SHARED = ("corpus_sha256", "corpus_documents", "training_characters", "seed", "torch_version")
 
 
@@ -65,29 +66,28 @@ def join(forward: str, backward: str, test: str, card: str, output: str) -> None
     print(f"{output}: {pair.model.parameter_count():,} weights, test bits {provenance['test_bits_per_character']}")
 
 
-def tagger_scores(model: str, results: str, row: str, tagger: TaggerName = "probe") -> None:
+def tagger_scores(model: str, results: str, row: str) -> None:
     """Put the scores of taggers on a model's card, in the place of those that are there.
 
     Args:
         model: folder that `join` has written.
         results: file of `evaluate_quality.py`.
         row: the model's name in it.
-        tagger: whose scores the card gives.
 
     Raises:
         CharEmbedError: no model folder.
         SystemExit: no such scores, or those of other weights.
     """
-    own = [one for one in read_results(results) if (one.embedder, one.tagger) == (row, tagger)]
+    own = [one for one in read_results(results) if one.embedder == row]
     if not own:
-        sys.exit(f"{results} has no scores of {row} with {tagger}")
+        sys.exit(f"{results} has no scores of {row}")
     pretrained = Pretrained.load(model)
     if {one.weights for one in own} != {weights_digest([pretrained.model])}:
         sys.exit(f"{results} has scores of {row} with other weights than {model} has")
     pretrained.provenance["tagger_scores"] = [
-        f"{task}, {metric}, {tagger}, {len(found)} seeds: {summary(found)}"
-        for task, metric in {one.task: one.metric for one in own}.items()
-        if (found := [one for one in own if one.task == task])
+        f"{task}, {metric}, {TAGGER_TITLES[tagger]}, {len(found)} seeds: {summary(found)}"
+        for task, metric, tagger in sorted({(one.task, one.metric, one.tagger) for one in own})
+        if (found := [one for one in own if (one.task, one.tagger) == (task, tagger)])
     ]
     _write(pretrained, model)
     print(f"{model}: {'; '.join(pretrained.provenance['tagger_scores'])}")

@@ -140,11 +140,12 @@ def test_release_model(tmp_path: Path) -> None:
         )
         for seed, score in ((1, 20.0), (2, 22.0))
     ]
+    results.append(replace(results[0], tagger="flair", score=30.0))
     others = [replace(result, embedder="others", weights="0" * 16) for result in results]
     file = tmp_path / "quality.jsonl"
     file.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results + others))
     command = ("release_model.py", "tagger_scores", "--model", tmp_path / "mine", "--results", file, "--row")
-    with pytest.raises(AssertionError, match="has no scores of theirs with probe"):
+    with pytest.raises(AssertionError, match="has no scores of theirs"):
         run_script(*command, "theirs")
     with pytest.raises(AssertionError, match="has scores of others with other weights"):
         run_script(*command, "others")
@@ -162,7 +163,8 @@ def test_release_model(tmp_path: Path) -> None:
         'language: "en"',
         "| corpus | an excerpt |",
         "- Its authors",
-        "names, entity F1, probe, 2 seeds: 21.00 ± 1.41",
+        "- names, entity F1, probe (BiLSTM-CRF), 2 seeds: 21.00 ± 1.41",
+        "- names, entity F1, Flair's SequenceTagger, 1 seeds: 30.00",
     ):
         assert card.count(told) == 1
     assert str(tmp_path) not in card
