@@ -150,8 +150,8 @@ class CharEmbedder:
     def __repr__(self) -> str:
         config = self.model.config
         return (
-            f"CharEmbedder({config.cell}, embedding_dim={self.embedding_dim}, engine={self.engine!r},"
-            f" precision={self.precision!r}, threads={self._threads})"
+            f"CharEmbedder({config.cell}, embedding_dim={self.embedding_dim}, readout={self.pretrained.readout!r},"
+            f" engine={self.engine!r}, precision={self.precision!r}, threads={self._threads})"
         )
 
     @classmethod

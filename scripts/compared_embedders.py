@@ -1,4 +1,5 @@
-"""What `evaluate_quality.py` compares: language models of ours, of Flair's, transformers, and pairs of them."""
+"""What `evaluate_quality.py` compares: language models of ours, of Flair's, transformers, word vectors, and several of
+these side by side."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ Reader = Callable[[list[LabelledSentence]], Vectors]
 
 @dataclass
 class EmbedderConfig:
-    """One row of the table. Where several of `model`, `flair` and `transformer` are named, their vectors stand side by
-    side.
+    """One row of the table. Where several of `model`, `flair`, `transformer` and `words` are named, their vectors stand
+    side by side.
 
     Attributes:
         model: name or folder of a charembed model.
@@ -43,6 +44,8 @@ class EmbedderConfig:
         flair: a forward and a backward language model of Flair's, embedded by Flair.
         transformer: folder of a transformer of Hugging Face's, or PACKAGE/FOLDER of one that an installed package
             brings. A word's vector is the mean of its pieces', of the mean of all layers.
+        words: text file of static word vectors, a word and its numbers a line, as word2vec, GloVe and fastText write
+            them. A word that is not in it has the vector of its small letters, or else zeros.
     """
 
     model: str | None = None
@@ -55,6 +58,7 @@ class EmbedderConfig:
     context_sentences: int | None = None
     flair: list[str] | None = None
     transformer: str | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,10 @@ def load(config: EmbedderConfig) -> ComparedEmbedder:
         parts.append(_flair(config.flair))
     if config.transformer is not None:
         parts.append(_transformer(config.transformer))
+    if config.words is not None:
+        parts.append(_static(Path(config.words)))
     if not parts:
-        raise CharEmbedError("an embedder needs one of model, flair and transformer")
+        raise CharEmbedError("an embedder needs one of model, flair, transformer and words")
 
     def read(sentences: list[LabelledSentence]) -> Vectors:
         found = [part.read(sentences) for part in parts]
@@ -207,3 +213,27 @@ def _mean_of_pieces(states: torch.Tensor, word_ids: list[int | None], words: int
     total = torch.zeros(words, states.shape[1]).index_add_(0, owners, states[places])
     counts = torch.bincount(owners, minlength=words).clamp_min(1)
     return np.asarray((total / counts[:, None]).numpy())
+
+
+def _static(path: Path) -> ComparedEmbedder:
+    if not path.is_file():
+        raise CharEmbedError(f"no such file: {path}")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = (line.rstrip().split(" ") for line in file)
+        try:
+            vectors = {word: np.array(numbers, dtype=np.float32) for word, *numbers in lines if len(numbers) > 1}
+        except ValueError as error:
+            raise CharEmbedError(f"{path} is no file of word vectors: {error}") from error
+    widths = {len(vector) for vector in vectors.values()}
+    if len(widths) != 1:
+        raise CharEmbedError(f"{path} is no file of word vectors: its lines have {sorted(widths)} numbers")
+    unknown = np.zeros(widths.pop(), dtype=np.float32)
+    table = np.stack(list(vectors.values()))
+
+    def read(sentences: list[LabelledSentence]) -> Vectors:
+        return [
+            np.stack([vectors.get(word, vectors.get(word.lower(), unknown)) for word in sentence.words])
+            for sentence in sentences
+        ]
+
+    return ComparedEmbedder(read, table.nbytes / 1e6, hashlib.sha256(table.tobytes()).hexdigest()[:16])

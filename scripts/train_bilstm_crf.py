@@ -16,11 +16,13 @@ import torch
 from jsonargparse import auto_cli
 from labelled_text import METRICS, Task, read_splits, score
 from torch import Tensor, nn
-from torchcrf import CRF
 from tqdm import trange
 
 from charembed import CharEmbedder, WordEncoder
+from charembed.errors import import_extra
 from charembed.recurrent import LSTM
+
+CRF = import_extra("torchcrf", extra="crf", purpose="a BiLSTM-CRF").CRF
 
 
 class BiLSTMCRF(nn.Module):

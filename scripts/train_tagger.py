@@ -13,16 +13,18 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-import flair
 import torch
+from jsonargparse import auto_cli
+from labelled_text import METRICS, LabelledSentence, Splits, Task, entities, read_splits
+
+from charembed.integrations.flair import CharEmbedderEmbeddings  # first: it says what to install where flair is not
+
+# isort: split
+import flair
 from flair.data import Corpus, Sentence
 from flair.embeddings import TokenEmbeddings
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
-from jsonargparse import auto_cli
-from labelled_text import METRICS, LabelledSentence, Splits, Task, entities, read_splits
-
-from charembed.integrations.flair import CharEmbedderEmbeddings
 
 
 def flair_sentence(labelled: LabelledSentence, task: Task) -> Sentence:

@@ -344,7 +344,7 @@ def test_auto_says_what_it_picked(pretrained) -> None:
     assert CharEmbedder(pretrained).engine == "onnx"
     assert CharEmbedder(pretrained, precision="int8").engine == "onnx"
     assert CharEmbedder(pretrained, precision="bfloat16").engine == "torch"
-    assert "engine='onnx', precision='int8'" in repr(CharEmbedder(pretrained, precision="int8"))
+    assert "readout='word', engine='onnx', precision='int8'" in repr(CharEmbedder(pretrained, precision="int8"))
 
 
 def test_auto_is_torch_where_onnxruntime_is_not_installed() -> None:

@@ -203,6 +203,29 @@ def test_transformers(transformer: Path, model: Path) -> None:
             load(EmbedderConfig(transformer=absent))
 
 
+def test_word_vectors(model: Path, tmp_path: Path) -> None:
+    """With the heading of word2vec's files, which GloVe's lack; the word of no letters is one, too."""
+    file = tmp_path / "words.txt"
+    file.write_text("3 2\nwent 1 2\nWashington 3 4\nGeorge\u00a0 -1 5e-1\n")
+    found = read(EmbedderConfig(words=str(file)))
+    assert_same(found, [np.array([[0, 0], [1, 2]]), np.array([[0, 0], [3, 4], [0, 0]])])
+    beside = read(EmbedderConfig(model=str(model), words=str(file)))
+    assert_same([one[:, -2:] for one in beside], found)
+    assert load(EmbedderConfig(words=str(file))).megabytes == pytest.approx(3 * 2 * 4 / 1e6)
+    before = load(EmbedderConfig(words=str(file))).weights
+    file.write_text("went 1 2\nTO 7 8\nto 5 6\n")
+    assert_same(read(EmbedderConfig(words=str(file)))[1:], [np.array([[5, 6], [0, 0], [0, 0]])])
+    assert load(EmbedderConfig(words=str(file))).weights != before
+    file.write_text("went 1 2\nto 5 6 7\n")
+    with pytest.raises(CharEmbedError, match=r"words\.txt is no file of word vectors: its lines have \[2, 3\] numbers"):
+        load(EmbedderConfig(words=str(file)))
+    file.write_text("They went to\n")
+    with pytest.raises(CharEmbedError, match=r"words\.txt is no file of word vectors: could not convert"):
+        load(EmbedderConfig(words=str(file)))
+    with pytest.raises(CharEmbedError, match=r"no such file: absent\.txt"):
+        load(EmbedderConfig(words="absent.txt"))
+
+
 @pytest.mark.usefixtures("columns")
 def test_evaluate_quality_goes_on(model: Path, embedder, tmp_path: Path) -> None:
     """All in one file, which the tagger learns by heart; the second run computes nothing that the first has done."""
