@@ -5,6 +5,7 @@ The folder is specified in docs/model-folder.md.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +24,7 @@ from torch import Tensor
 from charembed import __version__
 from charembed.devices import usable_device
 from charembed.errors import CharEmbedError, check_choice
-from charembed.files import check_holds_only, folder_written_aside
+from charembed.files import check_holds_only, folder_written_aside, mend
 from charembed.hub import found_folder, no_model
 from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig
 from charembed.model_card import model_card
@@ -130,7 +131,10 @@ class Pretrained:
         """
         path = found_folder(folder)
         device = usable_device(device)
-        if not path.is_dir():
+        if not os.path.isdir(path):
+            with contextlib.suppress(OSError):
+                mend(path, CARD)  # a process that was killed may have left it aside
+        if not os.path.isdir(path):
             raise no_model(folder)
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
         if missing:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,15 +89,19 @@ class EmbeddedSentence:
 EmbeddedTask = Splits[EmbeddedSentence]
 
 
-def load(config: EmbedderConfig) -> ComparedEmbedder:
+def load(config: EmbedderConfig, threads: int = 1) -> ComparedEmbedder:
     """What a row of the table says.
+
+    Args:
+        config: the row.
+        threads: of our own engine; others have those inside PyTorch's operators.
 
     Raises:
         CharEmbedError: it names nothing, or a model that is not there.
     """
     parts = []
     if config.model is not None:
-        parts.append(_charembed(config, config.model))
+        parts.append(_charembed(config, config.model, threads))
     if config.flair is not None:
         parts.append(_flair(config.flair))
     if config.transformer is not None:
@@ -128,7 +133,7 @@ def _megabytes(modules: Iterable[torch.nn.Module]) -> float:
     return sum(weight.nbytes for module in modules for weight in module.parameters()) / 1e6
 
 
-def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
+def _charembed(config: EmbedderConfig, name: str, threads: int) -> ComparedEmbedder:
     pretrained = Pretrained.load(name)
     if config.backward is not None:
         pretrained = join(pretrained, Pretrained.load(config.backward))
@@ -136,7 +141,7 @@ def _charembed(config: EmbedderConfig, name: str) -> ComparedEmbedder:
         torch.manual_seed(1)
         fresh = BiCharLM(pretrained.model.config)
         pretrained = Pretrained(fresh, pretrained.vocab, pretrained.readout, pretrained.delimiter)
-    embedder = CharEmbedder(pretrained, precision=config.precision, readout=config.readout, threads=1)
+    embedder = CharEmbedder(pretrained, precision=config.precision, readout=config.readout, threads=threads)
     width = {"float32": 4, "int8": 1}[config.precision]
     context = None
     if config.context_characters is not None or config.context_sentences is not None:
@@ -218,17 +223,21 @@ def _mean_of_pieces(states: torch.Tensor, word_ids: list[int | None], words: int
 def _static(path: Path) -> ComparedEmbedder:
     if not path.is_file():
         raise CharEmbedError(f"no such file: {path}")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        lines = (line.rstrip().split(" ") for line in file)
+    lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+    has_heading = bool(
+        re.fullmatch(r"\d+ \d+ *", lines[0])
+    )  # how many there are and how wide, of word2vec and fastText
+    width = len(lines[has_heading].split()) - 1 if has_heading < len(lines) else 0
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for number, line in enumerate(lines[has_heading:], start=1 + has_heading):
+        word, *numbers = line.rstrip().rsplit(" ", max(1, width))  # from the right: a word of GloVe's may hold a space
         try:
-            vectors = {word: np.array(numbers, dtype=np.float32) for word, *numbers in lines if len(numbers) > 1}
-        except ValueError as error:
-            raise CharEmbedError(f"{path} is no file of word vectors: {error}") from error
-    widths = {len(vector) for vector in vectors.values()}
-    if len(widths) != 1:
-        raise CharEmbedError(f"{path} is no file of word vectors: its lines have {sorted(widths)} numbers")
-    unknown = np.zeros(widths.pop(), dtype=np.float32)
-    table = np.stack(list(vectors.values()))
+            vectors[word] = np.array(numbers, dtype=np.float32)
+        except ValueError:
+            numbers = []
+        if width < 1 or len(numbers) != width:
+            raise CharEmbedError(f"{path}, line {number} is not a word and its numbers, as many as in other lines")
+    unknown = np.zeros(width, dtype=np.float32)
 
     def read(sentences: list[LabelledSentence]) -> Vectors:
         return [
@@ -236,4 +245,5 @@ def _static(path: Path) -> ComparedEmbedder:
             for sentence in sentences
         ]
 
-    return ComparedEmbedder(read, table.nbytes / 1e6, hashlib.sha256(table.tobytes()).hexdigest()[:16])
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return ComparedEmbedder(read, 4 * width * len(vectors) / 1e6, digest[:16])

@@ -11,7 +11,6 @@ are not computed again, so a run that was ended goes on, and a row that is added
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import statistics
 import sys
@@ -26,8 +25,8 @@ import torch
 from compared_embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask, EmbedderConfig, load
 from interleaved import interleaved
 from jsonargparse import auto_cli
-from labelled_text import METRICS, Task, divide, read_labelled, score
-from quality_results import Result, TaggerName, print_table, read_results
+from labelled_text import METRICS, LabelledSentence, Task, check_splits, divide, read_labelled, score, sentences_digest
+from quality_results import Result, TaggerName, add_result, mend, print_table, read_results
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -120,17 +119,40 @@ def flair_tagger(embedded: EmbeddedTask, task: Task, seed: int, *, epochs: int, 
     return flair_score(embedded, task, seed, epochs=epochs, hidden_size=hidden_size), None
 
 
-def embed_task(embedder: ComparedEmbedder, task: TaskConfig, labelled: str) -> EmbeddedTask:
-    """Read a task's files and their vectors: whole files in their order, which are divided after that."""
-    files: list[list[EmbeddedSentence] | None] = []
-    for name in (task.train, task.dev, task.test):
-        if name is None:
-            files.append(None)
-            continue
-        sentences = read_labelled(Path(labelled, name), task.token_column, task.tag_column)
-        vectors = embedder.read(sentences)
-        files.append([EmbeddedSentence(*pair) for pair in zip(sentences, map(torch.from_numpy, vectors), strict=True)])
-    return divide(files[0] or [], files[1], files[2])
+TaskFiles = tuple[list[LabelledSentence], list[LabelledSentence] | None, list[LabelledSentence] | None]
+"""The sentences of a task's train, dev and test files, in their order."""
+
+
+def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
+    """Read a task's files.
+
+    Raises:
+        SystemExit: one of them is not there, or there is nothing in one to learn, to choose the epoch with or to score.
+    """
+    train, dev, test = (name and Path(labelled, name) for name in (task.train, task.dev, task.test))
+    for path in (train, dev, test):
+        if path and not path.is_file():
+            sys.exit(f"no such file: {path}")
+
+    def read(path: Path | str | None) -> list[LabelledSentence] | None:
+        return read_labelled(path, task.token_column, task.tag_column) if path else None
+
+    files = read(train) or [], read(dev), read(test)
+    check_splits(divide(*files), str(train))
+    return files
+
+
+def embed_task(embedder: ComparedEmbedder, files: TaskFiles) -> EmbeddedTask:
+    """The vectors of a task's files: whole ones in their order, which are divided after that."""
+
+    def embed(sentences: list[LabelledSentence] | None) -> list[EmbeddedSentence] | None:
+        if sentences is None:
+            return None
+        vectors = map(torch.from_numpy, embedder.read(sentences))
+        return [EmbeddedSentence(*pair) for pair in zip(sentences, vectors, strict=True)]
+
+    train, dev, test = files
+    return divide(embed(train) or [], embed(dev), embed(test))
 
 
 TAGGERS: dict[TaggerName, Callable[..., Scores]] = {"probe": probe, "flair": flair_tagger}
@@ -177,13 +199,17 @@ def scores(
         seeds: of the taggers.
         only_embedders: rows to compute in this run; all by default.
         only_tasks: columns to compute in this run; all by default.
-        threads: inside PyTorch's operators.
+        threads: of our engine, and inside PyTorch's operators.
 
     Raises:
         CharEmbedError: an embedder that cannot be loaded; nothing is computed then.
+        SystemExit: a task that cannot be read, results of other settings, weights or sentences; as above.
     """
     torch.set_num_threads(threads)
     logging.getLogger("flair").setLevel(logging.WARNING)
+    if not Path(output).parent.is_dir():
+        sys.exit(f"no such folder: {Path(output).parent}")
+    mend(output)
     results = read_results(output)
     _check_settings(results, embedders, tasks, output)
     done = {(one.embedder, one.task, one.tagger, one.seed) for one in results}
@@ -192,18 +218,20 @@ def scores(
         for name in _chosen("embedders", embedders, only_embedders)
         for column in _chosen("tasks", tasks, only_tasks)
         for tagger in taggers
-        for seed in seeds
+        for seed in dict.fromkeys(seeds)
         if (job := (name, column, tagger, seed)) not in done
     ]
-    loaded = {name: load(embedders[name]) for name in dict.fromkeys(job[0] for job in jobs)}
-    _check_weights(results, loaded, output)
+    files = {column: read_task(tasks[column], labelled) for column in dict.fromkeys(job[1] for job in jobs)}
+    sentences = {column: sentences_digest(divide(*of_task)) for column, of_task in files.items()}
+    loaded = {name: load(embedders[name], threads) for name in dict.fromkeys(job[0] for job in jobs)}
+    _check_digests(results, {name: embedder.weights for name, embedder in loaded.items()}, sentences, output)
     progress = tqdm(total=len(jobs), unit="tagger")
     for name, of_embedder in itertools.groupby(jobs, key=lambda job: job[0]):
         embedder = loaded[name]
         for column, of_task in itertools.groupby(of_embedder, key=lambda job: job[1]):
             progress.set_postfix_str(f"{name}, {column}: embedding")
             task = tasks[column]
-            embedded = embed_task(embedder, task, labelled)
+            embedded = embed_task(embedder, files[column])
             for _, _, tagger, seed in of_task:
                 progress.set_postfix_str(f"{name}, {column}: {tagger}, seed {seed}")
                 began = time.perf_counter()
@@ -222,10 +250,10 @@ def scores(
                     task_settings=task_settings(task),
                     tagger_settings=settings,
                     weights=embedder.weights,
+                    sentences=sentences[column],
                 )
                 results.append(result)
-                with Path(output).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(result)) + "\n")
+                add_result(output, result)
                 progress.update()
     progress.close()
     for tagger in taggers:
@@ -250,11 +278,13 @@ def _check_settings(
                 _end_for(output, name, ", ".join(changed))
 
 
-def _check_weights(results: list[Result], loaded: dict[str, ComparedEmbedder], output: str) -> None:
-    """End where a model is another one than it was."""
+def _check_digests(results: list[Result], weights: dict[str, str], sentences: dict[str, str], output: str) -> None:
+    """End where a model or the sentences of a task are others than they were."""
     for one in results:
-        if one.embedder in loaded and loaded[one.embedder].weights != one.weights:
+        if weights.get(one.embedder, one.weights) != one.weights:
             _end_for(output, one.embedder, "weights")
+        if sentences.get(one.task, one.sentences) != one.sentences:
+            _end_for(output, one.task, "sentences")
 
 
 def _end_for(output: str, name: str, changed: str) -> NoReturn:
@@ -289,7 +319,7 @@ def speed(
         task: name of the task; the first by default.
         only_embedders: rows to time; all by default.
         rounds: how many times each embeds them.
-        threads: inside PyTorch's operators.
+        threads: of our engine, and inside PyTorch's operators.
 
     Raises:
         CharEmbedError: an embedder that cannot be loaded.
@@ -298,7 +328,7 @@ def speed(
     name = task or next(iter(tasks))
     chosen = tasks[name]
     sentences = read_labelled(Path(labelled, chosen.test or chosen.train), chosen.token_column, chosen.tag_column)
-    loaded = {row: load(embedders[row]) for row in _chosen("embedders", embedders, only_embedders)}
+    loaded = {row: load(embedders[row], threads) for row in _chosen("embedders", embedders, only_embedders)}
     times = interleaved({row: partial(embedder.read, sentences) for row, embedder in loaded.items()}, rounds)
     first = times[next(iter(times))]
     words = sum(len(sentence.words) for sentence in sentences)

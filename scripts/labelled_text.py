@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
+import json
 import random
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -62,14 +65,17 @@ class Splits(Generic[T]):
         return iter((self.train, self.dev, self.test))
 
 
+_COLUMN = re.compile(r"[^ \t\r\n]+")  # a word may hold other white space, such as a no-break space
+
+
 def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) -> list[LabelledSentence]:
     """The sentences of a file, packed or not: CoNLL-U where its name says so, and columns otherwise.
 
     Multi-word tokens and empty nodes of a treebank are left out. Documents begin at lines of `-DOCSTART-`, in CoNLL-U
     at comments of `newdoc`; a file without them is one.
     """
-    with io.TextIOWrapper(open_binary(Path(path)), encoding="utf-8") as file:
-        if ".conllu" in Path(path).suffixes:
+    with io.TextIOWrapper(open_binary(Path(path)), encoding="utf-8-sig") as file:
+        if ".conllu" in Path(str(path).lower()).suffixes:
             return [sentence for sentence in _treebank(file) if sentence.words]
         return list(_columns(file, token_column, tag_column, str(path)))
 
@@ -79,7 +85,7 @@ def _columns(lines: Iterable[str], token_column: int, tag_column: int, name: str
     tags: list[str] = []
     document = 0
     for number, line in enumerate(lines, start=1):
-        columns = line.split()
+        columns = _COLUMN.findall(line)
         starts = line.startswith("-DOCSTART-")
         if columns and not starts:
             try:
@@ -152,13 +158,51 @@ def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[
 def read_splits(
     train: str, dev: str | None, test: str | None, token_column: int = 0, tag_column: int = 1
 ) -> Splits[LabelledSentence]:
-    """The sentences of a task; what has no file of its own is taken from the training sentences."""
+    """The sentences of a task; what has no file of its own is taken from the training sentences.
+
+    Raises:
+        SystemExit: nothing to learn from, to choose the epoch with or to score.
+    """
     found = [None if path is None else read_labelled(path, token_column, tag_column) for path in (dev, test)]
-    return divide(read_labelled(train, token_column, tag_column), *found)
+    splits = divide(read_labelled(train, token_column, tag_column), *found)
+    check_splits(splits, train)
+    return splits
+
+
+def check_splits(splits: Splits[LabelledSentence], train: str) -> None:
+    """
+    Args:
+        splits: of a task.
+        train: the file of its training sentences, and of those that have no file of their own.
+
+    Raises:
+        SystemExit: nothing to learn from, to choose the epoch with or to score.
+    """
+    for name, split in zip(("to learn from", "to choose the epoch with", "to score"), splits, strict=True):
+        if not split:
+            sys.exit(
+                f"there is no sentence {name}: give train, dev and test files that hold some, or in {train} more"
+                " sentences, of more documents where it is divided into such"
+            )
+    if {tag for sentence in splits.train for tag in sentence.tags} <= {"O"}:
+        sys.exit(f"{train} has no label but O to learn: see token_column and tag_column")
+
+
+def sentences_digest(splits: Splits[LabelledSentence]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of all words and tags, and of how they are divided."""
+    content = [[(sentence.words, sentence.tags) for sentence in split] for split in splits]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def entities(tags: list[str]) -> set[tuple[int, int, str]]:
-    """First word, one past the last, and kind of each entity."""
+    """First word, one past the last, and kind of each entity.
+
+    Raises:
+        SystemExit: a tag of another scheme.
+    """
+    for tag in tags:
+        if tag != "O" and tag[:2] not in ("B-", "I-"):
+            sys.exit(f"tags of entities are O, B-KIND and I-KIND, got {tag!r}: see task and tag_column")
     found, start = set(), 0
     for k, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
         if tag.startswith("B-") or tag[2:] != before[2:]:

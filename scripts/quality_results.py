@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from charembed.files import write_atomically
 
 TaggerName = Literal["probe", "flair"]
 
@@ -35,6 +37,31 @@ class Result:
     """Of the tagger."""
     weights: str
     """Digest of the embedder's."""
+    sentences: str
+    """Digest of the task's."""
+
+
+def mend(path: str) -> None:
+    """Take a last line away that was not written to its end, and end one that only lacks that, so that the next result
+    gets a line of its own."""
+    file = Path(path)
+    content = file.read_bytes() if file.exists() else b""
+    if not content or content.endswith(b"\n"):
+        return
+    whole, _, last = content.rpartition(b"\n")
+    try:
+        json.loads(last)
+    except ValueError:
+        print(f"{path}: its last line was not written to its end, and goes", file=sys.stderr)
+        write_atomically(file, whole + b"\n" if whole else b"")
+    else:
+        write_atomically(file, content + b"\n")
+
+
+def add_result(path: str, result: Result) -> None:
+    """Add a line to a file of results."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(result)) + "\n")
 
 
 def read_results(path: str) -> list[Result]:

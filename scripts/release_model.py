@@ -42,16 +42,21 @@ def join(forward: str, backward: str, test: str, card: str, output: str) -> None
 
     Raises:
         CharEmbedError: the two models are no pair, or the output is something else.
-        SystemExit: they were trained with different text, seeds or releases of PyTorch.
+        SystemExit: they were trained with different text, seeds or releases of PyTorch; no text, no card.
     """
     pair = join_directions(Pretrained.load(forward), Pretrained.load(backward))
-    ids = np.concatenate([pair.vocab.encode(piece) for piece in pieces_of(Corpus(test))])
-    scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
     known: dict[str, Any] = pair.provenance
     differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
     if differing:
         sys.exit(f"{forward} and {backward} were trained with different {', '.join(differing)}")
-    told = yaml.safe_load(Path(card).read_text(encoding="utf-8"))
+    told = yaml.load(Path(card).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # dates are text on a card
+    if not isinstance(told, dict):
+        sys.exit(f"{card} holds no names and values")
+    pieces = [pair.vocab.encode(piece) for piece in pieces_of(Corpus(test))]
+    if not pieces:
+        sys.exit(f"{test} holds no text")
+    ids = np.concatenate(pieces)
+    scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
     provenance = {key: value for key, value in told.items() if not isinstance(value, list)}
     provenance |= {key: known["forward"][key] for key in SHARED}
     for key in PER_DIRECTION:
@@ -94,7 +99,7 @@ def tagger_scores(model: str, results: str, row: str) -> None:
 
 
 def _write(pretrained: Pretrained, folder: str) -> None:
-    pretrained.save(folder, dtype="float16", address=Path(folder).name)
+    pretrained.save(folder, dtype="float16", address=Path(folder).resolve().name)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ are scored by entity F1, parts of speech by accuracy. Needs `pip install 'charem
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -122,8 +121,6 @@ def main(
     torch.set_num_threads(threads)
     flair.set_seed(seed)
     splits = read_splits(train, dev, test, token_column, tag_column)
-    if {tag for sentence in splits.train for tag in sentence.tags} <= {"O"}:
-        sys.exit(f"{train} holds no {task} labels in column {tag_column}: see --token_column and --tag_column")
     corpus = flair_corpus(splits, task)
     embeddings = CharEmbedderEmbeddings(model)
     with tempfile.TemporaryDirectory() as workspace:

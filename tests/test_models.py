@@ -80,8 +80,9 @@ def test_a_folder_that_holds_a_model_goes_before(embedder, tmp_path: Path, monke
 def test_a_name_that_is_none_says_what_there_is() -> None:
     with pytest.raises(CharEmbedError, match=r"no model 'fr': .* come along: de, en\. Train one: charembed train"):
         CharEmbedder.from_pretrained("fr")
-    with pytest.raises(CharEmbedError, match="no model 'fr': "):
-        Pretrained.load("fr")
+    for name in ("fr", "a" * 5_000, "en\0"):
+        with pytest.raises(CharEmbedError, match=f"no model '{name}': "):
+            Pretrained.load(name)
 
 
 def test_training_goes_on_from_a_model_that_comes_along(tmp_path: Path) -> None:
@@ -139,6 +140,7 @@ def test_release_model(tmp_path: Path) -> None:
             task_settings={},
             tagger_settings={},
             weights=weights_digest([Pretrained.load(tmp_path / "mine").model]),
+            sentences="",
         )
         for seed, score in ((1, 20.0), (2, 22.0))
     ]

@@ -16,7 +16,6 @@ from conftest import assert_same_vectors, small_model
 from filelock import FileLock
 
 from charembed import CharEmbedder, CharEmbedError, CharVocab
-from charembed.files import mend
 from charembed.pretrained import Pretrained
 
 COMMITTED = Path(__file__).parent / "data" / "model-format-1"
@@ -52,9 +51,8 @@ def test_round_trip(pretrained: Pretrained, folder: Path) -> None:
         assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
-def test_what_a_kill_between_the_renames_leaves_is_mended_by_the_next_save(
-    pretrained: Pretrained, folder: Path
-) -> None:
+def test_what_a_kill_between_the_renames_leaves_is_mended(pretrained: Pretrained, folder: Path) -> None:
+    """By who loads the folder, and by who saves there next."""
     other = small_model(seed=9)
     for left, name in ((("old", "new"), "first"), (("old",), "second")):
         aside = folder.parent / f".{folder.name}.charembed-{name}"
@@ -64,7 +62,6 @@ def test_what_a_kill_between_the_renames_leaves_is_mended_by_the_next_save(
             shutil.copytree(folder, aside / part)
         (folder.parent / f".{folder.name}.mine").mkdir(exist_ok=True)  # of somebody else
         shutil.rmtree(folder)
-        mend(folder, last="README.md")
         assert Pretrained.load(folder).vocab == pretrained.vocab
         assert not aside.exists()
     busy, named = (folder.parent / f".{folder.name}.charembed-{name}" for name in ("busy", "named"))

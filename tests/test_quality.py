@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import lzma
 from dataclasses import replace
@@ -10,9 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compared_embedders import EmbedderConfig, load
+import torch
+import train_bilstm_crf
+from compared_embedders import ComparedEmbedder, EmbeddedSentence, EmbedderConfig, load
 from conftest import run_script
-from labelled_text import LabelledSentence, divide, entities, read_labelled, score
+from evaluate_quality import StoredVectors, TaskConfig, embed_task, read_task
+from labelled_text import LabelledSentence, divide, entities, read_labelled, read_splits, score
+from quality_results import mend
 
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.language_model import BiCharLM
@@ -54,6 +59,15 @@ def test_columns(columns: Path) -> None:
     assert third.tags == ["B-LOC"]
     with pytest.raises(SystemExit, match=r"train.conll, line 1 has 2 columns: see token_column and tag_column"):
         read_labelled(columns, 0, 2)
+
+
+def test_files_of_other_systems(tmp_path: Path) -> None:
+    """A byte order mark, carriage returns, words of white space that is none between columns, names in capitals."""
+    (tmp_path / "a.conll").write_bytes("\ufeff-DOCSTART- O\r\n\r\n10\u00a0000\tO\r\n\u3000 O \r\n".encode())
+    (sentence,) = read_labelled(tmp_path / "a.conll")
+    assert (sentence.words, sentence.tags) == (["10\u00a0000", "\u3000"], ["O", "O"])
+    (tmp_path / "B.CONLLU").write_text("\ufeff" + TREEBANK)
+    assert [len(sentence.words) for sentence in read_labelled(tmp_path / "B.CONLLU")] == [8, 3]
 
 
 def test_documents(tmp_path: Path) -> None:
@@ -103,6 +117,26 @@ def test_entities_of_bio_and_io_tags() -> None:
     assert entities(["B-A", "I-A", "O", "B-A", "B-A", "I-B"]) == {(0, 2, "A"), (3, 4, "A"), (4, 5, "A"), (5, 6, "B")}
     assert entities(["I-A", "I-A", "I-B", "O", "I-B"]) == {(0, 2, "A"), (2, 3, "B"), (4, 5, "B")}
     assert entities(["O"]) == set() == entities([])
+    for tag in ("S-A", "LOC", "B", "o", ""):
+        with pytest.raises(SystemExit, match="tags of entities are O, B-KIND and I-KIND, got"):
+            entities(["O", tag])
+
+
+def test_splits_that_teach_nothing(columns: Path) -> None:
+    (columns.parent / "empty.conll").write_text("\n\n")
+    (columns.parent / "plain.conll").write_text("Nothing O\nhere O\n\n" * 20)
+    train, empty, plain = (str(columns.parent / f"{name}.conll") for name in ("train", "empty", "plain"))
+    for files, lacking in (
+        ((empty, train, train), "to learn from"),
+        ((train, empty, train), "to choose the epoch with"),
+        ((train, train, empty), "to score"),
+        ((train, None, None), "to choose the epoch with"),
+    ):
+        with pytest.raises(SystemExit, match=f"there is no sentence {lacking}: give train, dev and test files"):
+            read_splits(*files)
+    with pytest.raises(SystemExit, match=r"plain\.conll has no label but O to learn"):
+        read_splits(plain, None, None)
+    assert [len(split) for split in read_splits(train, train, plain)] == [3, 3, 20]
 
 
 def test_scores() -> None:
@@ -155,6 +189,80 @@ def test_language_models_of_ours(model: Path, embedder) -> None:
     untrained = read(EmbedderConfig(model=str(model), untrained=True))
     assert untrained[0].shape == plain[0].shape
     assert np.abs(untrained[0] - plain[0]).max() > 0.01
+    assert_same(read(EmbedderConfig(model=str(model), untrained=True)), untrained)
+    near = [found.vectors for found in embedder.embed(words, Context(characters=3))]
+    assert_same(read(EmbedderConfig(model=str(model), context_characters=3)), near)
+    int8 = [found.vectors for found in CharEmbedder.from_pretrained(model, precision="int8").embed(words)]
+    assert np.abs(int8[0] - plain[0]).max() > 1e-4
+    assert_same(read(EmbedderConfig(model=str(model), precision="int8")), int8)
+
+
+def test_sentences_as_they_were_written(model: Path, embedder, tmp_path: Path) -> None:
+    (tmp_path / "a.conllu").write_text(TREEBANK)
+    sentences = read_labelled(tmp_path / "a.conllu")
+    for original, texts in ((True, [one.text for one in sentences]), (False, [one.words for one in sentences])):
+        wanted = [found.vectors for found in embedder.embed(texts)]
+        assert_same(load(EmbedderConfig(model=str(model), original=original)).read(sentences), wanted)
+    assert sentences[0].text != sentences[0].words
+
+
+def test_a_task_keeps_its_sentences_apart(tmp_path: Path) -> None:
+    """Each file is learnt from, chosen with or scored as its name says; files without their own are divided."""
+    for name, count in (("train", 40), ("dev", 2), ("test", 3)):
+        text = "".join(f"{name}{number} B-A\n\n" for number in range(count))
+        (tmp_path / f"{name}.conll").write_text(text)
+    embedder = ComparedEmbedder(lambda sentences: [np.ones((1, 2), np.float32) for _ in sentences], 0.0, "")
+    names = {f"{name}.conll" for name in ("train", "dev", "test")}
+    for given, sizes in (
+        (names, [40, 2, 3]),
+        ({"train.conll", "test.conll"}, [36, 4, 3]),
+        ({"train.conll"}, [27, 3, 10]),
+    ):
+        dev, test = (name if name in given else None for name in ("dev.conll", "test.conll"))
+        files = read_task(TaskConfig("train.conll", dev, test), str(tmp_path))
+        embedded = embed_task(embedder, files)
+        assert [len(split) for split in embedded] == sizes
+        assert [[one.labelled for one in split] for split in embedded] == list(divide(*files))
+        found = [{word for one in split for word in one.labelled.words} for split in embedded]
+        assert len(set.union(*found)) == sum(sizes)
+        for own, name, file in zip(found, ("train", "dev", "test"), (True, dev, test), strict=True):
+            assert all(word.startswith(name if file else "train") for word in own)
+
+
+def test_the_probe_centres_and_scales() -> None:
+    seen = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2, 3, 4]) + 7
+    stored = StoredVectors(seen, 4, dropout=0.5).eval()
+    torch.nn.init.eye_(stored.projection.weight)
+    torch.nn.init.zeros_(stored.projection.bias)
+    sentences = [EmbeddedSentence(LabelledSentence([], []), part) for part in seen.split([400, 600])]
+    with torch.no_grad():
+        vectors, mask = stored(sentences)
+    assert mask.sum(dim=1).tolist() == [400, 600]
+    assert vectors[mask].mean(dim=0).abs().max() < 1e-4
+    assert vectors[mask].var(dim=0).mean() == pytest.approx(1.0, rel=1e-4)
+    assert vectors[mask].var(dim=0)[3] > 10 * vectors[mask].var(dim=0)[0]  # all by one number
+
+
+def test_a_tagger_is_left_as_in_its_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    vectors = torch.randn(6, 2)
+    sentences = [EmbeddedSentence(LabelledSentence([], []), part) for part in vectors.split(3)]
+    tagger = train_bilstm_crf.BiLSTMCRF(StoredVectors(vectors, 2, 0.0), 2, ["A", "O"], 3, 0.0)
+    tagged = sentences, [["A", "O", "A"], ["O", "O", "A"]]
+    weights = []
+    on_dev = [30.0, 50.0, 40.0]
+
+    def scored(*_: object) -> float:
+        weights.append(copy.deepcopy(tagger.state_dict()))
+        return on_dev[len(weights) - 1]
+
+    monkeypatch.setattr(train_bilstm_crf, "score", scored)
+    settings = {"learning_rate": 0.1, "batch_size": 1, "epochs": 3, "seed": 1}
+    groups = [{"params": tagger.parameters()}]
+    assert train_bilstm_crf.fit(tagger, groups, tagged, tagged, "ner", **settings) == 50.0
+    for name, weight in tagger.state_dict().items():
+        assert torch.equal(weight, weights[1][name])
+    assert not torch.equal(weights[1]["linear.weight"], weights[2]["linear.weight"])
 
 
 def test_language_models_of_flair(model: Path, embedder, tmp_path: Path) -> None:
@@ -186,7 +294,6 @@ def transformer(tmp_path_factory) -> Path:
 
 def test_transformers(transformer: Path, model: Path) -> None:
     """Against the transformer itself, one sentence at a time, the pieces by hand."""
-    import torch
     from transformers import BertModel
 
     theirs = BertModel.from_pretrained(transformer).eval()
@@ -204,24 +311,25 @@ def test_transformers(transformer: Path, model: Path) -> None:
 
 
 def test_word_vectors(model: Path, tmp_path: Path) -> None:
-    """With the heading of word2vec's files, which GloVe's lack; the word of no letters is one, too."""
+    """With the heading of word2vec's files, which GloVe's lack; a word may hold a space."""
     file = tmp_path / "words.txt"
-    file.write_text("3 2\nwent 1 2\nWashington 3 4\nGeorge\u00a0 -1 5e-1\n")
+    file.write_text("3 2\nwent 1 2\nWashington 3 4\nat once -1 5e-1\n")
     found = read(EmbedderConfig(words=str(file)))
     assert_same(found, [np.array([[0, 0], [1, 2]]), np.array([[0, 0], [3, 4], [0, 0]])])
     beside = read(EmbedderConfig(model=str(model), words=str(file)))
     assert_same([one[:, -2:] for one in beside], found)
+    assert_same([one[:, :-2] for one in beside], read(EmbedderConfig(model=str(model))))
     assert load(EmbedderConfig(words=str(file))).megabytes == pytest.approx(3 * 2 * 4 / 1e6)
-    before = load(EmbedderConfig(words=str(file))).weights
-    file.write_text("went 1 2\nTO 7 8\nto 5 6\n")
-    assert_same(read(EmbedderConfig(words=str(file)))[1:], [np.array([[5, 6], [0, 0], [0, 0]])])
-    assert load(EmbedderConfig(words=str(file))).weights != before
-    file.write_text("went 1 2\nto 5 6 7\n")
-    with pytest.raises(CharEmbedError, match=r"words\.txt is no file of word vectors: its lines have \[2, 3\] numbers"):
-        load(EmbedderConfig(words=str(file)))
-    file.write_text("They went to\n")
-    with pytest.raises(CharEmbedError, match=r"words\.txt is no file of word vectors: could not convert"):
-        load(EmbedderConfig(words=str(file)))
+    digests = {load(EmbedderConfig(words=str(file))).weights}
+    for content in ("went 1 2\nTO 7 8\nto 5 6\n", "want 1 2\nTO 7 8\nto 5 6\n"):
+        file.write_text(content)
+        assert_same(read(EmbedderConfig(words=str(file)))[1:], [np.array([[5, 6], [0, 0], [0, 0]])])
+        digests.add(load(EmbedderConfig(words=str(file))).weights)
+    assert len(digests) == 3
+    for content, line in (("went 1 2\nto 5\n", 2), ("2 2\nThey went to\n", 2), ("", 1), ("2 2\n\nto 5 6", 2)):
+        file.write_text(content)
+        with pytest.raises(CharEmbedError, match=rf"words\.txt, line {line} is not a word and its numbers"):
+            load(EmbedderConfig(words=str(file)))
     with pytest.raises(CharEmbedError, match=r"no such file: absent\.txt"):
         load(EmbedderConfig(words="absent.txt"))
 
@@ -252,22 +360,47 @@ def test_evaluate_quality_goes_on(model: Path, embedder, tmp_path: Path) -> None
     assert [json.loads(line)["dev_score"] for line in again] == [100.0, 100.0, None]
     before = (tmp_path / "quality.jsonl").read_text()
 
-    def refuses(reason: str) -> None:
+    def refuses(reason: str, *arguments: str | Path) -> None:
         with pytest.raises(AssertionError, match=reason):
-            run_script(*command)
+            run_script(*command, *arguments)
         assert (tmp_path / "quality.jsonl").read_text() == before
 
     settings["tasks"]["names"]["epochs"] = 3
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
     refuses("has results of names made with other epochs: rename it")
-    settings["tasks"] = tasks | {"names": tasks["names"] | {"epochs": 150}}
+    tasks["names"]["epochs"] = 150
+    settings["tasks"] = {"names": tasks["names"] | {"test": "other.conll"}}
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
+    refuses("has results of names made with other test: rename it")
+    settings["tasks"] = tasks
+    (tmp_path / "quality.yaml").write_text(json.dumps(settings))
+    (tmp_path / "train.conll").write_text(COLUMNS.replace("rejects", "accepts"))
+    refuses("has results of names made with other sentences: rename it", "--seeds", "[3]")
+    (tmp_path / "train.conll").write_text(COLUMNS)
+    refuses("no such folder: .*absent", "--output", tmp_path / "absent" / "quality.jsonl")
     embedder.model.forward_lm.embedding.weight.data[0, 0] += 1
     embedder.save_pretrained(model)
     refuses("has results of mine made with other weights: rename it")
-    before += '{"embedder": "mi'
+    before += '{"embedder": "mine"}\n'
     (tmp_path / "quality.jsonl").write_text(before)
     refuses("quality.jsonl, line 4 is no result, or one of another version")
+
+
+def test_a_file_of_results_is_mended(tmp_path: Path) -> None:
+    """After a kill in the middle of a line, and in the hands of an editor that ends no last line."""
+    file = tmp_path / "quality.jsonl"
+    mend(str(file))
+    assert not file.exists()
+    for content, wanted in (
+        ('{"a": 1}\n', '{"a": 1}\n'),
+        ('{"a": 1}\n{"a": 2}', '{"a": 1}\n{"a": 2}\n'),
+        ('{"a": 1}\n{"a": 2', '{"a": 1}\n'),
+        ('{"a', ""),
+        ("", ""),
+    ):
+        file.write_text(content)
+        mend(str(file))
+        assert file.read_text() == wanted
 
 
 @pytest.mark.usefixtures("columns")
