@@ -224,9 +224,7 @@ def _static(path: Path) -> ComparedEmbedder:
     if not path.is_file():
         raise CharEmbedError(f"no such file: {path}")
     lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
-    has_heading = bool(
-        re.fullmatch(r"\d+ \d+ *", lines[0])
-    )  # how many there are and how wide, of word2vec and fastText
+    has_heading = bool(re.fullmatch(r"\d+ \d+ *", lines[0]))  # how many there are, and how wide
     width = len(lines[has_heading].split()) - 1 if has_heading < len(lines) else 0
     vectors: dict[str, NDArray[np.float32]] = {}
     for number, line in enumerate(lines[has_heading:], start=1 + has_heading):

@@ -129,16 +129,14 @@ def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
     Raises:
         SystemExit: one of them is not there, or there is nothing in one to learn, to choose the epoch with or to score.
     """
-    train, dev, test = (name and Path(labelled, name) for name in (task.train, task.dev, task.test))
-    for path in (train, dev, test):
-        if path and not path.is_file():
+    paths = [None if name is None else Path(labelled, name) for name in (task.train, task.dev, task.test)]
+    for path in paths:
+        if path is not None and not path.is_file():
             sys.exit(f"no such file: {path}")
-
-    def read(path: Path | str | None) -> list[LabelledSentence] | None:
-        return read_labelled(path, task.token_column, task.tag_column) if path else None
-
-    files = read(train) or [], read(dev), read(test)
-    check_splits(divide(*files), str(train))
+    columns = task.token_column, task.tag_column
+    train, dev, test = (None if path is None else read_labelled(path, *columns) for path in paths)
+    files = train or [], dev, test
+    check_splits(divide(*files), task.train)
     return files
 
 
