@@ -35,6 +35,20 @@ def has_bf16_units(device: torch.device) -> bool:
     return False
 
 
+def runs_bf16_lstm(device: torch.device) -> bool:
+    """Whether PyTorch runs an LSTM in its automatic mixed precision of bfloat16 on a device: on a CPU without AVX-512
+    it cannot, however slowly."""
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn
+        lstm = torch.nn.LSTM(1, 1).to(device)
+    x = torch.zeros(1, 1, 1, device=device)
+    try:
+        with torch.autocast(device.type, torch.bfloat16):
+            lstm(x)
+    except RuntimeError:
+        return False
+    return True
+
+
 def has_int8_units() -> bool:
     """Whether the CPU multiplies int8 matrices without loss: older x86 ones add pairs of products in 16 bits."""
     if platform.machine().lower() not in ("x86_64", "amd64", "x86"):

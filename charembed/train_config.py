@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from charembed.corpus import CorpusConfig, Sources
-from charembed.devices import has_bf16_units, usable_device
+from charembed.devices import has_bf16_units, runs_bf16_lstm, usable_device
 from charembed.encoded import VocabConfig
 from charembed.errors import CharEmbedError
 from charembed.hub import COMES_ALONG, found_folder
@@ -99,9 +99,11 @@ class TrainConfig:
         if self.init is not None and self.vocab.path is not None:
             raise CharEmbedError("init has a vocabulary of its own: leave vocab.path out")
         usable_seed(self.seed)
-        usable_device(self.device)
+        device = usable_device(self.device)
         if self.init is not None:
             self.model = _architecture_of(self.init, self.model)
+        if self.precision == "bf16" and self.model.cell == "lstm" and not runs_bf16_lstm(device):
+            raise CharEmbedError("precision bf16: PyTorch cannot run an LSTM in it on this CPU: say auto, or float32")
         self.optimizer = self.optimizer.for_cell(self.model.cell)
 
     @property

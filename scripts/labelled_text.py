@@ -142,9 +142,9 @@ def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[
     random.Random(1).shuffle(groups)
 
     def draw(share: int) -> list[S]:
-        wanted = sum(map(len, groups)) // share
+        wanted = max(1, sum(map(len, groups)) // share)
         drawn: list[S] = []
-        while len(drawn) < wanted:
+        while groups and len(drawn) < wanted:
             drawn += groups.pop(0)
         return drawn
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from charembed import CharEmbedder, CharLMConfig, CharVocab, TrainConfig, train
 from charembed.corpus import CorpusConfig
+from charembed.devices import runs_bf16_lstm
 from charembed.language_model import BiCharLM, Cell, CharLM
 from charembed.pretrained import Pretrained, Readout
 from charembed.recurrent import LSTMState, map_state
@@ -134,6 +135,11 @@ def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.
     """Fails with the names of the tensors that differ in a single bit."""
     assert found.keys() == wanted.keys()
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+needs_bf16_lstm = pytest.mark.skipif(
+    not runs_bf16_lstm(torch.device("cpu")), reason="PyTorch runs no LSTM in bfloat16 on this CPU"
+)
 
 
 def run_script(name: str, *arguments: str | Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from conftest import AWKWARD_TEXTS, small_model, states_one_by_one
 
 from charembed import CharEmbedder
+from charembed.devices import has_int8_units
 from charembed.onnx_graphs import builder, language_model_graph, scan
 from charembed.onnx_graphs.builder import GraphBuilder
 
@@ -48,6 +49,8 @@ def test_graphs_are_standard_onnx_and_right(options: dict, monkeypatch: pytest.M
 @pytest.mark.parametrize("units", [True, False])
 @pytest.mark.parametrize("options", CELLS, ids=str)
 def test_int8_is_near_float32_and_not_the_same(options: dict, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if units and not has_int8_units():
+        pytest.skip("this CPU adds up products of int8 in 16 bits")
     monkeypatch.setattr(builder, "has_int8_units", lambda: units)
     pretrained = small_model(**options)
     texts = [text for text in AWKWARD_TEXTS if len(text) < 1000]

@@ -125,18 +125,21 @@ def test_entities_of_bio_and_io_tags() -> None:
 def test_splits_that_teach_nothing(columns: Path) -> None:
     (columns.parent / "empty.conll").write_text("\n\n")
     (columns.parent / "plain.conll").write_text("Nothing O\nhere O\n\n" * 20)
-    train, empty, plain = (str(columns.parent / f"{name}.conll") for name in ("train", "empty", "plain"))
+    (columns.parent / "two.conll").write_text("EU B-ORG\n\nrejects O\n\n")
+    train, empty, plain, two = (str(columns.parent / f"{name}.conll") for name in ("train", "empty", "plain", "two"))
     for files, lacking in (
         ((empty, train, train), "to learn from"),
         ((train, empty, train), "to choose the epoch with"),
         ((train, train, empty), "to score"),
-        ((train, None, None), "to choose the epoch with"),
+        ((two, None, None), "to learn from"),
+        ((empty, None, None), "to learn from"),
     ):
         with pytest.raises(SystemExit, match=f"there is no sentence {lacking}: give train, dev and test files"):
             read_splits(*files)
     with pytest.raises(SystemExit, match=r"plain\.conll has no label but O to learn"):
         read_splits(plain, None, None)
     assert [len(split) for split in read_splits(train, train, plain)] == [3, 3, 20]
+    assert [len(split) for split in read_splits(train, None, None)] == [1, 1, 1]
 
 
 def test_scores() -> None:

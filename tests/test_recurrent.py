@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import needs_bf16_lstm
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -210,6 +211,7 @@ def test_a_step_loop_under_autocast_is_as_exact_as_without(variant: str, seq_len
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
+@needs_bf16_lstm
 def test_an_lstm_under_autocast() -> None:
     torch.manual_seed(0)
     lstm, x = LSTM(6, 5), torch.randn(12, 3, 6)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EXCERPT, assert_same_weights, read_log, tiny_config, weights_of
+from conftest import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
 
 from charembed import CharEmbedError, CharLMConfig, CharVocab, TrainConfig, meter, train, train_config
+from charembed import run as run_module
 from charembed.checkpoint import Checkpoint, saved_checkpoints
 from charembed.corpus import CorpusConfig
 from charembed.direction_trainer import DirectionTrainer, StepResult
@@ -149,6 +150,7 @@ def test_signals_leave_a_checkpoint(
     assert_same_run(train(config).folder, uninterrupted)
 
 
+@needs_bf16_lstm
 def test_mixed_precision_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"precision": "bf16", "budget": BudgetConfig(steps=40)}
     whole = train(resumable(tmp_path, output=str(tmp_path / "whole"), **options))
@@ -164,6 +166,15 @@ def test_mixed_precision_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(KeyboardInterrupt):
             train(resumable(tmp_path, **options))
     assert_same_run(train(resumable(tmp_path, **options)).folder, whole.folder)
+
+
+def test_a_run_in_bf16_does_not_go_on_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_precision", "bf16")  # in its checkpoints
+        train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=1)))
+    monkeypatch.setattr(run_module, "runs_bf16_lstm", lambda _: False)
+    with pytest.raises(CharEmbedError, match="was begun in bf16, in which PyTorch cannot run an LSTM on this CPU"):
+        train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=2)))
 
 
 def test_a_run_goes_on_with_the_precision_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import EXCERPT, assert_same_weights, read_log, tiny_config, weights_of
+from conftest import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
 from filelock import FileLock
 
 from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, train, train_config
@@ -107,6 +107,7 @@ def test_accumulated_windows_are_one_large_window_of_steps(tmp_path: Path) -> No
     assert one.steps_per_epoch == windows.windows // 3
 
 
+@needs_bf16_lstm
 def test_bf16_learns_as_float32_does(tmp_path: Path) -> None:
     bits = {}
     for precision in ("float32", "bf16"):
@@ -344,6 +345,13 @@ def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) ->
 def test_configuration_refuses(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         tiny_config(tmp_path, **changes)
+
+
+def test_bf16_needs_a_processor_that_runs_lstms_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_config, "runs_bf16_lstm", lambda _: False)
+    with pytest.raises(CharEmbedError, match="precision bf16: PyTorch cannot run an LSTM in it on this CPU: say auto"):
+        tiny_config(tmp_path, precision="bf16")
+    tiny_config(tmp_path, precision="bf16", model=CharLMConfig(cell="gru"))
 
 
 def test_tensorboard_on_request(tmp_path: Path) -> None:
