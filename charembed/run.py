@@ -17,7 +17,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from charembed.checkpoint import Checkpoint, latest_checkpoint, remove_newer
-from charembed.devices import runs_bf16_lstm
 from charembed.direction_trainer import DirectionTrainer, StepResult
 from charembed.encoded import EncodedCorpus
 from charembed.epochs import Epochs
@@ -311,8 +310,7 @@ class Run:
                 f"the run in {self._folder.path} was started with {facts['world_size']} processes, not"
                 f" {self._processes.world_size}: go on with as many, or say overwrite: true"
             )
-        device = next(self._model.parameters()).device
-        if facts["precision"] == "bf16" and self._config.model.cell == "lstm" and not runs_bf16_lstm(device):
+        if not self._config.trains_in(facts["precision"]):
             raise CharEmbedError(
                 f"the run in {self._folder.path} was begun in bf16, in which PyTorch cannot run an LSTM on this CPU:"
                 " go on where it can, or start a new run from its last model with init"

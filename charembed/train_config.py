@@ -99,10 +99,10 @@ class TrainConfig:
         if self.init is not None and self.vocab.path is not None:
             raise CharEmbedError("init has a vocabulary of its own: leave vocab.path out")
         usable_seed(self.seed)
-        device = usable_device(self.device)
+        usable_device(self.device)
         if self.init is not None:
             self.model = _architecture_of(self.init, self.model)
-        if self.precision == "bf16" and self.model.cell == "lstm" and not runs_bf16_lstm(device):
+        if not self.trains_in(self.precision):
             raise CharEmbedError("precision bf16: PyTorch cannot run an LSTM in it on this CPU: say auto, or float32")
         self.optimizer = self.optimizer.for_cell(self.model.cell)
 
@@ -114,6 +114,10 @@ class TrainConfig:
         device = torch.device(self.device)
         suits = self.model.cell == "lstm" and (device.type != "cpu" or self.model.hidden_size <= MAX_BF16_HIDDEN_SIZE)
         return "bf16" if suits and has_bf16_units(device) else "float32"
+
+    def trains_in(self, precision: Precision) -> bool:
+        """Whether PyTorch can run the model in a precision on the device."""
+        return precision != "bf16" or self.model.cell != "lstm" or runs_bf16_lstm(torch.device(self.device))
 
     @property
     def directions(self) -> tuple[Direction, ...]:

@@ -16,7 +16,6 @@ import torch
 from conftest import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
 
 from charembed import CharEmbedError, CharLMConfig, CharVocab, TrainConfig, meter, train, train_config
-from charembed import run as run_module
 from charembed.checkpoint import Checkpoint, saved_checkpoints
 from charembed.corpus import CorpusConfig
 from charembed.direction_trainer import DirectionTrainer, StepResult
@@ -172,7 +171,7 @@ def test_a_run_in_bf16_does_not_go_on_where_there_is_none(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_precision", "bf16")  # in its checkpoints
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=1)))
-    monkeypatch.setattr(run_module, "runs_bf16_lstm", lambda _: False)
+    monkeypatch.setattr(train_config, "runs_bf16_lstm", lambda _: False)
     with pytest.raises(CharEmbedError, match="was begun in bf16, in which PyTorch cannot run an LSTM on this CPU"):
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=2)))
 
