@@ -29,6 +29,7 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf .venv runs build dist
@@ -41,5 +42,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
 	touch $@ .venv/base

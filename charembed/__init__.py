@@ -5,31 +5,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from charembed.version import __version__
 
 if TYPE_CHECKING:
-    from charembed.context import Context
-    from charembed.embedder import CharEmbedder, WordEmbeddings
+    from charembed.embedding.context import Context
+    from charembed.embedding.embedder import CharEmbedder
+    from charembed.embedding.word_embeddings import WordEmbeddings
+    from charembed.embedding.word_encoder import WordEncoder
     from charembed.errors import CharEmbedError
-    from charembed.language_model import BiCharLM, CharLM, CharLMConfig
-    from charembed.train_config import TrainConfig
-    from charembed.trainer import train
-    from charembed.vocab import CharVocab
-    from charembed.word_encoder import WordEncoder
+    from charembed.lm.model import BiCharLM, CharLM, CharLMConfig
+    from charembed.text.vocab import CharVocab
+    from charembed.training.config import TrainConfig
+    from charembed.training.train import train
 
-# Loaded when first used: embedding imports no training code, and `import charembed` does not wait for PyTorch.
-_HOMES = {
-    "BiCharLM": "language_model",
-    "CharEmbedder": "embedder",
+# Imported on first use, so that embedding never loads training code and `import charembed` never waits for PyTorch.
+_MODULES = {
+    "BiCharLM": "lm.model",
     "CharEmbedError": "errors",
-    "CharLM": "language_model",
-    "CharLMConfig": "language_model",
-    "CharVocab": "vocab",
-    "Context": "context",
-    "TrainConfig": "train_config",
-    "WordEmbeddings": "embedder",
-    "WordEncoder": "word_encoder",
-    "train": "trainer",
+    "CharEmbedder": "embedding.embedder",
+    "CharLM": "lm.model",
+    "CharLMConfig": "lm.model",
+    "CharVocab": "text.vocab",
+    "Context": "embedding.context",
+    "TrainConfig": "training.config",
+    "WordEmbeddings": "embedding.word_embeddings",
+    "WordEncoder": "embedding.word_encoder",
+    "train": "training.train",
 }
 
 __all__ = [
@@ -49,6 +50,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"charembed.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        value = getattr(importlib.import_module(f"charembed.{_MODULES[name]}"), name)
+        globals()[name] = value  # later look-ups need no import
+        return value
     raise AttributeError(f"module 'charembed' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,6 +2,6 @@
 
 import sys
 
-from charembed.cli import main
+from charembed.cli.main import main
 
 sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from types import ModuleType
 
 
@@ -13,25 +12,6 @@ class CharEmbedError(ValueError):
 
 class MissingExtraError(ImportError):
     """An optional package is not installed. The message holds the `pip install` line that installs it."""
-
-
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    """
-    Raises:
-        CharEmbedError: the value of an option is none of those there are.
-    """
-    if value not in allowed:
-        raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def check_whole(name: str, value: object, least: int = 1) -> int:
-    """
-    Raises:
-        CharEmbedError: the value of an option is no whole number, or too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return value
 
 
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:

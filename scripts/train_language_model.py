@@ -10,8 +10,8 @@ import logging
 from jsonargparse import auto_cli
 
 from charembed import CharLMConfig, TrainConfig, train
-from charembed.corpus import CorpusConfig
-from charembed.schedule import BudgetConfig
+from charembed.text.corpus import CorpusConfig
+from charembed.training.schedule import BudgetConfig
 
 
 def main(

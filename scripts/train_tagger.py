@@ -14,9 +14,9 @@ from typing import Literal
 
 import torch
 from jsonargparse import auto_cli
-from labelled_text import METRICS, LabelledSentence, Splits, Task, entities, read_splits
 
 from charembed.integrations.flair import CharEmbedderEmbeddings  # first: it says what to install where flair is not
+from charembed.tagging.labelled_text import METRICS, LabelledSentence, Splits, Task, entities, read_splits
 
 # isort: split
 import flair

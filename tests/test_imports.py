@@ -60,8 +60,8 @@ def test_a_missing_extra_says_how_to_install_it() -> None:
         ("flair", "flair", "import charembed.integrations.flair", "charembed.integrations.flair"),
         ("spacy", "spacy", "import charembed.integrations.spacy", "charembed.integrations.spacy"),
         ("sklearn", "sklearn", "import charembed.integrations.sklearn", "charembed.integrations.sklearn"),
-        ("onnxruntime", "onnx", "from charembed.onnx_export import *; export_onnx(None, 'out')", "exporting to ONNX"),
-        ("onnx", "onnx", "from charembed.onnx_export import *; export_onnx(None, 'out')", "exporting to ONNX"),
+        ("onnxruntime", "onnx", "from charembed.integrations.onnx import *; export_onnx(None, 'out')", "exporting to ONNX"),
+        ("onnx", "onnx", "from charembed.integrations.onnx import *; export_onnx(None, 'out')", "exporting to ONNX"),
     ],
 )
 def test_what_needs_an_extra_says_so(package: str, extra: str, statement: str, purpose: str) -> None:

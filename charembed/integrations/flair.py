@@ -8,15 +8,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from charembed.embedder import CharEmbedder
+from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.word_encoder import set_trainable, word_vectors
 from charembed.errors import CharEmbedError, import_extra
-from charembed.files import written_aside
-from charembed.language_model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
-from charembed.paths import user_path
-from charembed.pretrained import Pretrained
+from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
+from charembed.pretrained.model_folder import Pretrained
 from charembed.recurrent.translation import torch_weights
-from charembed.vocab import CharVocab
-from charembed.word_encoder import set_trainable, word_vectors
+from charembed.text.vocab import CharVocab
+from charembed.util.files import user_path, written_aside
 
 import_extra("flair", extra="flair", purpose="charembed.integrations.flair")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedder import CharEmbedder, Precision
+from charembed.embedding.embedder import CharEmbedder, Precision
 from charembed.errors import CharEmbedError, import_extra
 
 import_extra("sklearn", extra="sklearn", purpose="charembed.integrations.sklearn")

@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedder import CharEmbedder, Precision
+from charembed.embedding.embedder import CharEmbedder, Precision
 from charembed.errors import CharEmbedError, import_extra
-from charembed.pretrained import Pretrained
-from charembed.words import TextInput
+from charembed.pretrained.model_folder import Pretrained
+from charembed.text.words import TextInput
 
 import_extra("spacy", extra="spacy", purpose="charembed.integrations.spacy")
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from charembed.errors import import_extra
-from charembed.language_model import CharLM
+from charembed.lm.model import CharLM
 from charembed.onnx_graphs.builder import GraphBuilder, as_array
 from charembed.onnx_graphs.int8_lstm import PINS, int8_lstm_states
 from charembed.onnx_graphs.scan import Precision, scan_states

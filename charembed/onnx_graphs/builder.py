@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.devices import has_int8_units
 from charembed.errors import import_extra
-from charembed.language_model import CharLM
+from charembed.lm.model import CharLM
+from charembed.util.devices import has_int8_units
 
 
 class GraphBuilder:

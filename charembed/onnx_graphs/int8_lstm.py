@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.language_model import CharLM
+from charembed.lm.model import CharLM
 from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights
 
 PINS = 2

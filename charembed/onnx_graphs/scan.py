@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.errors import import_extra
-from charembed.language_model import CharLM
+from charembed.lm.model import CharLM
 from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights
 
 Precision = Literal["float32", "int8"]

@@ -8,11 +8,7 @@ import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
-from charembed.recurrent.kernels import ElmanKernel, GRUKernel, GRUResetAfterKernel, LSTMKernel
-from charembed.recurrent.layers import Recurrence
-from charembed.recurrent.states import HiddenState, LSTMState
-from charembed.recurrent.step_loop import Kernel, Steps
-from charembed.recurrent.steps import (
+from charembed.recurrent.equations import (
     elman_step,
     gru_reset_after_step,
     gru_step,
@@ -20,6 +16,10 @@ from charembed.recurrent.steps import (
     mgu_step,
     peephole_lstm_step,
 )
+from charembed.recurrent.kernels import ElmanKernel, GRUKernel, GRUResetAfterKernel, LSTMKernel
+from charembed.recurrent.layers import Recurrence
+from charembed.recurrent.states import HiddenState, LSTMState
+from charembed.recurrent.step_loop import Kernel, Steps
 
 OutputGate = Literal["updated", "previous"]
 

@@ -1,0 +1,1 @@
+"""Training data: encoded corpora, held-out text, windows."""

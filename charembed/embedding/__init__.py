@@ -1,0 +1,1 @@
+"""Compute contextual word vectors."""

@@ -1,0 +1,1 @@
+"""The character language models, their scores and the text they generate."""

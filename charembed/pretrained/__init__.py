@@ -1,0 +1,5 @@
+"""Read and write trained models."""
+
+from charembed.pretrained.model_folder import Pretrained, join, read_architecture
+
+__all__ = ["Pretrained", "join", "read_architecture"]

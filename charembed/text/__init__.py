@@ -1,0 +1,1 @@
+"""Read text: sources, corpora, vocabularies, words."""

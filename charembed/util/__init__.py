@@ -1,0 +1,1 @@
+"""Files, option checks, devices and threads: nothing specific to language models."""

@@ -1,0 +1,39 @@
+"""Checks of option values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from charembed.errors import CharEmbedError
+
+MAX_SEED = 2**31
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    """
+    Raises:
+        CharEmbedError: the value of an option is none of those there are.
+    """
+    if value not in allowed:
+        raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """
+    Raises:
+        CharEmbedError: the value of an option is no whole number, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def usable_seed(seed: int) -> int:
+    """The seed itself.
+
+    Raises:
+        CharEmbedError: it is negative, or 2³¹ or more.
+    """
+    if not 0 <= seed < MAX_SEED:
+        raise CharEmbedError(f"seed must be from 0 to {MAX_SEED - 1}, got {seed}")
+    return seed

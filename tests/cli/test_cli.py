@@ -1,0 +1,201 @@
+"""The command line, as a user calls it."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers import EXCERPT, ROOT
+
+from charembed.cli.main import main
+from charembed.pretrained.model_folder import Pretrained
+from charembed.training.trainer import TrainResult
+
+SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4"]
+
+
+def charembed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "charembed", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_whole_road(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trained = charembed("train", "--data.train", EXCERPT, "--output", out, *SMALL)
+    assert trained.returncode == 0, trained.stderr
+    assert re.search(r"bits per character, best +→ \d\.\d{4} ← \d\.\d{4}", trained.stdout)
+    reported = charembed("report", out)
+    assert reported.stdout.splitlines()[1:] == trained.stdout.splitlines()[1:], reported.stderr
+    assert "characters to train on" in trained.stderr
+    model = out / "best"
+    text = tmp_path / "text.txt"
+    text.write_text("George Washington went home.\n\nHe slept.\n")
+    embedded = charembed("embed", "--model", model, text, "-o", tmp_path / "vectors")
+    assert "8 words in 1 file, 32 numbers each" in embedded.stdout, embedded.stderr
+    assert np.load(tmp_path / "vectors" / "part-00000.npz")["vector"].shape == (8, 32)
+    options = [
+        "--precision",
+        "int8",
+        "--format",
+        "parquet",
+        "--dtype",
+        "float16",
+        "--dim",
+        "4",
+        "--context_sentences",
+        "1",
+    ]
+    small = charembed("embed", "--model", model, text, "-o", tmp_path / "small", *options)
+    assert "8 words in 1 file, 4 numbers each" in small.stdout, small.stderr
+    assert "engine='onnx', precision='int8'" in small.stderr
+    evaluated = charembed("evaluate", "--model", model, text)
+    assert "41 characters" in evaluated.stdout, evaluated.stderr
+    generated = charembed("generate", "--model", model, "--prompt", "The ", "--characters", "20", "--seed", "1")
+    assert generated.stdout.startswith("The "), generated.stderr
+    assert len(generated.stdout) == len("The ") + 20 + 1
+    near = charembed("neighbors", "--model", model, text, "--sentence", "He went", "--word", "went", "--count", "3")
+    assert len(near.stdout.splitlines()) == 3, near.stderr
+
+
+def test_evaluate_measures_what_training_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "valid.txt"
+    text.write_text(EXCERPT.read_text(encoding="utf-8")[:30_000], encoding="utf-8")
+    where = ["--data.train", str(EXCERPT), "--data.valid", str(text), "--output", str(tmp_path / "out")]
+    assert main(["train", *where, *SMALL]) == 0
+    measured = Pretrained.load(tmp_path / "out" / "last").provenance["bits_per_character"]
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(tmp_path / "out" / "last"), str(text)]) == 0
+    printed = capsys.readouterr().out
+    for direction in ("forward", "backward"):
+        assert re.search(rf"{direction} +{measured[direction]:.4f} bits", printed), printed
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").glob("*.yaml")))
+def test_configurations_run(name: str, tmp_path: Path) -> None:
+    few = ["--budget", "{steps: 2}", "--model.hidden_size", "8", "--output", str(tmp_path / "out")]
+    text = ["--data.train", str(EXCERPT), "--data.valid", "null"]
+    assert main(["train", "--config", str(ROOT / "configs" / name), *text, *few]) == 0
+
+
+def test_command_line_overrides_configuration(tmp_path: Path) -> None:
+    config = {"output": "elsewhere", "data": {"train": str(EXCERPT)}, "model": {"hidden_size": 8, "embedding_dim": 4}}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert main(["train", "--config", str(path), "--output", str(tmp_path / "out"), *SMALL]) == 0
+    architecture = Pretrained.load(tmp_path / "out" / "best").model.config
+    assert (architecture.hidden_size, architecture.embedding_dim) == (16, 4)
+
+
+def test_a_budget_in_steps_has_no_minutes(tmp_path: Path) -> None:
+    assert main(["train", "--data.train", str(EXCERPT), "--output", str(tmp_path / "out"), *SMALL]) == 0
+    kept = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert kept["budget"] == {"minutes": None, "steps": 4, "epochs": None}
+
+
+def test_the_configuration_a_run_keeps_can_be_run_again(run: TrainResult, tmp_path: Path) -> None:
+    again = ["--output", str(tmp_path / "out"), "--budget.steps", "2", "--model.hidden_size", "8"]
+    assert main(["train", "--config", str(run.folder / "config.yaml"), *again]) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ("model: {hidden: 8}", "hidden"),
+        ("model: {hidden_size: wide}", "hidden_size"),
+        ("batch_sise: 8", "batch_sise"),
+        ("budget: {minutes: [1]}", "minutes"),
+        ("model: {cell: lstn}", "cell"),
+    ],
+)
+def test_unknown_keys_and_wrong_types_are_refused_by_name(
+    tmp_path: Path, config: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"output: out\ndata: {{train: {EXCERPT}}}\n{config}\n")
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--config", str(path)])
+    assert left.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data.train", "absent.txt", "--output", "out"], "absent.txt: no such file or folder"),
+        (
+            ["train", "--data.train", str(EXCERPT), "--output", "out", "--model.hidden_size", "0"],
+            "hidden_size must be po",
+        ),
+        (
+            ["train", "--data.train", str(EXCERPT), "--output", "out", "--batch_size", "99999"],
+            "too small for the batch",
+        ),
+        (["embed", "--model", "absent", str(EXCERPT), "-o", "x"], "no model 'absent'"),
+        (["embed", "--model", "absent", str(EXCERPT), "-o", "x", "--dim", "8", "--projection", "y"], "one of the two"),
+        (["evaluate", "--model", "absent", str(EXCERPT)], "no model 'absent'"),
+        (["generate", "--model", "absent"], "no model 'absent'"),
+        (["train", "--data.train", "", "--output", "out"], "the name of a text file is empty"),
+        (["train", "--data.train", str(EXCERPT), "--output", "out", "--device", "cuda:99"], "cannot be used"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_written(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.splitlines()[-1].startswith("charembed: error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_numbers_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["generate", "--model", "m", "--characters", "-3"], ["train", "--data", str(EXCERPT) + ".xz"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert arguments[-2].lstrip("-") in capsys.readouterr().err
+
+
+def test_a_packed_file_in_the_place_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt.xz").write_bytes(lzma.compress(b"text"))
+    assert main(["train", "--data", str(tmp_path / "text.txt.xz"), "--output", "out"]) == 2
+    assert "a configuration file is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error(run: TrainResult) -> None:
+    command = [sys.executable, "-m", "charembed", "generate", "--model", str(run.folder / "best"), "--seed", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for piece in (
+        "--data.train",
+        "a glob such as",
+        "--budget.minutes",
+        "Wall-clock minutes",
+        "--optimizer.lr",
+        "--model.cell",
+    ):
+        assert piece in text, piece
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "0.1.0" in capsys.readouterr().out

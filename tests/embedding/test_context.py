@@ -1,0 +1,108 @@
+"""What is read around a text."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charembed import CharEmbedError, Context
+from charembed.embedding.context import passages
+from charembed.text.words import SpannedText
+
+
+def around(texts: list[str], context: Context) -> list[tuple[str, str]]:
+    found = list(passages(map(SpannedText.of, texts), context))
+    assert [passage.text for passage in found] == texts
+    return [(passage.before, passage.after) for passage in found]
+
+
+def test_sentences_before_and_after() -> None:
+    assert around(["A.", "B.", "C.", "D."], Context(sentences=2)) == [
+        ("", " B. C."),
+        ("A. ", " C. D."),
+        ("A. B. ", " D."),
+        ("B. C. ", ""),
+    ]
+
+
+def test_a_blank_text_ends_a_document() -> None:
+    assert around(["A.", "B.", " \t", "C.", "", "", "D."], Context(sentences=3)) == [
+        ("", " B."),
+        ("A. ", ""),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+    ]
+
+
+def test_characters_are_cut_to_whole_words() -> None:
+    texts = ["one two three", "four five", "six"]
+    assert around(texts, Context(characters=11)) == [
+        ("", " four five"),
+        ("two three ", " six"),
+        ("four five ", ""),
+    ]
+    assert around(texts, Context(characters=10))[1] == ("two three ", " six")
+    assert around(texts, Context(characters=9))[1] == ("three ", " six")
+    assert around(texts, Context(characters=6))[1] == ("three ", " six")
+    assert around(["東京は日本の首都", "人口は多い"], Context(characters=4)) == [("", " 人口は"), ("の首都 ", "")]
+
+
+def test_what_stands_between_texts() -> None:
+    assert around(["A.", "B."], Context(sentences=1, joiner="\n")) == [("", "\nB."), ("A.\n", "")]
+
+
+@given(st.lists(st.text("ab \n", max_size=8), max_size=8), st.integers(1, 12))
+def test_characters_are_those_that_stand_nearest(texts: list[str], count: int) -> None:
+    for position, (before, after) in enumerate(around(texts, Context(characters=count))):
+        full = [bool(each.strip()) for each in texts]
+        if not full[position]:
+            assert before == after == ""
+            continue
+        start = max((k + 1 for k in range(position) if not full[k]), default=0)
+        stop = min((k for k in range(position, len(texts)) if not full[k]), default=len(texts))
+        left = "".join(f"{each} " for each in texts[start:position])
+        right = "".join(f" {each}" for each in texts[position + 1 : stop])
+        assert len(before) <= count
+        assert len(after) <= count
+        assert left.endswith(before)
+        assert right.startswith(after)
+        if len(left) <= count:
+            assert before == left
+        if len(right) <= count:
+            assert after == right
+
+
+@pytest.mark.parametrize(("context", "ahead"), [(Context(sentences=2), 3), (Context(characters=9), 3)])
+def test_no_more_is_read_ahead_than_needed(context: Context, ahead: int) -> None:
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        for _ in itertools.count():
+            taken += 1
+            yield SpannedText.of("four.")
+
+    stream = passages(endless(), context)
+    for number in range(50):
+        next(stream)
+        assert taken <= number + ahead
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "in characters or in sentences, one of the two"),
+        ({"characters": 1, "sentences": 1}, "one of the two"),
+        ({"characters": 0}, "context characters must be a positive whole number, got 0"),
+        ({"sentences": 1.5}, "context sentences must be a positive whole number, got 1.5"),
+    ],
+)
+def test_refused(options: dict, message: str) -> None:
+    with pytest.raises(CharEmbedError, match=message):
+        Context(**options)

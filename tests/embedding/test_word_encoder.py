@@ -1,0 +1,247 @@
+"""The PyTorch module: the embedder's vectors as a layer, frozen or trained, through all that a network goes through."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import AWKWARD_TEXTS, assert_same_vectors, run_script, small_model
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from charembed import CharEmbedder, CharEmbedError, WordEncoder
+from charembed.embedding.word_encoder import vectors_with_gradients
+
+SENTENCES = [["two", "words"], [], "A raw text, of six.", ("spans here", [(0, 5), (6, 10)]), ["x"]]
+KINDS: list[dict] = [
+    {"cell": "lstm"},
+    {"cell": "lstm", "num_layers": 2, "proj_size": 5, "readout": "separator"},
+    {"cell": "peephole_lstm"},
+    {"cell": "elman"},
+    {"cell": "gru"},
+    {"cell": "gru", "reset_after": True},
+    {"cell": "mgu", "delimiter": "\n\n"},
+]
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_padded_vectors_and_mask(trainable: bool, embedder) -> None:
+    encoder = WordEncoder(embedder, trainable=trainable).eval()
+    vectors, mask = encoder(SENTENCES)
+    assert vectors.shape == (5, 7, encoder.output_size)
+    assert mask.sum(dim=1).tolist() == [2, 0, 7, 2, 1]
+    assert vectors[~mask].abs().sum() == 0
+    assert vectors.requires_grad is trainable
+    for row, found in zip(vectors.detach().numpy(), embedder.embed(SENTENCES), strict=True):
+        assert_same_vectors(row[: len(found)], found.vectors, found.words)
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_vectors_with_gradients_are_the_engine_s(options: dict) -> None:
+    pretrained = small_model(**options)
+    pretrained.model.eval()
+    texts = [text for text in AWKWARD_TEXTS if len(text) < 1000] + ["x" * 9000]
+    wanted = CharEmbedder(pretrained).embed(texts)
+    for found, expected in zip(vectors_with_gradients(pretrained, texts), wanted, strict=True):
+        assert_same_vectors(found.detach().numpy(), expected.vectors, expected.words)
+
+
+@given(st.lists(st.lists(st.text("ab é", min_size=0, max_size=30), max_size=6), min_size=1, max_size=20))
+def test_gradients_do_not_depend_on_what_else_is_in_the_batch(texts: list[list[str]]) -> None:
+    pretrained = small_model()
+    pretrained.model.eval()
+    together = vectors_with_gradients(pretrained, texts)
+    total = sum((vectors.sin().sum() for vectors in together), torch.zeros(()))
+    weights = [w for lm in (pretrained.model.forward_lm, pretrained.model.backward_lm) for w in lm.rnn.parameters()]
+    if not total.requires_grad:
+        assert not any(texts)
+        return
+    wanted = [torch.zeros_like(weight) for weight in weights]
+    for text in filter(None, texts):
+        alone = torch.autograd.grad(vectors_with_gradients(pretrained, [text])[0].sin().sum(), weights)
+        wanted = [sum(pair) for pair in zip(wanted, alone, strict=True)]
+    for found, expected in zip(torch.autograd.grad(total, weights), wanted, strict=True):
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_frozen_weights_have_no_gradients_and_no_dropout(embedder) -> None:
+    encoder = WordEncoder(embedder, projection_size=3).train()
+    assert not encoder.model.training
+    first, second = encoder(SENTENCES)[0], encoder(SENTENCES)[0]
+    assert torch.equal(first, second)
+    first.sum().backward()
+    assert {name for name, weight in encoder.named_parameters() if weight.grad is not None} == {
+        "projection.weight",
+        "projection.bias",
+    }
+
+
+def test_trained_weights_have_gradients_and_dropout(embedder) -> None:
+    encoder = WordEncoder(embedder, trainable=True).train()
+    first, second = encoder(SENTENCES)[0], encoder(SENTENCES)[0]
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    without = {name for name, weight in encoder.named_parameters() if weight.grad is None}
+    assert without == {f"model.{d}_lm.decoder.{part}" for d in ("forward", "backward") for part in ("weight", "bias")}
+    with torch.no_grad():
+        assert not encoder(SENTENCES)[0].requires_grad
+
+
+def test_training_changes_what_the_engine_computes(embedder) -> None:
+    encoder = WordEncoder(embedder, trainable=True)
+    before = embedder.embed([["two", "words"]])[0].vectors
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=1.0)
+    encoder([["two", "words"]])[0].sum().backward()
+    optimizer.step()
+    after = embedder.embed([["two", "words"]])[0].vectors
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_a_projection_is_zero_beside_the_words_too(embedder) -> None:
+    encoder = WordEncoder(embedder, projection_size=3)
+    nn.init.ones_(encoder.projection.bias)
+    vectors, mask = encoder(SENTENCES)
+    assert vectors.shape == (5, 7, 3)
+    assert vectors[~mask].abs().sum() == 0
+    assert encoder.output_size == 3
+
+
+@pytest.mark.parametrize("projection_size", [None, 3])
+def test_no_sentences(projection_size: int | None, embedder) -> None:
+    encoder = WordEncoder(embedder, projection_size=projection_size)
+    vectors, mask = encoder([])
+    assert vectors.shape == (0, 0, encoder.output_size)
+    assert mask.shape == (0, 0)
+    assert encoder([[], []])[0].shape == (2, 0, encoder.output_size)
+
+
+def test_it_lives_in_a_state_dict(embedder, tmp_path: Path) -> None:
+    network = nn.ModuleDict({"words": WordEncoder(embedder, projection_size=4), "out": nn.Linear(4, 2)})
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    fresh = WordEncoder(CharEmbedder(small_model(seed=9)), projection_size=4)
+    other = nn.ModuleDict({"words": fresh, "out": nn.Linear(4, 2)})
+    assert not torch.equal(other["words"](SENTENCES)[0], network["words"](SENTENCES)[0])
+    other.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True))
+    assert torch.equal(other["words"](SENTENCES)[0], network["words"](SENTENCES)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "what"), [({"readout": "separator"}, "readout"), ({"delimiter": "\t"}, "delimiter")]
+)
+def test_weights_of_models_that_read_otherwise_are_refused(options: dict, what: str, embedder) -> None:
+    state = WordEncoder(CharEmbedder(small_model(**options))).state_dict()
+    with pytest.raises(CharEmbedError, match=f"of models with another {what} than"):
+        WordEncoder(embedder).load_state_dict(state)
+
+
+def test_copies_are_on_their_own(embedder) -> None:
+    encoder = WordEncoder(embedder, trainable=True).eval()
+    other = copy.deepcopy(encoder)
+    assert other.model is other.embedder.model
+    with torch.no_grad():
+        other.model.forward_lm.embedding.weight.zero_()
+    assert not torch.equal(other(SENTENCES)[0], encoder(SENTENCES)[0])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_one_pair_of_models_is_not_trained_and_frozen_at_once(first: bool, embedder) -> None:
+    encoder = WordEncoder(embedder, trainable=first)
+    with pytest.raises(
+        CharEmbedError, match=f"which {'trains' if first else 'does not train'} them: load them once more"
+    ):
+        WordEncoder(embedder, trainable=not first)
+    assert any(weight.requires_grad for weight in encoder.parameters()) is first
+    WordEncoder(embedder, trainable=first)
+    WordEncoder(copy.deepcopy(embedder), trainable=not first)
+    del encoder
+    gc.collect()
+    WordEncoder(embedder, trainable=not first)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own, in compiling
+def test_compiling_a_network_around_it(embedder) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = WordEncoder(embedder, trainable=True)
+            self.out = nn.Linear(self.words.output_size, 2)
+
+        def forward(self, sentences: list) -> torch.Tensor:
+            vectors, mask = self.words(sentences)
+            return torch.tanh(self.out(vectors)) * mask[:, :, None]
+
+    network = Network().eval()
+    compiled = torch.compile(network, backend="aot_eager")
+    assert torch.allclose(compiled(SENTENCES), network(SENTENCES), atol=1e-6)
+    compiled(SENTENCES).sum().backward()
+    assert network.words.model.forward_lm.rnn.weight_hh_l0.grad.abs().sum() > 0
+
+
+def test_a_model_that_moves_takes_its_engine_along(embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which this machine need not have: the embedder is told that its model was somewhere else before."""
+    wanted = embedder.embed(["A text."])[0].vectors
+    monkeypatch.setattr(embedder, "_device", torch.device("cuda"))
+    monkeypatch.setattr(embedder, "engine", "elsewhere")
+    assert np.array_equal(embedder.embed(["A text."])[0].vectors, wanted)
+    assert embedder.engine == "onnx"
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_other_types_of_numbers(trainable: bool, embedder) -> None:
+    wanted, _ = WordEncoder(copy.deepcopy(embedder)).eval()(SENTENCES)
+    encoder = WordEncoder(embedder, trainable=trainable, projection_size=3).to(torch.float64).eval()
+    vectors, _ = encoder(SENTENCES)
+    assert vectors.dtype == torch.float64
+    encoder.projection = None
+    assert torch.allclose(encoder(SENTENCES)[0].float(), wanted, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("trainable", [True, False])
+def test_moving_to_a_gpu(trainable: bool, embedder) -> None:
+    wanted, _ = WordEncoder(embedder).eval()(SENTENCES)
+    encoder = WordEncoder(embedder, trainable=trainable).to("cuda").eval()
+    vectors, mask = encoder(SENTENCES)
+    assert vectors.is_cuda
+    assert mask.is_cuda
+    assert torch.allclose(vectors.cpu(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "error", "message"),
+    [
+        ("one str", TypeError, "put it in a list"),
+        ([3], TypeError, "a text is a str"),
+        ([("ab", [(0, 9)])], CharEmbedError, "does not lie in the text"),
+    ],
+)
+@pytest.mark.parametrize("trainable", [True, False])
+def test_bad_input(trainable: bool, sentences: object, error: type, message: str, embedder) -> None:
+    with pytest.raises(error, match=message):
+        WordEncoder(embedder, trainable=trainable)(sentences)
+
+
+def test_bad_options(embedder) -> None:
+    for width in (0, 1.5, True):
+        with pytest.raises(CharEmbedError, match="projection_size must be a whole number of at least 1, got"):
+            WordEncoder(embedder, projection_size=width)
+    with pytest.raises(CharEmbedError, match="no model 'absent'"):
+        WordEncoder("absent")
+
+
+COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
+
+
+@pytest.mark.parametrize("fine_tune", ["true", "false"])
+def test_the_bilstm_crf_script_learns_what_it_is_shown(fine_tune: str, embedder, tmp_path: Path) -> None:
+    embedder.save_pretrained(tmp_path / "model")
+    (tmp_path / "train.conll").write_text(COLUMNS)
+    files = [part for split in ("train", "dev", "test") for part in (f"--{split}", tmp_path / "train.conll")]
+    options = ["--hidden_size", "16", "--epochs", "60", "--learning_rate", "0.02", "--fine_tune", fine_tune]
+    printed = run_script("train_bilstm_crf.py", "--model", tmp_path / "model", *files, *options)
+    assert printed.startswith("entity F1 100.00 on")

@@ -1,0 +1,181 @@
+"""Helpers that the tests share: awkward text, small models, reference vectors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from charembed import CharLMConfig, CharVocab, TrainConfig
+from charembed.lm.model import BiCharLM, Cell, CharLM, Readout
+from charembed.pretrained.model_folder import Pretrained
+from charembed.recurrent import LSTMState, map_state
+from charembed.text.corpus import CorpusConfig
+from charembed.text.words import SpannedText, TextInput
+from charembed.training.schedule import BudgetConfig
+from charembed.util.devices import runs_bf16_lstm
+
+ROOT = Path(__file__).parent.parent
+EXCERPT = ROOT / "configs" / "data" / "en_excerpt.txt"
+
+
+AWKWARD_TEXTS = [
+    "",
+    " ",
+    "a",
+    "Plain words, with a comma.",
+    "two  spaces,\ttab\nand newline ",
+    "İstanbul'da ILGAZ ﬁne ẞ",
+    "e\u0301te\u0301 \u0301 alone",
+    "👩‍🔬 and 👨‍👩‍👧‍👦🇩🇪🇫🇷 👍🏽!",
+    "zero\u200bwidth \u200b \ufeffbom",
+    "שלום, עולם: مرحبا بالعالم",
+    "東京は日本の首都です。",
+    "हिन्दी में शब्द",
+    "lone \ud800 surrogate \udfff",
+    "control \x00 \x07 and \x85 \u2028 lines",
+    "x" * 10_000,
+    "never seen: ꙮ ⵣ 𓀀",
+    "<unk> is five characters",
+]
+
+
+def small_model(
+    seed: int = 3,
+    *,
+    num_layers: int = 1,
+    proj_size: int | None = None,
+    readout: Readout = "word",
+    delimiter: str = "\n",
+    cell: Cell = "lstm",
+    reset_after: bool = False,
+) -> Pretrained:
+    """An untrained pair of models with large random weights, so that every character leaves its mark on the states."""
+    vocab = CharVocab.build(["The quick brown fox jumps over the lazy dog. 0123456789,'é東"], coverage=1.0)
+    config = CharLMConfig(
+        cell=cell,
+        reset_after=reset_after,
+        embedding_dim=5,
+        hidden_size=12,
+        num_layers=num_layers,
+        proj_size=proj_size,
+        vocab_size=len(vocab),
+        dropout=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BiCharLM(config)
+    return Pretrained(model, vocab, readout, delimiter, {"seed": seed})
+
+
+def tiny_config(folder: Path, **changes: object) -> TrainConfig:
+    """A run of six steps on the text that comes with the repository, into `folder`/out."""
+    options: dict = {
+        "output": str(folder / "out"),
+        "data": CorpusConfig(train=str(EXCERPT), held_out=0.02),
+        "model": CharLMConfig(hidden_size=16, embedding_dim=8, dropout=0.2),
+        "budget": BudgetConfig(steps=6),
+        "batch_size": 4,
+        "seq_len": 16,
+        "validations": 2,
+        "precision": "float32",  # the same on every machine
+    }
+    return TrainConfig(**options | changes)
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The records of a run."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of the last model of a run."""
+    return Pretrained.load(folder / "last").model.state_dict()
+
+
+def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Fails with the names of the tensors that differ in a single bit."""
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+needs_bf16_lstm = pytest.mark.skipif(
+    not runs_bf16_lstm(torch.device("cpu")), reason="PyTorch runs no LSTM in bfloat16 on this CPU"
+)
+
+
+def run_script(name: str, *arguments: str | Path) -> str:
+    """What a script prints, run as a user runs it; fails with its errors."""
+    module = "scripts." + name.removesuffix(".py").replace("/", ".")
+    script = ["-m", module] if "/" in name else [str(ROOT / "scripts" / name)]
+    command = [sys.executable, *script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+    """States after each character, one character at a time: slow and obvious.
+
+    An LSTM's by PyTorch's cell, others' by the equations, which other tests compare with other libraries.
+
+    Shape: (characters, output_size)
+    """
+    cells = []
+    if lm.config.cell == "lstm":
+        for layer in range(lm.config.num_layers):
+            weights = lm.rnn.layer_parameters(layer)
+            cell = torch.nn.LSTMCell(weights["weight_ih"].shape[1], lm.config.hidden_size)
+            biases = {"bias_ih": weights["bias"], "bias_hh": torch.zeros_like(weights["bias"])}
+            cell.load_state_dict({name: weights[name] for name in ("weight_ih", "weight_hh")} | biases)
+            cells.append(lambda x, state, cell=cell: LSTMState(*cell(x, state)))
+    else:
+        cells = [partial(lm.rnn.step, layer=layer) for layer in range(lm.config.num_layers)]
+    states = [map_state(lambda tensor: tensor[0], lm.rnn.initial_state(1)) for _ in cells]
+    outputs = []
+    with torch.no_grad():
+        for one in ids:
+            x = lm.embedding(torch.tensor([int(one)]))
+            for layer, cell in enumerate(cells):
+                states[layer] = cell(x, states[layer])
+                x = states[layer].hidden
+            outputs.append(x[0] if lm.proj is None else lm.proj(x)[0])
+    return torch.stack(outputs).numpy()
+
+
+def reference_vectors(pretrained: Pretrained, item: TextInput) -> NDArray[np.float32]:
+    """Word vectors of one text as the literature defines them, from `states_one_by_one`.
+
+    Shape: (words, embedding_dim)
+    """
+    spanned = SpannedText.of(item)
+    vocab, model = pretrained.vocab, pretrained.model
+    before = len(pretrained.delimiter)
+    forward = states_one_by_one(model.forward_lm, vocab.encode(pretrained.delimiter + spanned.text + " "))
+    backward = states_one_by_one(model.backward_lm, vocab.encode(pretrained.delimiter + spanned.text[::-1] + " "))
+    outside = 1 if pretrained.readout == "separator" else 0
+    vectors = []
+    for start, end in spanned.spans:
+        last_character_read = before + end - 1 + outside
+        first_character_read = before + len(spanned.text) - start - 1 + outside
+        vectors.append(np.concatenate([forward[last_character_read], backward[first_character_read]]))
+    return np.array(vectors, dtype=np.float32).reshape(len(spanned.spans), model.embedding_dim)
+
+
+def assert_same_vectors(
+    found: NDArray[np.float32], wanted: NDArray[np.float32], words: list[str], *, tolerance: float = 1e-5
+) -> None:
+    """Fails with the worst word and its difference."""
+    assert found.shape == wanted.shape, f"shape {found.shape}, expected {wanted.shape}"
+    if not len(words):
+        return
+    difference = np.abs(found - wanted).max(axis=1)
+    worst = int(difference.argmax())
+    assert difference[worst] <= tolerance, f"{words[worst]!r} (word {worst}) differs by {difference[worst]:.2e}"

@@ -1,0 +1,287 @@
+"""Flair: token embeddings that train a tagger and come back with it."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import run_script
+
+# Flair and what it imports warn of their own affairs on import and in use.
+pytestmark = pytest.mark.filterwarnings("default")
+
+TRAIN = """EU B-ORG
+rejects O
+German B-MISC
+call O
+
+Peter B-PER
+Blackburn I-PER
+
+BRUSSELS B-LOC
+1996-08-22 O
+"""
+
+
+@pytest.fixture
+def embeddings(embedder):
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    return CharEmbedderEmbeddings(embedder)
+
+
+def test_tokens_get_the_embedder_s_vectors(embedder, embeddings) -> None:
+    from flair.data import Sentence
+
+    words = [["Tokens", "as", "they", "are", "."], ["One"]]
+    sentences = [Sentence(w) for w in words]
+    embeddings.embed(sentences)
+    for sentence, found in zip(sentences, embedder.embed(words), strict=True):
+        given = np.stack([token.embedding.cpu().numpy() for token in sentence])
+        assert np.array_equal(given, found.vectors)
+    assert embeddings.embedding_length == embedder.embedding_dim
+
+
+def test_two_models_on_one_sentence_keep_their_vectors_apart(embeddings) -> None:
+    from flair.data import Sentence
+    from helpers import small_model
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    other = CharEmbedderEmbeddings(CharEmbedder(small_model(seed=9)))
+    sentence = Sentence("two models")
+    embeddings.embed(sentence)
+    other.embed(sentence)
+    assert sentence[0].get_embedding([embeddings.name]).tolist() != sentence[0].get_embedding([other.name]).tolist()
+    assert CharEmbedderEmbeddings(embeddings.embedder).name == embeddings.name
+
+
+def test_weights_are_frozen_and_vectors_the_same_in_training(embeddings) -> None:
+    from flair.data import Sentence
+
+    embeddings.train()
+    assert not any(parameter.requires_grad for parameter in embeddings.parameters())
+    first, second = Sentence("the same text"), Sentence("the same text")
+    embeddings.embed([first])
+    embeddings.embed([second])
+    assert (first[0].embedding == second[0].embedding).all()
+
+
+def small_tagger(embeddings):
+    from flair.data import Dictionary
+    from flair.models import SequenceTagger
+
+    labels = Dictionary(add_unk=False)
+    for label in ("O", "S-PER", "S-LOC"):
+        labels.add_item(label)
+    return SequenceTagger(embeddings, labels, "ner", hidden_size=8)
+
+
+def labelled(text: str):
+    from flair.data import Sentence
+
+    sentence = Sentence(text)
+    sentence[0:1].add_label("ner", "PER")
+    return sentence
+
+
+def test_fine_tuning_trains_both_models_and_changes_the_vectors(embedder) -> None:
+    import torch
+
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embeddings = CharEmbedderEmbeddings(embedder, fine_tune=True)
+    tagger = small_tagger(embeddings)
+    before = embedder.embed([["Peter", "was"]])[0].vectors
+    optimizer = torch.optim.SGD(tagger.parameters(), lr=1.0)
+    tagger.train()
+    loss, _ = tagger.forward_loss([labelled("Peter was here"), labelled("Ann, too")])
+    loss.backward()
+    lms = embedder.model.forward_lm, embedder.model.backward_lm
+    trained = [weight for lm in lms for part in (lm.embedding, lm.rnn) for weight in part.parameters()]
+    assert all(weight.grad.abs().sum() > 0 for weight in trained)
+    assert all(weight.grad is None for lm in lms for weight in lm.decoder.parameters())
+    optimizer.step()
+    tagger.eval()
+    after = embedder.embed([["Peter", "was"]])[0].vectors
+    assert abs(after - before).max() > 1e-4
+    assert not embeddings.static_embeddings
+
+
+def test_fine_tuned_vectors_have_dropout_in_training_alone(embedder) -> None:
+    import torch
+    from flair.data import Sentence
+
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embeddings = CharEmbedderEmbeddings(embedder, fine_tune=True)
+
+    def vectors():
+        sentence = Sentence("the same text")
+        embeddings.embed([sentence])
+        return torch.stack([token.embedding for token in sentence])
+
+    embeddings.eval()
+    found = vectors()
+    assert found.requires_grad
+    wanted = embedder.embed([["the", "same", "text"]])[0].vectors
+    assert abs(found.detach().numpy() - wanted).max() < 1e-5
+    with torch.no_grad():
+        assert not vectors().requires_grad
+    embeddings.train()
+    assert not torch.equal(vectors(), vectors())
+
+
+def test_vectors_of_weights_that_are_trained_on_are_not_stored(embedder) -> None:
+    import torch
+    from flair.data import Sentence
+    from flair.training_utils import store_embeddings
+
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    for fine_tune in (True, False):
+        embeddings = CharEmbedderEmbeddings(copy.deepcopy(embedder), fine_tune=fine_tune)
+        sentence = Sentence("the same text")
+        with torch.no_grad():
+            embeddings.embed([sentence])
+            before = sentence[0].embedding.clone()
+            embeddings.model.forward_lm.rnn.weight_hh_l0.mul_(0.5)
+            embeddings.embed([sentence])
+        assert torch.equal(sentence[0].embedding, before) is not fine_tune
+        store_embeddings([sentence], "cpu")
+        assert len(sentence[0]._embeddings) == (0 if fine_tune else 1)
+
+
+@pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
+def test_a_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embedder, tmp_path: Path) -> None:
+    """Flair sorts vectors by name: halves under two names could change places, ours are one vector under one."""
+    from flair.data import Sentence
+    from flair.embeddings import StackedEmbeddings
+    from flair.models import SequenceTagger
+    from helpers import small_model
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    both = embedder, CharEmbedder(small_model(seed=9))
+    words = ["two", "models"]
+    wanted = np.concatenate([each.embed([words])[0].vectors for each in both], axis=1)
+    stack = [CharEmbedderEmbeddings(each, name=name) for each, name in zip(both, names, strict=True)]
+    tagger = small_tagger(StackedEmbeddings(stack))
+    tagger.save(tmp_path / "tagger.pt")
+    for each in (tagger, SequenceTagger.load(tmp_path / "tagger.pt")):
+        sentence = Sentence(words)
+        each.embeddings.embed(sentence)
+        stacked = np.stack([token.get_embedding(each.embeddings.get_names()).cpu().numpy() for token in sentence])
+        assert np.array_equal(stacked, wanted)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("fine_tune", [True, False])
+def test_settings_are_saved_with_the_tagger(fine_tune: bool, precision: str, pretrained, tmp_path: Path) -> None:
+    from flair.models import SequenceTagger
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embeddings = CharEmbedderEmbeddings(CharEmbedder(pretrained, precision=precision), fine_tune=fine_tune)
+    small_tagger(embeddings).save(tmp_path / "tagger.pt")
+    again = SequenceTagger.load(tmp_path / "tagger.pt").embeddings
+    assert again.fine_tune is fine_tune
+    assert again.embedder.precision == precision
+    assert any(weight.requires_grad for weight in again.parameters()) is fine_tune
+
+
+WEIRD = ["Hybrid mesons , qq \u0304 states", "\U0001f91f \U0001f91f  hüllo", "\uf8f9", "a\u2028b \u200c \ufe0f c"]
+
+
+@pytest.mark.parametrize("text", WEIRD, ids=ascii)
+def test_every_token_gets_a_vector_whatever_the_text(text: str, embeddings) -> None:
+    from flair.data import Sentence
+
+    for sentence in (Sentence(text), Sentence(["hello", " ", "hm", " "]), Sentence("")):
+        embeddings.embed(sentence)
+        assert all(len(token.embedding) == embeddings.embedding_length for token in sentence)
+
+
+def test_saved_embeddings_come_back_in_evaluation_mode(embeddings) -> None:
+    from flair.data import Sentence
+    from flair.embeddings.base import load_embeddings
+
+    again = load_embeddings(embeddings.save_embeddings(use_state_dict=True))
+    assert not again.training
+    assert again.get_names() == embeddings.get_names()
+    sentences = Sentence("I love Berlin"), Sentence("I love Berlin")
+    for each, sentence in zip((embeddings, again), sentences, strict=True):
+        each.embed(sentence)
+    assert all((one.embedding == other.embedding).all() for one, other in zip(*sentences, strict=True))
+
+
+def test_a_missing_model_is_said_at_once() -> None:
+    from charembed import CharEmbedError
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    with pytest.raises(CharEmbedError, match="no model 'absent'"):
+        CharEmbedderEmbeddings("absent")
+
+
+def test_copies_work_on_their_own(embeddings) -> None:
+    from flair.data import Sentence
+
+    first, second = Sentence("a copy"), Sentence("a copy")
+    embeddings.embed([first])
+    copy.deepcopy(embeddings).embed([second])
+    assert (first[1].embedding == second[1].embedding).all()
+
+
+def test_a_tagger_comes_back_from_its_file_alone(embeddings, tmp_path: Path) -> None:
+    from flair.data import Sentence
+    from flair.embeddings import StackedEmbeddings
+
+    tagger = small_tagger(StackedEmbeddings([embeddings]))
+    tagger.save(tmp_path / "tagger.pt")
+    sentence = Sentence("Peter was here")
+    tagger.embeddings.embed(sentence)
+    np.save(tmp_path / "wanted.npy", np.stack([token.embedding.cpu().numpy() for token in sentence]))
+    code = f"""
+import numpy as np
+import charembed.integrations.flair
+from flair.data import Sentence
+from flair.models import SequenceTagger
+sentence = Sentence("Peter was here")
+SequenceTagger.load(r"{tmp_path / "tagger.pt"}").embeddings.embed(sentence)
+found = np.stack([token.embedding.cpu().numpy() for token in sentence])
+assert np.array_equal(found, np.load(r"{tmp_path / "wanted.npy"}")), "other vectors"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def train_tagger(*arguments: str | Path) -> str:
+    return run_script("train_tagger.py", *arguments, "--hidden_size", "8", "--max_epochs", "1")
+
+
+def test_tagger_script_on_columns(embedder, tmp_path: Path) -> None:
+    embedder.save_pretrained(tmp_path / "model")
+    (tmp_path / "train.conll").write_text(TRAIN * 3)
+    files = ["--train", tmp_path / "train.conll", "--dev", tmp_path / "train.conll", "--test", tmp_path / "train.conll"]
+    assert "entity F1 " in train_tagger("--model", tmp_path / "model", *files, "--output", tmp_path / "tagger")
+    assert (tmp_path / "tagger" / "best-model.pt").exists() or (tmp_path / "tagger" / "final-model.pt").exists()
+
+
+def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
+    import lzma
+
+    embedder.save_pretrained(tmp_path / "model")
+    words = [("1-2", "Don't", "_"), ("1", "Do", "AUX"), ("2", "n't", "PART"), ("3", "go", "VERB")]
+    rows = ["\t".join([number, word, "_", tag, *["_"] * 6]) for number, word, tag in words]
+    with lzma.open(tmp_path / "train.conllu.xz", "wt", encoding="utf-8") as file:
+        file.write(("# text = Don't go\n" + "\n".join(rows) + "\n\n") * 12)
+    accuracy = train_tagger("--model", tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
+    assert "accuracy " in accuracy
+    assert "a quarter of" in accuracy

@@ -1,0 +1,241 @@
+"""spaCy: trained components on the vectors, documents with vectors, pipelines that need nothing but their folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT, assert_same_vectors
+
+from charembed import CharEmbedder, CharEmbedError
+
+# spaCy and what it imports warn of their own affairs on import and in use.
+pytestmark = pytest.mark.filterwarnings("default")
+
+TEXT = "The lazy  dog, don't\n東."
+TAGS = {"fox": "NOUN", "dog": "NOUN", "jumps": "VERB", "runs": "VERB", "the": "DET", "a": "DET"}
+SENTENCES = ["the fox jumps", "a dog runs", "the dog jumps", "a fox runs"]
+
+
+@pytest.fixture
+def folder(embedder, tmp_path: Path) -> Path:
+    embedder.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def nlp(folder: Path):
+    import spacy
+
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("charembed", config={"model": str(folder)})
+    return pipeline
+
+
+def spans_of(doc) -> tuple[str, list[tuple[int, int]]]:
+    return doc.text, [(token.idx, token.idx + len(token)) for token in doc]
+
+
+def test_tokens_get_the_vectors_of_their_places_in_the_text(nlp, embedder) -> None:
+    doc = nlp(TEXT)
+    wanted = embedder.embed([spans_of(doc)])[0].vectors
+    assert len(doc) > 5
+    assert_same_vectors(doc.tensor, wanted, [token.text for token in doc])
+    for token, vector in zip(doc, wanted, strict=True):
+        assert np.array_equal(token.vector, vector)
+        assert token.has_vector
+    assert np.allclose(doc[1:4].vector, wanted[1:4].mean(axis=0), atol=1e-6)
+    assert np.allclose(doc.vector, wanted.mean(axis=0), atol=1e-6)
+
+
+def test_they_take_the_place_of_static_vectors(nlp, embedder) -> None:
+    from spacy.vectors import Vectors
+
+    nlp.vocab.vectors = Vectors(shape=(10, 3))
+    nlp.vocab.set_vector("dog", np.ones(3, dtype=np.float32))
+    doc = nlp(TEXT)
+    wanted = embedder.embed([spans_of(doc)])[0].vectors
+    assert np.array_equal(doc[3].vector, wanted[3])
+    assert doc[3].has_vector
+    assert np.allclose(doc[1:4].vector, wanted[1:4].mean(axis=0), atol=1e-6)
+    assert np.allclose(doc.vector, wanted.mean(axis=0), atol=1e-6)
+    assert doc[0:0].vector.tolist() == [0.0] * embedder.embedding_dim
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"n_process": 2}], ids=str)
+def test_pipe_gives_what_one_by_one_gives(options: dict, nlp) -> None:
+    texts = ["one text", "", "and another, longer one", " "] * 2
+    for doc, text in zip(nlp.pipe(texts, **options), texts, strict=True):
+        assert doc.text == text
+        assert_same_vectors(doc.tensor, nlp(text).tensor, [token.text for token in doc])
+        assert all(np.array_equal(token.vector, doc.tensor[token.i]) for token in doc)
+
+
+@pytest.mark.parametrize("way", ["disk", "bytes"])
+def test_a_saved_pipeline_needs_no_model_folder(way: str, nlp, folder: Path, tmp_path: Path) -> None:
+    import spacy
+
+    wanted = nlp(TEXT).tensor
+    if way == "disk":
+        nlp.to_disk(tmp_path / "pipeline")
+        nlp.to_disk(tmp_path / "pipeline")  # again, in the place of the first
+        shutil.rmtree(folder)
+        again = spacy.load(tmp_path / "pipeline")
+    else:
+        data = nlp.to_bytes()
+        shutil.rmtree(folder)
+        again = spacy.blank("en")
+        again.add_pipe("charembed", config={"model": str(folder)})
+        again.from_bytes(data)
+    assert np.array_equal(again(TEXT).tensor, wanted)
+
+
+def test_a_missing_model_is_said_by_its_name() -> None:
+    import spacy
+
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("charembed", config={"model": "absent"})
+    with pytest.raises(CharEmbedError, match="no model 'absent'"):
+        pipeline("text")
+
+
+def test_a_damaged_pipeline(nlp, tmp_path: Path) -> None:
+    import spacy
+
+    nlp("load the model")
+    nlp.to_disk(tmp_path / "pipeline")
+    weights = tmp_path / "pipeline" / "charembed" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(CharEmbedError, match="cannot be read as safetensors"):
+        spacy.load(tmp_path / "pipeline")
+    with pytest.raises(CharEmbedError, match=r"the saved pipeline holds no model: config\.json"):
+        nlp.get_pipe("charembed").from_bytes(b"\x80")
+    with pytest.raises(CharEmbedError, match="the saved pipeline is damaged"):
+        nlp.get_pipe("charembed").from_bytes(b"")
+    with pytest.raises(CharEmbedError, match="the saved pipeline holds no model"):
+        nlp.get_pipe("charembed").from_bytes(b"\x01")
+
+
+def tok2vec(folder: Path, width: int | None):
+    from spacy import registry
+
+    return registry.architectures.get("charembed.CharEmbedTok2Vec.v1")(model=str(folder), width=width)
+
+
+@pytest.mark.parametrize("width", [None, 5])
+def test_the_architecture(width: int | None, folder: Path, embedder) -> None:
+    import spacy
+
+    tokenizer = spacy.blank("en")
+    docs = [tokenizer(text) for text in (TEXT, "", "two words")]
+    model = tok2vec(folder, width)
+    model.initialize(X=docs)
+    vectors, backprop = model.begin_update(docs)
+    assert [len(each) for each in vectors] == [len(doc) for doc in docs]
+    assert model.get_dim("nO") == (width or embedder.embedding_dim)
+    assert {each.shape[1] for each in vectors} == {width or embedder.embedding_dim}
+    backprop(vectors)
+    if width is None:
+        assert np.array_equal(vectors[0], embedder.embed([spans_of(docs[0])])[0].vectors)
+    again = tok2vec(folder, width)
+    again.from_bytes(model.to_bytes())
+    shutil.rmtree(folder)
+    for mine, theirs in zip(model.predict(docs), again.predict(docs), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+CONFIG = """
+[nlp]
+lang = "en"
+pipeline = ["tok2vec","tagger","ner"]
+[components]
+[components.tok2vec]
+factory = "tok2vec"
+[components.tok2vec.model]
+@architectures = "charembed.CharEmbedTok2Vec.v1"
+model = {model}
+width = 24
+[components.tagger]
+factory = "tagger"
+[components.tagger.model]
+@architectures = "spacy.Tagger.v2"
+[components.tagger.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 24
+[components.ner]
+factory = "ner"
+[components.ner.model]
+@architectures = "spacy.TransitionBasedParser.v2"
+state_type = "ner"
+extra_state_tokens = false
+hidden_width = 16
+maxout_pieces = 2
+use_upper = true
+[components.ner.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 24
+"""
+
+
+def test_tagger_and_ner_train_on_one_shared_tok2vec(folder: Path, tmp_path: Path) -> None:
+    import spacy
+    from spacy.training import Example
+    from spacy.util import fix_random_seed, load_model_from_config
+    from thinc.api import Config
+
+    fix_random_seed(1)
+    config = Config().from_str(CONFIG.format(model=f'"{folder}"'))
+    pipeline = load_model_from_config(config, auto_fill=True)
+    examples = []
+    for text in SENTENCES:
+        doc = pipeline.make_doc(text)
+        start = text.index(text.split()[1])
+        entity = (start, start + 3, "ANIMAL")
+        examples.append(Example.from_dict(doc, {"tags": [TAGS[t.text] for t in doc], "entities": [entity]}))
+    pipeline.initialize(lambda: examples)
+    for _ in range(120):
+        pipeline.update(examples)
+    pipeline.to_disk(tmp_path / "pipeline")
+    shutil.rmtree(folder)
+    for each in (pipeline, spacy.load(tmp_path / "pipeline")):
+        for doc in each.pipe(SENTENCES):
+            assert [token.tag_ for token in doc] == [TAGS[token.text] for token in doc]
+            assert [(entity.start, entity.label_) for entity in doc.ents] == [(1, "ANIMAL")]
+
+
+def test_the_config_that_comes_along_trains_from_the_command_line(folder: Path, tmp_path: Path) -> None:
+    columns = "\n\n".join(["Peter\tB-PER\nruns\tO", "Ann\tB-PER\njumps\tO", "the\tO\nParis\tB-LOC"] * 4)
+    (tmp_path / "train.conll").write_text(columns + "\n")
+
+    def spacy_command(*arguments: str | Path) -> str:
+        command = [sys.executable, "-m", "spacy", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    spacy_command("convert", "train.conll", ".", "--converter", "conll")
+    texts = ["--paths.train", "train.spacy", "--paths.dev", "train.spacy"]
+    short = ["--training.max_steps", "40", "--training.eval_frequency", "20"]
+    config = ROOT / "configs" / "spacy_ner.cfg"
+    spacy_command("train", config, "--paths.model", folder, *texts, *short, "-o", "tagger")
+    shutil.rmtree(folder)
+    assert "NER F" in spacy_command("evaluate", "tagger/model-best", "train.spacy")
+
+
+def test_vectors_do_not_change_in_training(folder: Path) -> None:
+    import spacy
+    from thinc.api import Adam
+
+    doc = spacy.blank("en")(TEXT)
+    model = tok2vec(folder, 5)
+    model.initialize(X=[doc])
+    wanted = CharEmbedder.from_pretrained(folder).embed([spans_of(doc)])[0].vectors
+    vectors, backprop = model.begin_update([doc])
+    backprop([each + 1 for each in vectors])
+    model.finish_update(Adam(0.1))
+    assert not np.array_equal(model.predict([doc])[0], vectors[0])
+    assert np.array_equal(model.layers[0].predict([doc])[0], wanted)

@@ -1,0 +1,173 @@
+"""The models that come along, and their names."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+from helpers import EXCERPT, run_script, tiny_config
+
+from charembed import CharEmbedder, CharEmbedError, TrainConfig, train
+from charembed.lm.scoring import score_all
+from charembed.pretrained.hub import COMES_ALONG, found_folder, models_that_come_along
+from charembed.pretrained.model_folder import Pretrained
+from charembed.text.corpus import DOCUMENT_END, CorpusConfig
+from charembed.text.vocab import UNKNOWN_ID
+from charembed.training.schedule import BudgetConfig
+from charembed.util.workers import WorkerPool
+from scripts.quality.embedders import weights_digest
+from scripts.quality.results import Result
+
+SENTENCE = {"en": "The bank of the river was steep.", "de": "Die Bank am Ufer des Flusses war grün."}
+
+
+def test_english_and_german_come_along() -> None:
+    assert set(SENTENCE) == set(models_that_come_along())
+
+
+@pytest.mark.parametrize("name", models_that_come_along())
+def test_a_model_that_comes_along(name: str) -> None:
+    folder = COMES_ALONG / name
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 15_000_000
+    embedder = CharEmbedder.from_pretrained(name)
+    assert embedder.pretrained.provenance["language"] == name
+    (found,) = embedder.embed([SENTENCE[name]])
+    assert found.vectors.shape == (len(found.words), embedder.embedding_dim)
+    assert UNKNOWN_ID not in embedder.pretrained.vocab.encode(SENTENCE[name])
+    card = (folder / "README.md").read_text()
+    for told in (f'from_pretrained("{name}")', "## Attribution", "CC BY-SA 3.0", "## Weaknesses", "## Tagger scores"):
+        assert told in card
+    told_paths = re.findall(r'"/[^"]*', json.dumps(embedder.pretrained.provenance))
+    assert not told_paths, f"paths of the machine that trained it: {told_paths}"
+    with safetensors.safe_open(folder / "model.safetensors", "numpy") as weights:
+        assert {weights.get_slice(key).get_dtype() for key in weights.keys()} == {"F16"}  # noqa: SIM118 (no mapping)
+
+
+def test_english_predicts_english() -> None:
+    """A model of noise takes log2 of its alphabet, and one of letter frequencies more than 4 bits."""
+    pretrained = Pretrained.load("en")
+    ids = pretrained.vocab.encode(EXCERPT.read_text()[:20_000])
+    for score in score_all(pretrained.model, ids, pretrained.vocab, WorkerPool()).values():
+        assert score.bits_per_character < 2.2 < math.log2(len(pretrained.vocab))
+
+
+def test_english_is_the_default() -> None:
+    theirs, ours = (
+        one.embed(["Some words"])[0].vectors
+        for one in (CharEmbedder.from_pretrained("en"), CharEmbedder.from_pretrained())
+    )
+    assert np.array_equal(theirs, ours)
+
+
+def test_a_folder_that_holds_a_model_goes_before(embedder, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert found_folder("en") == COMES_ALONG / "en"
+    (tmp_path / "en").mkdir()  # a training run's, for instance, whose models are en/best and en/last
+    assert found_folder("en") == COMES_ALONG / "en"
+    embedder.save_pretrained("en")
+    assert found_folder("en") == Path("en")
+    assert CharEmbedder.from_pretrained("en").embedding_dim == embedder.embedding_dim
+    assert found_folder("./en") == Path("en")
+
+
+def test_a_name_that_is_none_says_what_there_is() -> None:
+    with pytest.raises(CharEmbedError, match=r"no model 'fr': .* come along: de, en\. Train one: charembed train"):
+        CharEmbedder.from_pretrained("fr")
+    for name in ("fr", "a" * 5_000, "en\0"):
+        with pytest.raises(CharEmbedError, match=f"no model '{name}': "):
+            Pretrained.load(name)
+
+
+def test_training_goes_on_from_a_model_that_comes_along(tmp_path: Path) -> None:
+    corpus = CorpusConfig(train=str(EXCERPT), held_out=0.02)
+    config = TrainConfig(output=str(tmp_path), data=corpus, init="en", budget=BudgetConfig(steps=1), batch_size=1)
+    bits = train(config).last.bits_per_character
+    assert bits < 2.2  # as good as before, or better
+    assert "init: en\n" in (tmp_path / "config.yaml").read_text()
+
+
+def test_float16_halves_the_weights_and_keeps_the_vectors(embedder, tmp_path: Path) -> None:
+    for dtype in ("float32", "float16"):
+        embedder.save_pretrained(tmp_path / dtype, dtype)
+    sizes = [(tmp_path / dtype / "model.safetensors").stat().st_size for dtype in ("float32", "float16")]
+    assert sizes[1] < 0.6 * sizes[0]
+    exact, rounded = (CharEmbedder.from_pretrained(tmp_path / dtype) for dtype in ("float32", "float16"))
+    assert {weight.dtype for weight in rounded.model.state_dict().values()} == {
+        weight.dtype for weight in exact.model.state_dict().values()
+    }
+    texts = ["Some words, and more."]
+    assert np.abs(exact.embed(texts)[0].vectors - rounded.embed(texts)[0].vectors).max() < 2e-3
+
+
+def test_weights_too_large_for_float16(embedder, tmp_path: Path) -> None:
+    embedder.model.forward_lm.decoder.weight.data[0, 0] = 1e6
+    with pytest.raises(CharEmbedError, match="too large for float16"):
+        embedder.save_pretrained(tmp_path / "model", "float16")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(CharEmbedError, match="dtype must be one of float32, float16, got 'int8'"):
+        embedder.save_pretrained(tmp_path / "model", "int8")
+
+
+def test_release_model(tmp_path: Path) -> None:
+    for direction in ("forward", "backward"):
+        train(tiny_config(tmp_path / direction, direction=direction))
+    (tmp_path / "card.yaml").write_text("language: en\ncorpus: an excerpt\nattribution: [Its authors]\n")
+    (tmp_path / "test.txt").write_text(EXCERPT.read_text()[:5_000])
+    run_script(
+        *("release/model.py", "join"),
+        *("--forward", tmp_path / "forward" / "out" / "best", "--backward", tmp_path / "backward" / "out" / "best"),
+        *("--test", tmp_path / "test.txt", "--card", tmp_path / "card.yaml", "--output", tmp_path / "mine"),
+    )
+    weights = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    results = [
+        Result(
+            embedder="mine",
+            task="names",
+            tagger="probe",
+            seed=seed,
+            metric="entity F1",
+            score=score,
+            dev_score=None,
+            minutes=1.0,
+            settings={},
+            task_settings={},
+            tagger_settings={},
+            weights=weights_digest([Pretrained.load(tmp_path / "mine").model]),
+            sentences="",
+        )
+        for seed, score in ((1, 20.0), (2, 22.0))
+    ]
+    results.append(replace(results[0], tagger="flair", score=30.0))
+    others = [replace(result, embedder="others", weights="0" * 16) for result in results]
+    file = tmp_path / "quality.jsonl"
+    file.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results + others))
+    command = ("release/model.py", "tagger_scores", "--model", tmp_path / "mine", "--results", file, "--row")
+    with pytest.raises(AssertionError, match="has no scores of theirs"):
+        run_script(*command, "theirs")
+    with pytest.raises(AssertionError, match="has scores of others with other weights"):
+        run_script(*command, "others")
+    for _ in range(2):  # the second time in the place of the first
+        run_script(*command, "mine")
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == weights
+    released = Pretrained.load(tmp_path / "mine")
+    assert released.model.directions == ("forward", "backward")
+    ids = released.vocab.encode((tmp_path / "test.txt").read_text() + DOCUMENT_END)
+    for direction, score in score_all(released.model, ids, released.vocab, WorkerPool()).items():
+        told = released.provenance["test_bits_per_character"][direction]
+        assert score.bits_per_character == pytest.approx(told, abs=0.02)
+    card = (tmp_path / "mine" / "README.md").read_text()
+    for told in (
+        'language: "en"',
+        "| corpus | an excerpt |",
+        "- Its authors",
+        "- names, entity F1, probe (BiLSTM-CRF), 2 seeds: 21.00 ± 1.41",
+        "- names, entity F1, Flair's SequenceTagger, 1 seeds: 30.00",
+    ):
+        assert card.count(told) == 1
+    assert str(tmp_path) not in card

@@ -1,0 +1,165 @@
+"""Models on the Hugging Face Hub: its own client against a local server, and offline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import Hub, running_hub
+
+from charembed import CharEmbedder, CharEmbedError
+from charembed.pretrained.hub import found_folder
+
+WORDS = ["two", "words"]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running_hub() as running:
+        yield running
+
+
+@pytest.fixture
+def model(embedder, tmp_path: Path) -> Path:
+    embedder.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def shared(hub: Hub, model: Path) -> Hub:
+    """A hub that has the model, and a file beside it that must not be fetched."""
+    hub.repositories["me/mine"] = {path.name: path.read_bytes() for path in model.iterdir()}
+    hub.repositories["me/mine"]["evil.pkl"] = b"cos\nsystem\n(S'true'\ntR."
+    return hub
+
+
+def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code whose Hub is the local server: its client reads the environment when it is imported."""
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
+    settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"} | environment
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+
+
+def embedding(name: str, out: Path) -> str:
+    return f"""
+import numpy as np
+from charembed import CharEmbedder
+np.save({str(out)!r}, CharEmbedder.from_pretrained({name!r}).embed([{WORDS!r}])[0].vectors)
+"""
+
+
+def test_a_model_is_fetched_once_and_then_found_offline(shared: Hub, embedder, tmp_path: Path) -> None:
+    wanted = embedder.embed([WORDS])[0].vectors
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        before = len(shared.requests)
+        done = python(embedding("hf://me/mine", tmp_path / "v.npy"), shared, tmp_path / "home", **environment)
+        assert done.returncode == 0, done.stderr
+        assert np.array_equal(np.load(tmp_path / "v.npy"), wanted)
+        assert (len(shared.requests) == before) is ("HF_HUB_OFFLINE" in environment)
+    assert not [asked for asked in shared.requests if "evil" in asked]
+
+
+def test_a_revision(shared: Hub, tmp_path: Path) -> None:
+    commit = shared.commit("me/mine")
+    out = tmp_path / "v.npy"
+    assert python(embedding(f"hf://me/mine@{commit}", out), shared, tmp_path / "home").returncode == 0
+    done = python(embedding("hf://me/mine@absent", out), shared, tmp_path / "home")
+    assert "CharEmbedError: hf://me/mine@absent: " in done.stderr
+    assert "Revision Not Found" in done.stderr
+
+
+def test_the_command_line_takes_such_names_too(shared: Hub, tmp_path: Path) -> None:
+    code = "import sys; from charembed.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; sys.argv[1:] = ['generate', '--model', 'hf://me/mine', '--characters', '5']\n{code}"
+    done = python(code, shared, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+
+
+def test_pushed_and_fetched_again(hub: Hub, model: Path, embedder, tmp_path: Path) -> None:
+    code = f"""
+from charembed import CharEmbedder
+print(CharEmbedder.from_pretrained({str(model)!r}).push_to_hub("me/new", private=True))
+"""
+    done = python(code, hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{hub.address}/me/new/")
+    files = hub.repositories["me/new"]
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    card = files["README.md"].decode()
+    assert 'from_pretrained("hf://me/new")' in card
+    assert "| seed | 3 |" in card
+    assert files["model.safetensors"] == (model / "model.safetensors").read_bytes()
+    done = python(embedding("hf://me/new", tmp_path / "v.npy"), hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "v.npy"), embedder.embed([WORDS])[0].vectors)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "message"),
+    [
+        ("hf://me/absent", {}, "hf://me/absent: 404 Client Error"),
+        ("hf://me/absent", {"HF_HUB_OFFLINE": "1"}, "has not been downloaded before, and the Hub cannot be reached"),
+        ("hf://me/mine", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "has not been downloaded before"),
+        ("hf://me/m ine", {}, "hf://me/m ine: Repo id must use alphanumeric chars"),
+    ],
+)
+def test_models_that_cannot_be_had(
+    name: str, environment: dict[str, str], message: str, shared: Hub, tmp_path: Path
+) -> None:
+    done = python(embedding(name, tmp_path / "v.npy"), shared, tmp_path / "home", **environment)
+    assert done.returncode != 0
+    assert "CharEmbedError: " in done.stderr
+    assert message in done.stderr
+
+
+def test_a_hub_that_refuses(hub: Hub, model: Path, tmp_path: Path) -> None:
+    code = (
+        f"from charembed import CharEmbedder; CharEmbedder.from_pretrained({str(model)!r}).push_to_hub('me/forbidden')"
+    )
+    done = python(code, hub, tmp_path / "home")
+    assert "CharEmbedError: hf://me/forbidden: " in done.stderr
+    assert "403" in done.stderr
+    done = python(code, hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "CharEmbedError: hf://me/forbidden: the Hub cannot be reached" in done.stderr
+
+
+def test_a_damaged_model_on_the_hub(shared: Hub, tmp_path: Path) -> None:
+    shared.repositories["me/mine"]["config.json"] = b"{}"
+    done = python(embedding("hf://me/mine", tmp_path / "v.npy"), shared, tmp_path / "home")
+    assert "is not the config.json of a charembed model" in done.stderr
+    del shared.repositories["me/mine"]["model.safetensors"]
+    done = python(embedding("hf://me/mine", tmp_path / "v.npy"), shared, tmp_path / "home")
+    assert "model.safetensors missing" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["hf://", "hf://me", "hf://me/mine/more", "hf://me/mine@", "hf://me/mine@a@b"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(CharEmbedError, match="names no model: expected hf://owner/name"):
+        found_folder(name)
+
+
+def test_other_names_never_leave_the_machine(shared: Hub, tmp_path: Path) -> None:
+    done = python(embedding("me/mine", tmp_path / "v.npy"), shared, tmp_path / "home")
+    assert "no model 'me/mine': no folder has this name" in done.stderr
+    assert "hf://owner/name" in done.stderr
+    assert shared.requests == []
+
+
+def test_saving_and_loading_folders_asks_no_hub(shared: Hub, model: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from charembed import CharEmbedder
+CharEmbedder.from_pretrained({str(model)!r}).save_pretrained({str(tmp_path / "again")!r})
+"""
+    assert python(code, shared, tmp_path / "home", HF_HUB_OFFLINE="1").returncode == 0
+    assert shared.requests == []
+    assert np.array_equal(
+        CharEmbedder.from_pretrained(tmp_path / "again").embed([WORDS])[0].vectors,
+        CharEmbedder.from_pretrained(model).embed([WORDS])[0].vectors,
+    )

@@ -1,0 +1,252 @@
+"""Reading text: every form it comes in, and what is said of text that cannot be read."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import logging
+import lzma
+from pathlib import Path
+
+import pytest
+
+from charembed import CharEmbedError
+from charembed.text import corpus
+from charembed.text.corpus import Corpus, CorpusConfig, SourceText
+from charembed.text.sources import DatasetName
+
+TEXT = "First paragraph, é.\nSecond paragraph.\n\nSecond document.\n\n\n \nThird.\n"
+DOCUMENTS = ["First paragraph, é.\nSecond paragraph.", "Second document.", "Third."]
+
+
+PACKED = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("suffix", PACKED)
+def test_text_file(tmp_path: Path, suffix: str, line_end: str) -> None:
+    path = tmp_path / f"text.txt{suffix}"
+    path.write_bytes(PACKED[suffix](TEXT.replace("\n", line_end).encode()))
+    assert list(Corpus(str(path))) == DOCUMENTS
+
+
+def test_texts_say_where_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.\n\n Two \r\n", encoding="utf-8")
+    (tmp_path / "b.ndjson").write_text('{"text": "Three\\n\\nthree"}\n\n{"text": ""}\n{"text": "Four"}\n')
+    a, b = str(tmp_path / "a.txt"), str(tmp_path / "b.ndjson")
+    assert list(Corpus(tmp_path).texts()) == [
+        SourceText(a, 1, "One."),
+        SourceText(a, 3, " Two "),
+        SourceText(b, 1, "Three\n\nthree"),
+        SourceText(b, 4, "Four"),
+    ]
+
+
+def test_a_file_without_blank_lines_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "MAX_BLOCK", 8)
+    path = tmp_path / "text.txt"
+    path.write_text("12345\n67890\nabc\n\nde\n")
+    assert list(Corpus(path)) == ["12345\n67890", "abc", "de"]
+
+
+def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert list(Corpus(str(path))) == DOCUMENTS
+
+
+def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("one\x0bline\x85\u2028still\n", encoding="utf-8")
+    assert [text.text for text in Corpus(path).texts()] == ["one\x0bline\x85\u2028still"]
+
+
+def test_folder_glob_and_list_in_order_without_doubles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".git").mkdir()
+    for name, text in {"b.txt": "B", "a.txt": "A", "sub/c.txt": "C", "photo.jpg": "no", ".git/d.txt": "no"}.items():
+        (tmp_path / name).write_text(text)
+    with caplog.at_level(logging.INFO):
+        assert list(Corpus(str(tmp_path))) == ["A", "B", "C"]
+    assert "1 file of no known suffix left out" in caplog.text
+    assert list(Corpus(str(tmp_path / "*.txt"))) == ["A", "B"]
+    assert list(Corpus(str(tmp_path / "**" / "*.txt"))) == ["A", "B", "C"]
+    assert list(Corpus([str(tmp_path / "sub"), str(tmp_path / "b.txt"), str(tmp_path)])) == ["C", "B", "A"]
+    assert list(Corpus(str(tmp_path), exclude=[tmp_path / "a.txt"])) == ["B", "C"]
+    assert Corpus("dataset:a", exclude=[DatasetName("b")]).parts == [DatasetName("a")]
+    with pytest.raises(CharEmbedError, match="no text to read in 'dataset:a'"):
+        Corpus("dataset:a", exclude=[DatasetName("a")])
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl.gz"
+    records = [{"text": "One\r\n\r\ntwo é"}, {"text": "\U0001f469\u200d"}, {"text": None}, {"text": " "}]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode() + b"\n\n"))
+    assert list(Corpus(str(path))) == ["One\ntwo é", "\U0001f469\u200d"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "a"', "notes.jsonl, line 2: not JSON"),
+        ("[" * 100_000, "notes.jsonl, line 2: not JSON"),
+        ('{"text": ' + "9" * 5000 + "}", "notes.jsonl, line 2: not JSON"),
+        ("[1]", "line 2: expected a JSON object, got list"),
+        ('{"body": "a", "title": "b"}', "line 2: no column 'text', there are: body, title"),
+        ('{"text": 5}', "line 2: column 'text' must hold text, got int"),
+        ('{"text": "a\\ud800"}', "line 2: character 1 of the text is a lone surrogate"),
+    ],
+)
+def test_jsonl_errors_name_the_line(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(CharEmbedError, match=message):
+        list(Corpus(str(path)))
+
+
+def test_text_column_is_a_choice(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text('{"body": "a", "text": "b"}\n')
+    assert list(Corpus(str(path), text_column="body")) == ["a"]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "notes.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["One", None, "Two\n\ntwo"], "id": [1, 2, 3]}), path)
+    assert list(Corpus(str(path))) == ["One", "Two\ntwo"]
+    categories = pyarrow.table({"text": pyarrow.array(["A", "B", "A"]).dictionary_encode()})
+    pyarrow.parquet.write_table(categories, tmp_path / "categories.parquet")
+    assert list(Corpus(tmp_path / "categories.parquet")) == ["A", "B", "A"]
+    twice = pyarrow.Table.from_arrays([pyarrow.array(["A"]), pyarrow.array(["B"])], names=["text", "text"])
+    pyarrow.parquet.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(CharEmbedError, match="there are several columns 'text'"):
+        list(Corpus(tmp_path / "twice.parquet"))
+    with pytest.raises(CharEmbedError, match=r"no column 'body', there are: id, text"):
+        list(Corpus(str(path), text_column="body"))
+    pyarrow.parquet.write_table(pyarrow.table({"text": [["a", "list"]]}), path)
+    with pytest.raises(CharEmbedError, match="column 'text' must hold text, got list"):
+        list(Corpus(path))
+    invalid = pyarrow.StringArray.from_buffers(2, *pyarrow.array([b"ok", b"caf\xe9"]).buffers()[1:])
+    pyarrow.parquet.write_table(pyarrow.table({"text": invalid}), path)
+    with pytest.raises(CharEmbedError, match=r"row 2: byte 3 \(0xe9\) is not UTF-8"):
+        list(Corpus(path))
+    assert list(Corpus(path, errors="replace")) == ["ok", "caf\ufffd"]
+    path.write_bytes(b"no parquet at all")
+    with pytest.raises(CharEmbedError, match=r"notes.parquet: cannot be read"):
+        list(Corpus(str(path)))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("offline")
+def test_hugging_face_datasets_from_local_folders(tmp_path: Path) -> None:
+    import datasets
+
+    one = datasets.Dataset.from_dict({"text": ["One", "Two"]})
+    one.save_to_disk(tmp_path / "saved")
+    assert list(Corpus(f"dataset:{tmp_path / 'saved'}")) == ["One", "Two"]
+    assert DatasetName.parse(f"dataset:{tmp_path}/./saved") == DatasetName.parse(f"dataset:{tmp_path / 'saved'}")
+    with pytest.raises(CharEmbedError, match="it is one split saved alone: leave split=test out"):
+        list(Corpus(f"dataset:{tmp_path / 'saved'},split=test"))
+    datasets.DatasetDict({"train": one, "more": one.select([1])}).save_to_disk(tmp_path / "splits")
+    assert list(Corpus(f"dataset:{tmp_path / 'splits'},split=more")) == ["Two"]
+    with pytest.raises(CharEmbedError, match="no split 'valid', there are: train, more"):
+        list(Corpus(f"dataset:{tmp_path / 'splits'},split=valid"))
+    (tmp_path / "plain").mkdir()
+    one.to_json(tmp_path / "plain" / "train.jsonl")
+    assert list(Corpus(f"dataset:{tmp_path / 'plain'}")) == ["One", "Two"]
+    with pytest.raises(CharEmbedError, match="absent cannot be read"):
+        list(Corpus(f"dataset:{tmp_path / 'absent'}"))
+    with (tmp_path / "plain" / "train.jsonl").open("a") as file:
+        file.write('{"text": "broken')
+    with pytest.raises(CharEmbedError, match="plain cannot be read"):
+        list(Corpus(f"dataset:{tmp_path / 'plain'}"))
+
+
+def test_dataset_names() -> None:
+    assert DatasetName.parse("dataset:org/name,config=en,split=test") == DatasetName("org/name", "en", "test")
+    for wrong in ("dataset:a,spilt=train", "dataset:a,split", "dataset:"):
+        with pytest.raises(CharEmbedError, match=wrong):
+            DatasetName.parse(wrong)
+
+
+def test_invalid_utf8_is_an_error_with_file_and_byte(tmp_path: Path) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes("fine: é\n".encode() + "caf\xe9 au lait\n".encode("latin-1"))
+    with pytest.raises(CharEmbedError, match=r"latin.txt: byte 12 \(0xe9\) is not UTF-8"):
+        list(Corpus(str(path)))
+    packed = tmp_path / "latin.txt.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(CharEmbedError, match=r"\(unpacked\): byte 12 \(0xe9\)"):
+        list(Corpus(str(packed)))
+
+
+def test_byte_offset_counts_the_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xef\xbb\xbfab\xff")
+    with pytest.raises(CharEmbedError, match="byte 5 "):
+        list(Corpus(str(path)))
+
+
+def test_utf16_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "word.txt"
+    path.write_text("Export of an office program", encoding="utf-16")
+    with pytest.raises(CharEmbedError, match=r"byte 0 .*it looks like UTF-16"):
+        list(Corpus(str(path)))
+
+
+def test_replacement_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes("\ufffd was here, ".encode() + "caf\xe9 na\xefve".encode("latin-1"))
+    replacing = Corpus(str(path), errors="replace")
+    assert list(replacing) == ["\ufffd was here, caf\ufffd na\ufffdve"]
+    assert list(replacing) == ["\ufffd was here, caf\ufffd na\ufffdve"]
+    assert replacing.replaced == 2, "counted anew in each pass, characters that were U+FFFD already left out"
+    assert "2 invalid UTF-8 sequences" in caplog.text
+    escaped = tmp_path / "escaped.jsonl"
+    escaped.write_text('{"text": "a\\ud800b"}')
+    replacing = Corpus(str(escaped), errors="replace")
+    assert list(replacing) == ["a\ufffdb"]
+    assert replacing.replaced == 1
+
+
+def test_unreadable_sources(tmp_path: Path) -> None:
+    with pytest.raises(CharEmbedError, match=r"absent.txt: no such file or folder"):
+        Corpus(str(tmp_path / "absent.txt"))
+    with pytest.raises(CharEmbedError, match=r"no file in this folder ends in .txt"):
+        Corpus(str(tmp_path))
+    with pytest.raises(CharEmbedError, match="no text to read"):
+        Corpus([])
+    with pytest.raises(CharEmbedError, match="the name of a text file is empty"):
+        Corpus("")
+    with pytest.raises(CharEmbedError, match=r"~nosuchuser/a.txt: Could not determine home directory"):
+        Corpus("~nosuchuser/a.txt")
+    for suffix in ("gz", "xz", "bz2"):
+        broken = tmp_path / f"broken.txt.{suffix}"
+        broken.write_bytes(b"this is not packed at all")
+        with pytest.raises(CharEmbedError, match=f"broken.txt.{suffix}: cannot be read"):
+            list(Corpus(str(broken)))
+    middle = bytearray(gzip.compress(bytes(range(256)) * 100))
+    middle[60:90] = b"\xff" * 30
+    (tmp_path / "middle.txt.gz").write_bytes(middle)
+    with pytest.raises(CharEmbedError, match=r"middle.txt.gz: cannot be read"):
+        list(Corpus(tmp_path / "middle.txt.gz", errors="replace"))
+    cut = tmp_path / "cut.txt.gz"
+    cut.write_bytes(gzip.compress(b"text " * 1000)[:-10])
+    with pytest.raises(CharEmbedError, match=r"cut.txt.gz: cannot be read"):
+        list(Corpus(str(cut)))
+
+
+def test_held_out_share_is_a_share() -> None:
+    with pytest.raises(CharEmbedError, match="held_out must be between 0 and 1, got 2"):
+        CorpusConfig(train="x", held_out=2)
