@@ -23,6 +23,7 @@ from charembed.training.schedule import BudgetConfig
 from charembed.util.devices import runs_bf16_lstm
 
 ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
 EXCERPT = ROOT / "configs" / "data" / "en_excerpt.txt"
 
 

@@ -243,7 +243,7 @@ def test_what_a_killed_run_leaves_is_cleared_away(tmp_path: Path) -> None:
     code = (
         "import os, signal; from pathlib import Path; from charembed.dataset import encoded_corpus as encoded\n"
         "encoded._translate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from charembed.corpus import CorpusConfig\n"
+        "from charembed.text.corpus import CorpusConfig\n"
         f"encoded.encode_corpus(CorpusConfig({str(path)!r}), encoded.VocabConfig(coverage=1.0), 5,"
         f" Path({str(tmp_path / 'encoded')!r}))"
     )

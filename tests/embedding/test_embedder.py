@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vectors, small_model
+from helpers import AWKWARD_TEXTS, EXCERPT, ROOT, assert_same_vectors, reference_vectors, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -318,12 +318,13 @@ def test_several_threads_share_an_embedder(pretrained, engine: EngineName) -> No
 def test_embedding_leaves_the_threads_of_torch_as_they_were() -> None:
     code = (
         "import threading, torch; torch.set_num_threads(2)\n"
-        "from helpers import CharEmbedder, small_model; CharEmbedder(small_model()).embed(['x'])\n"
+        "from charembed import CharEmbedder\nfrom helpers import small_model\n"
+        "CharEmbedder(small_model()).embed(['x'])\n"
         "seen = [torch.get_num_threads()]\n"
         "t = threading.Thread(target=lambda: seen.append(torch.get_num_threads())); t.start(); t.join()\n"
         "print(seen)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
     assert done.stdout.strip() == "[2, 2]", done.stderr
 
 
@@ -353,18 +354,20 @@ def test_auto_says_what_it_picked(pretrained) -> None:
 def test_auto_is_torch_where_onnxruntime_is_not_installed() -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from helpers import CharEmbedder, small_model; print(CharEmbedder(small_model()))"
+        "from charembed import CharEmbedder\nfrom helpers import small_model\n"
+        "print(CharEmbedder(small_model()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
     assert "engine='torch'" in done.stdout, done.stderr
 
 
 def test_int8_without_onnxruntime_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from helpers import CharEmbedder, small_model; CharEmbedder(small_model(), precision='int8')"
+        "from charembed import CharEmbedder\nfrom helpers import small_model\n"
+        "CharEmbedder(small_model(), precision='int8')"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
     assert "the engine onnx needs onnxruntime: pip install 'charembed[onnx]'" in done.stderr
 
 

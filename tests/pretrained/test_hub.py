@@ -75,7 +75,7 @@ def test_a_revision(shared: Hub, tmp_path: Path) -> None:
 
 
 def test_the_command_line_takes_such_names_too(shared: Hub, tmp_path: Path) -> None:
-    code = "import sys; from charembed.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from charembed.cli.main import main; sys.exit(main(sys.argv[1:]))"
     code = f"import sys; sys.argv[1:] = ['generate', '--model', 'hf://me/mine', '--characters', '5']\n{code}"
     done = python(code, shared, tmp_path / "home")
     assert done.returncode == 0, done.stderr

@@ -13,12 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
-from helpers import assert_same_vectors, small_model
+from helpers import DATA, assert_same_vectors, small_model
 
 from charembed import CharEmbedder, CharEmbedError, CharVocab
 from charembed.pretrained.model_folder import Pretrained
 
-COMMITTED = Path(__file__).parent / "data" / "model-format-1"
+COMMITTED = DATA / "model-format-1"
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_a_lost_process_ends_the_run_which_then_goes_on(tmp_path: Path, pair: Pa
     """The second process kills itself at step 40; no hang, an error, and the same end bit for bit."""
     code = (
         "import os, signal, sys\n"
-        "from charembed.cli import main as cli\nfrom charembed.training import trainer as run\n"
+        "from charembed.cli.main import main as cli\nfrom charembed.training import trainer as run\n"
         "original = run.Run._take_step\n"
         "def step(self, spent):\n"
         "    if self._step == 40 and os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -106,7 +106,7 @@ def test_the_peer_of_a_lost_process_says_so(tmp_path: Path) -> None:
     """Without torchrun, which would end it: the error comes from the connection."""
     code = (
         "import os, sys, torch\n"
-        "from charembed.processes import Processes\n"
+        "from charembed.training.distributed import Processes\n"
         "with Processes.joined(torch.device('cpu'), ['forward']) as processes:\n"
         "    assert processes.told('text') == 'text'\n"
         "    if processes.rank == 1: os._exit(7)\n"

@@ -84,7 +84,7 @@ def run_and_kill(config: TrainConfig, patch: str) -> int:
         "import itertools, os, signal, jsonargparse\n"
         "from charembed import *\n"
         "from charembed.training import checkpoint, direction_trainer, config as train_config, trainer as run\n"
-        "from charembed.util import files\nfrom charembed.pretrained import model_folder as pretrained\n"
+        "from charembed.util import files\nfrom charembed.pretrained.model_folder import model_folder as pretrained\n"
         "def die(): os.kill(os.getpid(), signal.SIGKILL)\n"
         "def die_at_call(function, number):\n"
         "    counter = itertools.count(1)\n"
@@ -260,7 +260,7 @@ def test_a_full_disk_keeps_the_checkpoints_before(tmp_path: Path) -> None:
     config = resumable(tmp_path, model=CharLMConfig(hidden_size=64))
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))\n"
-        "from charembed.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from charembed.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "train", "--data.train", str(config.data.train), "--output", config.output]
     options = ["--model.hidden_size", "64", "--data.held_out", "0.1", "--budget.steps", "40", "--batch_size", "4"]

@@ -229,7 +229,7 @@ def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".charembed.lock"):
         code = (
-            "import sys; from charembed.cli import main\n"
+            "import sys; from charembed.cli.main import main\n"
             f"sys.exit(main(['train', '--data.train', {str(EXCERPT)!r}, '--output', {str(tmp_path / 'out')!r},"
             " '--budget.steps', '1', '--model.hidden_size', '8']))"
         )
