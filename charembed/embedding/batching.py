@@ -16,7 +16,7 @@ FEW = 8
 up."""
 
 
-def batches(readings: Sequence[Reading], size: int, at_least: int = 1) -> list[list[int]]:
+def make_batches(readings: Sequence[Reading], size: int, at_least: int = 1) -> list[list[int]]:
     """Readings of like length together, as indices, the longest first; those of which nothing is wanted in none.
 
     Args:
@@ -30,7 +30,7 @@ def batches(readings: Sequence[Reading], size: int, at_least: int = 1) -> list[l
     return [part.tolist() for part in np.array_split(order, max(count, 1)) if len(part)]
 
 
-def chunks(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+def plan_chunks(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
     """How a batch runs: from which character to which, and how many of its readings.
 
     A chunk ends when a sixteenth of them have ended, which the next one runs without.

@@ -62,7 +62,7 @@ class Context:
         return joined[:cut]
 
 
-def passages(texts: Iterable[SpannedText], context: Context | None) -> Iterator[Passage]:
+def iter_passages(texts: Iterable[SpannedText], context: Context | None) -> Iterator[Passage]:
     """Each text as a passage, reading ahead no further than its context reaches."""
     if context is None:
         yield from (Passage(text.text, text.spans) for text in texts)

@@ -17,13 +17,13 @@ import torch
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from charembed.embedding.batching import batches
-from charembed.embedding.context import Context, passages
+from charembed.embedding.batching import make_batches
+from charembed.embedding.context import Context, iter_passages
 from charembed.embedding.engine import Engine, TorchEngine, read_batch
 from charembed.embedding.long_text import PartReader, stand_apart
 from charembed.embedding.onnx_engine import OnnxEngine
 from charembed.embedding.passage import Passage, Reading
-from charembed.embedding.word_embeddings import Part, WordEmbeddings
+from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
 from charembed.errors import CharEmbedError
 from charembed.lm.model import Direction, Readout
 from charembed.pretrained.flair_checkpoint import read_flair
@@ -243,7 +243,7 @@ class CharEmbedder:
 
     def iter_parts(
         self, texts: Iterable[TextInput], context: Context | None = None, *, skip: int = 0
-    ) -> Iterator[Part]:
+    ) -> Iterator[EmbeddedPart]:
         """`iter_embed` for texts whose vectors may not fit into memory, which come in several parts.
 
         The backward model reads such a text twice: from its end to its start first, and once more for each part.
@@ -255,7 +255,7 @@ class CharEmbedder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of texts, got one str: put it in a list")
-        return self._parts(itertools.islice(passages(map(SpannedText.of, texts), context), skip, None))
+        return self._parts(itertools.islice(iter_passages(map(SpannedText.of, texts), context), skip, None))
 
     def mapper(self, column: str = "text", context: Context | None = None) -> Callable[..., Any]:
         """A function for `datasets.Dataset.map(…, batched=True)` that adds the columns words, starts, ends, vectors.
@@ -268,7 +268,7 @@ class CharEmbedder:
 
         return Mapper(self, column, context)
 
-    def _whole(self, parts: Iterator[Part]) -> Iterator[WordEmbeddings]:
+    def _whole(self, parts: Iterator[EmbeddedPart]) -> Iterator[WordEmbeddings]:
         held: list[WordEmbeddings] = []
         for part in parts:
             if part.ends_text and not held:
@@ -283,7 +283,7 @@ class CharEmbedder:
                 )
                 held = []
 
-    def _parts(self, passages: Iterator[Passage]) -> Iterator[Part]:
+    def _parts(self, passages: Iterator[Passage]) -> Iterator[EmbeddedPart]:
         window: list[Passage] = []
         characters = words = 0
         for passage in passages:
@@ -309,7 +309,7 @@ class CharEmbedder:
         long = large or passage.characters > WINDOW_CHARACTERS
         return long and len(passage.spans) > 0 and stand_apart(passage.spans)
 
-    def _embed_window(self, window: list[Passage]) -> Iterator[Part]:
+    def _embed_window(self, window: list[Passage]) -> Iterator[EmbeddedPart]:
         """Texts side by side; those that are the same are computed once."""
         if not window:
             return
@@ -335,7 +335,7 @@ class CharEmbedder:
             to_come[key] -= 1
             # Whoever changes an array changes that alone.
             vectors = found[key].copy() if to_come[key] or self._cache.maxsize else found.pop(key)
-            yield Part(_named(passage, slice(None), vectors), ends_text=True)
+            yield EmbeddedPart(_named(passage, slice(None), vectors), ends_text=True)
 
     def _refresh(self) -> None:
         """Take notice of models that have been moved, and of weights that have changed: what was kept is of others."""
@@ -355,7 +355,7 @@ class CharEmbedder:
         planned = {
             (direction, number): members
             for direction in directions
-            for number, members in enumerate(batches(readings[direction], self._batch_size, at_least))
+            for number, members in enumerate(make_batches(readings[direction], self._batch_size, at_least))
         }
 
         def read(batch: tuple[Direction, int]) -> None:
@@ -369,13 +369,13 @@ class CharEmbedder:
         self._pool.map(read, sorted(planned, key=lambda batch: batch[1]))
         return vectors
 
-    def _embed_long(self, passage: Passage) -> Iterator[Part]:
+    def _embed_long(self, passage: Passage) -> Iterator[EmbeddedPart]:
         self._refresh()
         readings = {direction: self._reading(passage, direction) for direction in self.model.directions}
         words = max(1, self._options["memory_mb"] * _MB // 4 // self._bytes(1))
         encode = self.pretrained.vocab.encode
         for which, vectors in PartReader(self._engine, self._pool, encode, readings, passage.spans, words):
-            yield Part(_named(passage, which, vectors), ends_text=which.stop == len(passage.spans))
+            yield EmbeddedPart(_named(passage, which, vectors), ends_text=which.stop == len(passage.spans))
 
     def _reading(self, passage: Passage, direction: Direction) -> Reading:
         return passage.reading(direction, self.pretrained.delimiter, self.pretrained.readout)

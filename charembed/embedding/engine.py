@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charembed.embedding.batching import CHUNK_CHARACTERS, chunks
+from charembed.embedding.batching import CHUNK_CHARACTERS, plan_chunks
 from charembed.embedding.passage import Reading
 from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.recurrent import Recurrence, State, map_state
@@ -147,7 +147,7 @@ def read_batch(engine: Engine, direction: Direction, readings: Sequence[Reading]
     """
     found: Vectors | None = None
     state = None
-    for ids, here, places in steps(readings, encode):
+    for ids, here, places in iter_chunks(readings, encode):
         vectors, state = engine.run(direction, ids, state, places)
         if found is None:
             found = np.empty((sum(len(reading.positions) for reading in readings), vectors.shape[1]), dtype=np.float32)
@@ -156,7 +156,9 @@ def read_batch(engine: Engine, direction: Direction, readings: Sequence[Reading]
     return np.split(found, np.cumsum([len(reading.positions) for reading in readings])[:-1])
 
 
-def steps(readings: Sequence[Reading], encode: Encode) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
+def iter_chunks(
+    readings: Sequence[Reading], encode: Encode
+) -> Iterator[tuple[Ids, NDArray[np.int64], NDArray[np.int64]]]:
     """How readings side by side are read.
 
     Args:
@@ -172,7 +174,7 @@ def steps(readings: Sequence[Reading], encode: Encode) -> Iterator[tuple[Ids, ND
     positions = np.concatenate([reading.positions for reading in readings])
     columns = np.repeat(np.arange(len(readings)), [len(reading.positions) for reading in readings])
     by_time = np.argsort(positions, kind="stable")
-    for start, stop, active in chunks(np.array([reading.length for reading in readings])):
+    for start, stop, active in plan_chunks(np.array([reading.length for reading in readings])):
         ids = np.zeros((stop - start, active), dtype=np.int32)
         for column, characters in enumerate(encoded[:active]):
             piece = characters[start:stop]

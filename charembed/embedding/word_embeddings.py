@@ -27,7 +27,7 @@ class WordEmbeddings:
 
 
 @dataclass(frozen=True)
-class Part:
+class EmbeddedPart:
     """Some words of a text that is too long to be held with all its vectors; all of them, as a rule."""
 
     embeddings: WordEmbeddings

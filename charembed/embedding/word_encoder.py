@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from charembed.embedding.embedder import CharEmbedder
-from charembed.embedding.engine import first_readings, steps
+from charembed.embedding.engine import first_readings, iter_chunks
 from charembed.embedding.passage import Passage, Reading
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM
@@ -185,7 +185,7 @@ def _states(lm: CharLM, readings: Sequence[Reading], pretrained: Pretrained) -> 
     if not order:
         return found
     pieces, numbers, state = [], [], None
-    for ids, here, places in steps([readings[k] for k in order], pretrained.vocab.encode):
+    for ids, here, places in iter_chunks([readings[k] for k in order], pretrained.vocab.encode):
         if state is not None:
             state = first_readings(state, ids.shape[1])
         states, state = lm.hidden_states(torch.from_numpy(ids.astype(np.int64)).to(weight.device), state)

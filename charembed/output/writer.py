@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from charembed.embedding.context import Context
 from charembed.embedding.embedder import CharEmbedder
-from charembed.embedding.word_embeddings import Part
+from charembed.embedding.word_embeddings import EmbeddedPart
 from charembed.errors import CharEmbedError
 from charembed.output.manifest import ANEW, Manifest
 from charembed.output.projection import PROJECTION, Projection
@@ -316,7 +316,7 @@ def _rows(
             raise CharEmbedError(f"{MANIFEST} is damaged: it counts more than there is to read; {ANEW}")
 
 
-def _as_rows(text: SourceText, part: Part, projection: Projection | None, dtype: DType) -> Rows:
+def _as_rows(text: SourceText, part: EmbeddedPart, projection: Projection | None, dtype: DType) -> Rows:
     found = part.embeddings
     vectors = found.vectors if projection is None else projection(found.vectors)
     return Rows(

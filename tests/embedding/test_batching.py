@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charembed.embedding import batching as scheduling
-from charembed.embedding.batching import batches, chunks
+from charembed.embedding.batching import make_batches, plan_chunks
 from charembed.embedding.passage import Reading
 
 
@@ -22,7 +22,7 @@ def readings(lengths: list[int]) -> list[Reading]:
 def test_every_reading_is_in_one_batch_beside_others_of_like_length(
     lengths: list[int], size: int, at_least: int
 ) -> None:
-    found = batches(readings(lengths), size, at_least)
+    found = make_batches(readings(lengths), size, at_least)
     members = [k for batch in found for k in batch]
     assert sorted(members) == [k for k, length in enumerate(lengths) if length]
     assert [lengths[k] for k in members] == sorted(filter(None, lengths), reverse=True)
@@ -35,7 +35,7 @@ def test_chunks_cover_every_character_and_little_else(lengths: list[int], budget
     lengths = sorted(lengths, reverse=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scheduling, "CHUNK_CHARACTERS", budget)
-        found = list(chunks(np.array(lengths)))
+        found = list(plan_chunks(np.array(lengths)))
     assert [start for start, _, _ in found] == [0, *(stop for _, stop, _ in found[:-1])]
     assert found[-1][1] == lengths[0]
     for (start, stop, columns), (_, _, after) in zip(found, [*found[1:], (0, 0, 0)], strict=True):

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charembed import CharEmbedError, Context
-from charembed.embedding.context import passages
+from charembed.embedding.context import iter_passages
 from charembed.text.words import SpannedText
 
 
 def around(texts: list[str], context: Context) -> list[tuple[str, str]]:
-    found = list(passages(map(SpannedText.of, texts), context))
+    found = list(iter_passages(map(SpannedText.of, texts), context))
     assert [passage.text for passage in found] == texts
     return [(passage.before, passage.after) for passage in found]
 
@@ -88,7 +88,7 @@ def test_no_more_is_read_ahead_than_needed(context: Context, ahead: int) -> None
             taken += 1
             yield SpannedText.of("four.")
 
-    stream = passages(endless(), context)
+    stream = iter_passages(endless(), context)
     for number in range(50):
         next(stream)
         assert taken <= number + ahead

@@ -19,10 +19,10 @@ from filelock import FileLock
 from helpers import assert_same_vectors, small_model
 
 from charembed import CharEmbedder, CharEmbedError, Context
+from charembed.output import writer as output
 from charembed.output.manifest import MANIFEST
 from charembed.output.projection import Projection
 from charembed.output.writer import OutputConfig, write_embeddings
-from charembed.output.writer import writer as output
 from charembed.text.corpus import Corpus
 
 FILES = {"a.txt": "The quick fox.\n\u200b\n\n東 é\n", "b.txt": "\n\n\nlazy dogs\n"}
