@@ -15,7 +15,7 @@ from charembed.embedding.batching import CHUNK_CHARACTERS, plan_chunks
 from charembed.embedding.passage import Reading
 from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.recurrent import Recurrence, State, map_state
-from charembed.recurrent.reader import TableReader
+from charembed.recurrent.table_reader import TableReader
 
 Ids = NDArray[np.int32]
 Vectors = NDArray[np.float32]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from charembed.embedding.engine import Engine, Ids, Vectors
 from charembed.errors import import_extra
 from charembed.lm.model import BiCharLM, CharLM, Direction
-from charembed.onnx_graphs import Precision, language_model_graph
+from charembed.onnx_graphs import GraphPrecision, language_model_graph
 
 
 class OnnxEngine(Engine):
     """ONNX Runtime, on the CPU: one session a direction, built from the weights."""
 
-    def __init__(self, model: BiCharLM, precision: Precision = "float32") -> None:
+    def __init__(self, model: BiCharLM, precision: GraphPrecision = "float32") -> None:
         """
         Raises:
             MissingExtraError: onnx or onnxruntime is not installed.

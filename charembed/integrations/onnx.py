@@ -15,7 +15,7 @@ import numpy as np
 from charembed.embedding.embedder import CharEmbedder
 from charembed.errors import CharEmbedError, import_extra
 from charembed.lm.model import DIRECTIONS
-from charembed.onnx_graphs import Precision, language_model_graph
+from charembed.onnx_graphs import GraphPrecision, language_model_graph
 from charembed.pretrained.model_folder import CARD, CONFIG, TOKENIZER, Pretrained
 from charembed.util.checks import check_choice
 from charembed.util.files import check_holds_only, folder_written_aside, user_path
@@ -40,7 +40,9 @@ class OnnxExport:
     """Of the graphs."""
 
 
-def export_onnx(pretrained: Pretrained, folder: str | os.PathLike[str], precision: Precision = "float32") -> OnnxExport:
+def export_onnx(
+    pretrained: Pretrained, folder: str | os.PathLike[str], precision: GraphPrecision = "float32"
+) -> OnnxExport:
     """Write graphs of both directions with all that is needed to run them, and an example that does.
 
     The example embeds some text made of the model's characters before anything is put in its place: it must give the
@@ -58,7 +60,7 @@ def export_onnx(pretrained: Pretrained, folder: str | os.PathLike[str], precisio
         MissingExtraError: onnx or onnxruntime is not installed.
         OSError: it cannot be written.
     """
-    check_choice("precision", precision, get_args(Precision))
+    check_choice("precision", precision, get_args(GraphPrecision))
     for package in ("onnx", "onnxruntime"):
         import_extra(package, extra="onnx", purpose="exporting to ONNX")
     target = user_path(folder).resolve()
@@ -122,7 +124,7 @@ def _checked(pretrained: Pretrained, folder: Path, target: Path) -> OnnxExport:
     return OnnxExport(target, float(np.abs(found - exact).max()), float(cosines.min()), size)
 
 
-def _card(done: OnnxExport, precision: Precision, pretrained: Pretrained) -> str:
+def _card(done: OnnxExport, precision: GraphPrecision, pretrained: Pretrained) -> str:
     return f"""# Contextual character embeddings as ONNX graphs
 
 Written by `charembed export-onnx` ({__version__}), in {precision}, {done.megabytes:.1f} MB. `{EXAMPLE}` embeds a

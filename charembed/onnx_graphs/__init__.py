@@ -16,16 +16,18 @@ from charembed.errors import import_extra
 from charembed.lm.model import CharLM
 from charembed.onnx_graphs.builder import GraphBuilder, as_array
 from charembed.onnx_graphs.int8_lstm import PINS, int8_lstm_states
-from charembed.onnx_graphs.scan import Precision, scan_states
+from charembed.onnx_graphs.scan import GraphPrecision, scan_states
 from charembed.recurrent import LSTMState
 
-__all__ = ["Precision", "language_model_graph"]
+__all__ = ["GraphPrecision", "language_model_graph"]
 
 _OPSETS, _IR_VERSION = {"": 17, "com.microsoft": 1}, 8
 """Of 2022: what ONNX Runtime has read ever since."""
 
 
-def language_model_graph(lm: CharLM, precision: Precision = "float32", weight_bits: Literal[7, 8] | None = None) -> Any:
+def language_model_graph(
+    lm: CharLM, precision: GraphPrecision = "float32", weight_bits: Literal[7, 8] | None = None
+) -> Any:
     """The graph of one direction.
 
     Inputs: `ids` (characters, readings) int64; for each layer l `hidden_l` and, for LSTMs, `cell_l` (readings, hidden);

@@ -12,7 +12,7 @@ from charembed.errors import import_extra
 from charembed.lm.model import CharLM
 from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights
 
-Precision = Literal["float32", "int8"]
+GraphPrecision = Literal["float32", "int8"]
 
 _ZERO_POINT = 128
 """Of states in int8."""
@@ -20,7 +20,7 @@ _TABLE_UP_TO = 2048
 """Characters up to which their input products are kept in the graph instead of computed."""
 
 
-def scan_states(graph: GraphBuilder, lm: CharLM, precision: Precision, states: Sequence[Sequence[str]]) -> str:
+def scan_states(graph: GraphBuilder, lm: CharLM, precision: GraphPrecision, states: Sequence[Sequence[str]]) -> str:
     """All layers, step by step, from `ids` and states to `next_…` states.
 
     In int8 states have the fixed scale 1/127: they lie between -1 and 1 in every recurrence.
@@ -75,7 +75,7 @@ def scan_states(graph: GraphBuilder, lm: CharLM, precision: Precision, states: S
 class Products:
     """Products of states with weights, in one precision."""
 
-    def __init__(self, graph: GraphBuilder, precision: Precision) -> None:
+    def __init__(self, graph: GraphBuilder, precision: GraphPrecision) -> None:
         self._graph = graph
         self._precision = precision
         self._quantized: dict[str, str] = {}

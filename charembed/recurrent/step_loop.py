@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from charembed.recurrent.graphs import captured
+from charembed.recurrent.cuda_graphs import captured
 from charembed.recurrent.products import Products, StepProduct, linear
 
 _BLOCK = 8

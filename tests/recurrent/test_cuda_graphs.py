@@ -10,7 +10,7 @@ import torch
 from test_recurrent import VARIANTS, by_steps, random_state, randomised
 from torch import Tensor
 
-from charembed.recurrent import graphs
+from charembed.recurrent import cuda_graphs
 
 
 class Recorded:
@@ -31,8 +31,8 @@ class Recorded:
 @pytest.fixture
 def captures(monkeypatch: pytest.MonkeyPatch) -> Any:
     Recorded.made = []
-    monkeypatch.setattr(graphs, "CapturedFunction", Recorded)
-    return graphs._Captures()
+    monkeypatch.setattr(cuda_graphs, "CapturedFunction", Recorded)
+    return cuda_graphs._Captures()
 
 
 def double(x: Tensor) -> tuple[Tensor, ...]:
@@ -41,7 +41,7 @@ def double(x: Tensor) -> tuple[Tensor, ...]:
 
 def test_a_function_is_captured_once_its_shapes_have_come_up_a_few_times(captures: Any) -> None:
     x = torch.ones(2)
-    for _ in range(graphs._PATIENCE):
+    for _ in range(cuda_graphs._PATIENCE):
         assert captures.call(double, [x], "key")[0].tolist() == [2, 2]
         assert not Recorded.made
     for _ in range(3):
@@ -53,10 +53,10 @@ def test_a_function_is_captured_once_its_shapes_have_come_up_a_few_times(capture
 
 def test_graphs_that_are_not_used_go(captures: Any) -> None:
     x = torch.ones(2)
-    for key in range(graphs._KEEP + 3):
-        for _ in range(graphs._PATIENCE + 1):
+    for key in range(cuda_graphs._KEEP + 3):
+        for _ in range(cuda_graphs._PATIENCE + 1):
             captures.call(double, [x], key)
-    assert len(captures._calls) == graphs._KEEP
+    assert len(captures._calls) == cuda_graphs._KEEP
     assert 0 not in captures._calls
 
 
@@ -65,9 +65,9 @@ def test_what_cannot_be_captured_runs_step_by_step(captures: Any, monkeypatch: p
         def __init__(self, *_: object) -> None:
             raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(graphs, "CapturedFunction", Refused)
+    monkeypatch.setattr(cuda_graphs, "CapturedFunction", Refused)
     x = torch.ones(2)
-    for _ in range(graphs._PATIENCE):
+    for _ in range(cuda_graphs._PATIENCE):
         captures.call(double, [x], "key")
     with pytest.warns(UserWarning, match="runs step by step: operation not permitted"):
         assert captures.call(double, [x], "key")[0].tolist() == [2, 2]
@@ -75,10 +75,10 @@ def test_what_cannot_be_captured_runs_step_by_step(captures: Any, monkeypatch: p
 
 
 def test_on_a_cpu_there_are_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "_captures", None)
-    assert graphs.captured(double, [torch.ones(1)], owner=test_on_a_cpu_there_are_no_graphs, key="key")[0].tolist() == [
-        2
-    ]
+    monkeypatch.setattr(cuda_graphs, "_captures", None)
+    assert cuda_graphs.captured(double, [torch.ones(1)], owner=test_on_a_cpu_there_are_no_graphs, key="key")[
+        0
+    ].tolist() == [2]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -87,7 +87,7 @@ def test_on_cuda_it_is_the_readable_step(variant: str) -> None:
     """Every call, those before a graph is captured and those after it, values and gradients."""
     torch.manual_seed(0)
     recurrence = randomised(VARIANTS[variant](6, 5, 2), torch.float64).cuda()
-    for _ in range(graphs._PATIENCE + 3):
+    for _ in range(cuda_graphs._PATIENCE + 3):
         x = torch.randn(9, 3, 6, dtype=torch.float64, device="cuda", requires_grad=True)
         state = random_state(recurrence, 3)
         output, _ = recurrence(x, state)
