@@ -11,18 +11,18 @@ from charembed.errors import CharEmbedError
 from charembed.util.files import user_path
 
 SCHEME = "hf://"
-COMES_ALONG = Path(__file__).parent / "models"
+BUNDLED_MODELS = Path(__file__).parent / "models"
 """The folder of the models that are part of this package."""
 MODEL_HELP = f"a model that comes along, such as en; the folder of one; or {SCHEME}owner/name"
 _URL = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
 
 
-def models_that_come_along() -> list[str]:
+def bundled_models() -> list[str]:
     """Names of the models that are part of this package."""
-    return sorted(config.parent.name for config in COMES_ALONG.glob("*/config.json"))
+    return sorted(config.parent.name for config in BUNDLED_MODELS.glob("*/config.json"))
 
 
-def found_folder(name: str | os.PathLike[str]) -> Path:
+def resolve_folder(name: str | os.PathLike[str]) -> Path:
     """The folder of a model, which may not be there.
 
     The Hub is asked only for names that begin with `hf://`: a mistyped path never leaves the machine. With the
@@ -37,8 +37,8 @@ def found_folder(name: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(name, str) or not name.startswith(SCHEME):
         path = user_path(name)
-        is_name = isinstance(name, str) and name in models_that_come_along() and not (path / "config.json").is_file()
-        return COMES_ALONG / path if is_name else path
+        is_name = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
+        return BUNDLED_MODELS / path if is_name else path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -54,11 +54,11 @@ def found_folder(name: str | os.PathLike[str]) -> Path:
         raise CharEmbedError(f"{name}: {_said(error)}") from error
 
 
-def no_model(name: str | os.PathLike[str]) -> CharEmbedError:
+def model_not_found(name: str | os.PathLike[str]) -> CharEmbedError:
     """The error of a name that no folder has."""
     return CharEmbedError(
         f"no model '{os.fspath(name)}': no folder has this name; models that come along:"
-        f" {', '.join(models_that_come_along())}."
+        f" {', '.join(bundled_models())}."
         " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER;"
         f" one on the Hugging Face Hub is {SCHEME}owner/name"
     )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Readout, tensors_under
-from charembed.pretrained.hub import found_folder, no_model
+from charembed.pretrained.hub import model_not_found, resolve_folder
 from charembed.pretrained.model_card import model_card
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
@@ -128,13 +128,13 @@ class Pretrained:
         Raises:
             CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
         """
-        path = found_folder(folder)
+        path = resolve_folder(folder)
         device = usable_device(device)
         if not os.path.isdir(path):
             with contextlib.suppress(OSError):
                 mend(path, CARD)  # a process that was killed may have left it aside
         if not os.path.isdir(path):
-            raise no_model(folder)
+            raise model_not_found(folder)
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
         if missing:
             nested = [name for name in ("best", "last") if (path / name / CONFIG).is_file()]
@@ -198,7 +198,7 @@ def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
     Raises:
         CharEmbedError: no model folder, or one that is damaged.
     """
-    path = found_folder(folder) / CONFIG
+    path = resolve_folder(folder) / CONFIG
     if not path.is_file():
         raise CharEmbedError(f"{path.parent} is not a model folder: {CONFIG} missing")
     return _architecture(_parsed_config(path.read_bytes(), path), path)

@@ -12,7 +12,7 @@ import torch
 from charembed.dataset.encoded_corpus import VocabConfig
 from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS, CharLMConfig, Direction
-from charembed.pretrained.hub import COMES_ALONG, found_folder
+from charembed.pretrained.hub import BUNDLED_MODELS, resolve_folder
 from charembed.pretrained.model_folder import read_architecture
 from charembed.text.corpus import CorpusConfig, Sources
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
@@ -79,8 +79,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self.output = os.fspath(user_path(self.output))
         if self.init is not None:
-            folder = found_folder(self.init)
-            self.init = folder.name if folder.parent == COMES_ALONG else os.fspath(folder)
+            folder = resolve_folder(self.init)
+            self.init = folder.name if folder.parent == BUNDLED_MODELS else os.fspath(folder)
         for name in ("batch_size", "seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")

@@ -15,7 +15,7 @@ from helpers import EXCERPT, run_script, tiny_config
 
 from charembed import CharEmbedder, CharEmbedError, TrainConfig, train
 from charembed.lm.scoring import score_all
-from charembed.pretrained.hub import COMES_ALONG, found_folder, models_that_come_along
+from charembed.pretrained.hub import BUNDLED_MODELS, bundled_models, resolve_folder
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.corpus import DOCUMENT_END, CorpusConfig
 from charembed.text.vocab import UNKNOWN_ID
@@ -28,12 +28,12 @@ SENTENCE = {"en": "The bank of the river was steep.", "de": "Die Bank am Ufer de
 
 
 def test_english_and_german_come_along() -> None:
-    assert set(SENTENCE) == set(models_that_come_along())
+    assert set(SENTENCE) == set(bundled_models())
 
 
-@pytest.mark.parametrize("name", models_that_come_along())
+@pytest.mark.parametrize("name", bundled_models())
 def test_a_model_that_comes_along(name: str) -> None:
-    folder = COMES_ALONG / name
+    folder = BUNDLED_MODELS / name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15_000_000
     embedder = CharEmbedder.from_pretrained(name)
     assert embedder.pretrained.provenance["language"] == name
@@ -67,13 +67,13 @@ def test_english_is_the_default() -> None:
 
 def test_a_folder_that_holds_a_model_goes_before(embedder, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert found_folder("en") == COMES_ALONG / "en"
+    assert resolve_folder("en") == BUNDLED_MODELS / "en"
     (tmp_path / "en").mkdir()  # a training run's, for instance, whose models are en/best and en/last
-    assert found_folder("en") == COMES_ALONG / "en"
+    assert resolve_folder("en") == BUNDLED_MODELS / "en"
     embedder.save_pretrained("en")
-    assert found_folder("en") == Path("en")
+    assert resolve_folder("en") == Path("en")
     assert CharEmbedder.from_pretrained("en").embedding_dim == embedder.embedding_dim
-    assert found_folder("./en") == Path("en")
+    assert resolve_folder("./en") == Path("en")
 
 
 def test_a_name_that_is_none_says_what_there_is() -> None:

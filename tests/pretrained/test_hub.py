@@ -13,7 +13,7 @@ import pytest
 from hub_server import Hub, running_hub
 
 from charembed import CharEmbedder, CharEmbedError
-from charembed.pretrained.hub import found_folder
+from charembed.pretrained.hub import resolve_folder
 
 WORDS = ["two", "words"]
 
@@ -141,7 +141,7 @@ def test_a_damaged_model_on_the_hub(shared: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["hf://", "hf://me", "hf://me/mine/more", "hf://me/mine@", "hf://me/mine@a@b"])
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(CharEmbedError, match="names no model: expected hf://owner/name"):
-        found_folder(name)
+        resolve_folder(name)
 
 
 def test_other_names_never_leave_the_machine(shared: Hub, tmp_path: Path) -> None:
