@@ -20,7 +20,7 @@ from charembed.recurrent import LSTMState, map_state
 from charembed.text.corpus import CorpusConfig
 from charembed.text.words import SpannedText, TextInput
 from charembed.training.schedule import BudgetConfig
-from charembed.util.devices import runs_bf16_lstm
+from charembed.util.devices import runs_bfloat16_lstm
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -108,7 +108,7 @@ def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.
 
 
 needs_bf16_lstm = pytest.mark.skipif(
-    not runs_bf16_lstm(torch.device("cpu")), reason="PyTorch runs no LSTM in bfloat16 on this CPU"
+    not runs_bfloat16_lstm(torch.device("cpu")), reason="PyTorch runs no LSTM in bfloat16 on this CPU"
 )
 
 

@@ -98,11 +98,11 @@ def evaluate_command(arguments: Namespace) -> int:
 
     from charembed.lm.scoring import score_all
     from charembed.pretrained.model_folder import Pretrained
-    from charembed.text.corpus import pieces_of
+    from charembed.text.corpus import document_texts
     from charembed.util.workers import WorkerPool
 
     pretrained = Pretrained.load(arguments.model, arguments.device)
-    pieces = [pretrained.vocab.encode(piece) for piece in pieces_of(_corpus(arguments))]
+    pieces = [pretrained.vocab.encode(piece) for piece in document_texts(_corpus(arguments))]
     if not pieces:
         raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
     scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, WorkerPool())

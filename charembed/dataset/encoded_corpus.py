@@ -25,11 +25,11 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from charembed.dataset.split import MAX_VALIDATION, PieceIndex, hold_out, without
+from charembed.dataset.split import MAX_VALIDATION, DocumentIndex, subtract_bounds, validation_bounds
 from charembed.errors import CharEmbedError
-from charembed.text.corpus import Corpus, CorpusConfig, pieces_of, up_to
+from charembed.text.corpus import Corpus, CorpusConfig, document_texts, take_characters
 from charembed.text.vocab import CODE_POINTS, UNKNOWN_ID, CharacterCounter, CharVocab, Ids, code_points
-from charembed.util.files import flush_files, flush_folder
+from charembed.util.files import fsync_files, fsync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +173,12 @@ def encode_corpus(
         aside.mkdir()
         try:
             _encode(aside, corpus, valid_corpus, config, vocab_config, seed, given)
-            flush_files(aside)
+            fsync_files(aside)
             os.replace(aside, entry)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        flush_folder(folder)
+        fsync_folder(folder)
         return EncodedCorpus.load(entry)
 
 
@@ -199,7 +199,7 @@ def corpora(config: CorpusConfig) -> tuple[Corpus, Corpus | None]:
     valid = None
     if config.valid is not None:
         valid = Corpus(config.valid, text_column=config.text_column, errors=config.errors)
-    exclude = valid.parts if valid else ()
+    exclude = valid.sources if valid else ()
     return Corpus(config.train, text_column=config.text_column, errors=config.errors, exclude=exclude), valid
 
 
@@ -254,11 +254,11 @@ def _encode(
     """
     counter = CharacterCounter()
     digest = hashlib.sha256()
-    index = PieceIndex()
+    index = DocumentIndex()
     provisional = _ProvisionalIds()
     with (folder / IDS).open("wb") as file, _progress_bar() as bar:
-        pieces = pieces_of(corpus)
-        for block in _blocks(_indexed(up_to(SEGMENT, pieces) if config.streaming else pieces, index)):
+        pieces = document_texts(corpus)
+        for block in _blocks(_indexed(take_characters(SEGMENT, pieces) if config.streaming else pieces, index)):
             counter.update(block)
             digest.update(block.encode())
             file.write(provisional.encode(block).tobytes())
@@ -276,9 +276,9 @@ def _encode(
             raise CharEmbedError(f"the validation text is empty: no text in {config.valid!r}")
     else:
         cut_after = (int(vocab.encode("\n")[0]), int(vocab.encode(" ")[0]))
-        held_out = hold_out(ids, bounds, index.occurs_once(), config.held_out, seed, cut_after)
+        held_out = validation_bounds(ids, bounds, index.occurs_once(), config.held_out, seed, cut_after)
         valid = np.concatenate([ids[start:end] for start, end in held_out])
-        segments = without(bounds, held_out)
+        segments = subtract_bounds(bounds, held_out)
     facts = {
         "length": total,
         "fingerprint": digest.hexdigest(),
@@ -292,7 +292,7 @@ def _encode(
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _indexed(pieces: Iterable[str], index: PieceIndex) -> Iterator[str]:
+def _indexed(pieces: Iterable[str], index: DocumentIndex) -> Iterator[str]:
     for piece in pieces:
         index.add(piece.encode(), len(piece))
         yield piece
@@ -355,7 +355,7 @@ def _translate(path: Path, table: Ids, size: int) -> NDArray[np.int64]:
 
 def _first_documents(corpus: Corpus, vocab: CharVocab, size: int) -> Ids:
     """As many documents from the first as make `size` characters, the last one cut there."""
-    return vocab.encode("".join(up_to(size, pieces_of(corpus)))[:size]).astype(ID_TYPE)
+    return vocab.encode("".join(take_characters(size, document_texts(corpus)))[:size]).astype(ID_TYPE)
 
 
 def _progress_bar() -> Any:

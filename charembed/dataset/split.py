@@ -16,7 +16,7 @@ MAX_VALIDATION = 500_000
 """Characters to validate on at most: more would cost time at every validation and tell little more."""
 
 
-class PieceIndex:
+class DocumentIndex:
     """Where pieces of text stand in the stream, one after the other, and which occur but once: text that is trained on
     too would flatter a validation."""
 
@@ -45,7 +45,7 @@ class PieceIndex:
         return once
 
 
-def choose_held_out(
+def choose_documents(
     lengths: NDArray[np.int64], eligible: NDArray[np.bool_], size: int, seed: int
 ) -> NDArray[np.bool_] | None:
     """Choose pieces at random that together have about `size` characters, from half of it to one and a half times it.
@@ -71,7 +71,7 @@ def choose_held_out(
     return chosen if held >= 0.5 * size and 0 < held < lengths.sum() else None
 
 
-def passages(ids: Ids, length: int, cut_after: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def cut_passages(ids: Ids, length: int, cut_after: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """Cut a document into passages of about `length` characters.
 
     Args:
@@ -94,7 +94,7 @@ def passages(ids: Ids, length: int, cut_after: tuple[int, ...]) -> Iterator[tupl
         start = cut
 
 
-def hold_out(
+def validation_bounds(
     ids: Ids, bounds: NDArray[np.int64], once: NDArray[np.bool_], share: float, seed: int, cut_after: tuple[int, ...]
 ) -> NDArray[np.int64]:
     """What is held out: whole documents, or passages where documents are few or long.
@@ -105,7 +105,7 @@ def hold_out(
         once: whether each occurs but once. Shape: (documents,)
         share: of the characters to hold out.
         seed: of the choice.
-        cut_after: where passages may end, as in `passages`.
+        cut_after: where passages may end, as in `cut_passages`.
 
     Raises:
         CharEmbedError: there is too little text, or it repeats itself too much.
@@ -115,15 +115,15 @@ def hold_out(
     """
     total = int(bounds[-1, 1])
     size = min(int(share * total), MAX_VALIDATION)
-    chosen = choose_held_out(bounds[:, 1] - bounds[:, 0], once, size, seed)
+    chosen = choose_documents(bounds[:, 1] - bounds[:, 0], once, size, seed)
     if chosen is None:
-        index = PieceIndex()
+        index = DocumentIndex()
         for start, end in bounds.tolist():
             document = ids[start:end]
-            for first, last in passages(document, max(size // 10, 1), cut_after):
+            for first, last in cut_passages(document, max(size // 10, 1), cut_after):
                 index.add(document[first:last].tobytes(), last - first)
         bounds = index.bounds()
-        chosen = choose_held_out(bounds[:, 1] - bounds[:, 0], index.occurs_once(), size, seed)
+        chosen = choose_documents(bounds[:, 1] - bounds[:, 0], index.occurs_once(), size, seed)
     if chosen is None:
         raise CharEmbedError(
             f"the corpus is too small, or repeats itself too much, to hold out {share:.1%} of its {total:,} characters:"
@@ -132,7 +132,7 @@ def hold_out(
     return bounds[chosen]
 
 
-def without(bounds: NDArray[np.int64], held_out: NDArray[np.int64]) -> NDArray[np.int64]:
+def subtract_bounds(bounds: NDArray[np.int64], held_out: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bounds of documents with some pieces taken out, which cut what they are taken from in two.
 
     Both are in the order of the stream; no piece crosses the bounds of a document.

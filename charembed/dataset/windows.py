@@ -13,7 +13,7 @@ from torch import Tensor
 
 from charembed.dataset.encoded_corpus import ID_TYPE, SEGMENT, EncodedCorpus, corpora
 from charembed.errors import CharEmbedError
-from charembed.text.corpus import CorpusConfig, pieces_of, up_to
+from charembed.text.corpus import CorpusConfig, document_texts, take_characters
 from charembed.text.vocab import Ids
 
 _READ_AHEAD = 64
@@ -197,8 +197,8 @@ class Epochs:
 
     def _segment(self) -> EpochText:
         if self._stream is None:
-            self._stream = islice(pieces_of(corpora(self._config)[0]), self.documents, None)
-        pieces = list(up_to(SEGMENT, self._stream))
+            self._stream = islice(document_texts(corpora(self._config)[0]), self.documents, None)
+        pieces = list(take_characters(SEGMENT, self._stream))
         if sum(map(len, pieces)) < self._at_least:
             self.documents = 0
             return self._whole()

@@ -30,8 +30,8 @@ from charembed.pretrained.flair_checkpoint import read_flair
 from charembed.pretrained.hub import SCHEME, upload
 from charembed.pretrained.model_folder import Pretrained, StoredType
 from charembed.text.words import SpannedText, TextInput
-from charembed.util.checks import check_choice, check_whole
-from charembed.util.devices import usable_device
+from charembed.util.checks import check_choice, check_integer
+from charembed.util.devices import check_device
 from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -87,13 +87,13 @@ class CharEmbedder:
         self._options: dict[str, Any] = {
             "engine": engine,
             "precision": precision,
-            "threads": check_whole("threads", threads),
-            "batch_size": None if batch_size is None else check_whole("batch_size", batch_size),
-            "memory_mb": check_whole("memory_mb", memory_mb),
-            "cache_mb": check_whole("cache_mb", cache_mb, least=0),
+            "threads": check_integer("threads", threads),
+            "batch_size": None if batch_size is None else check_integer("batch_size", batch_size),
+            "memory_mb": check_integer("memory_mb", memory_mb),
+            "cache_mb": check_integer("cache_mb", cache_mb, minimum=0),
         }
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
-        self.model = pretrained.model if device is None else pretrained.model.to(usable_device(device))
+        self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
         self.precision: Precision = precision
         self._threads = threads

@@ -20,7 +20,7 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.words import SpannedText, TextInput
-from charembed.util.checks import check_whole
+from charembed.util.checks import check_integer
 
 
 class WordEncoder(nn.Module):
@@ -52,7 +52,7 @@ class WordEncoder(nn.Module):
         """
         super().__init__()
         if projection_size is not None:
-            check_whole("projection_size", projection_size)
+            check_integer("projection_size", projection_size)
         self.embedder = embedder if isinstance(embedder, CharEmbedder) else CharEmbedder.from_pretrained(embedder)
         self.model = self.embedder.model
         self.trainable = trainable

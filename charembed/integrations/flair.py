@@ -15,7 +15,7 @@ from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
 from charembed.pretrained.model_folder import Pretrained
 from charembed.recurrent.translation import torch_weights
 from charembed.text.vocab import CharVocab
-from charembed.util.files import user_path, written_aside
+from charembed.util.files import atomic_file, user_path
 
 import_extra("flair", extra="flair", purpose="charembed.integrations.flair")
 
@@ -136,7 +136,7 @@ def export_flair(
     paths = [user_path(path) for path in (forward_pt, backward_pt)]
     if paths[0].resolve() == paths[1].resolve():
         raise CharEmbedError(f"the two models go into two files, got {paths[0]} twice")
-    with written_aside(paths[0]) as first, written_aside(paths[1]) as second:
+    with atomic_file(paths[0]) as first, atomic_file(paths[1]) as second:
         for model, aside in zip(models, (first, second), strict=True):
             with aside.open("wb"):  # PyTorch has errors of its own for what cannot be written
                 pass

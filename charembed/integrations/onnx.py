@@ -18,7 +18,7 @@ from charembed.lm.model import DIRECTIONS
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
 from charembed.pretrained.model_folder import CARD, CONFIG, TOKENIZER, Pretrained
 from charembed.util.checks import check_choice
-from charembed.util.files import check_holds_only, folder_written_aside, user_path
+from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.version import __version__
 
 EXAMPLE = "embed.py"
@@ -65,10 +65,10 @@ def export_onnx(
         import_extra(package, extra="onnx", purpose="exporting to ONNX")
     target = user_path(folder).resolve()
     directions = pretrained.model.directions
-    check_holds_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, CARD, EXAMPLE})
+    check_contains_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} holds something else than an export of charembed: name another folder")
-    with folder_written_aside(target, last=CARD) as new:
+    with atomic_folder(target, last=CARD) as new:
         for direction in directions:
             graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
             (new / f"{direction}.onnx").write_bytes(graph.SerializeToString())

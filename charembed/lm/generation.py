@@ -9,7 +9,7 @@ import torch
 from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLM
 from charembed.text.vocab import UNKNOWN_ID, CharVocab
-from charembed.util.checks import usable_seed
+from charembed.util.checks import check_seed
 
 
 def generate(
@@ -32,7 +32,7 @@ def generate(
     """
     if not temperature > 0.0:
         raise CharEmbedError(f"temperature must be positive, got {temperature}")
-    return _generate(lm, vocab, prompt, temperature, None if seed is None else usable_seed(seed))
+    return _generate(lm, vocab, prompt, temperature, None if seed is None else check_seed(seed))
 
 
 def _generate(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed: int | None) -> Iterator[str]:

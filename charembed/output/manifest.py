@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charembed.errors import CharEmbedError
-from charembed.util.files import MANIFEST, write_atomically
+from charembed.util.files import MANIFEST, atomic_write
 
 ANEW = "begin anew with --overwrite true"
 
@@ -36,7 +36,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
-        write_atomically(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
+        atomic_write(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Manifest | None:

@@ -12,7 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
-from charembed.util.files import user_path, write_atomically
+from charembed.util.files import atomic_write, user_path
 
 Vectors = NDArray[np.float32]
 PROJECTION = "_projection.safetensors"
@@ -75,7 +75,7 @@ class Projection:
     def save(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
         tensors = {"mean": self.mean, "components": self.components, "explained": np.array([self.explained])}
-        write_atomically(path, safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
+        atomic_write(path, safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
 
     @classmethod
     def load(cls, name: str | os.PathLike[str]) -> Projection:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.errors import import_extra
-from charembed.util.files import written_aside
+from charembed.util.files import atomic_file
 
 Format = Literal["parquet", "arrow", "npz"]
 LONGEST_NPZ_WORD = 100
@@ -68,7 +68,7 @@ def write_shard(rows: Rows, path: Path, kind: Format) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    with written_aside(path) as aside:
+    with atomic_file(path) as aside:
         _WRITERS[kind](rows, aside)
 
 

@@ -28,7 +28,7 @@ from charembed.output.sample import Survey, fitted
 from charembed.output.shards import Format, Rows, check_format, write_shard
 from charembed.text.corpus import Corpus, SourceText
 from charembed.util.checks import check_choice
-from charembed.util.files import MANIFEST, printable, user_path
+from charembed.util.files import MANIFEST, escape_undecodable, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -164,11 +164,13 @@ def _made_of(
     config: OutputConfig,
     context: Context | None,
 ) -> dict[str, Any]:
-    projection = None if config.projection is None else printable(os.fspath(user_path(config.projection).resolve()))
+    projection = (
+        None if config.projection is None else escape_undecodable(os.fspath(user_path(config.projection).resolve()))
+    )
     return {
         "model": embedder.pretrained.digest(),
         "precision": embedder.precision,
-        "sources": [printable(str(part)) for part in corpus.parts],
+        "sources": [escape_undecodable(str(source)) for source in corpus.sources],
         "digests": digests,
         "text_column": corpus.text_column,
         "errors": corpus.errors,

@@ -27,8 +27,8 @@ from charembed.pretrained.hub import model_not_found, resolve_folder
 from charembed.pretrained.model_card import model_card
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
-from charembed.util.devices import usable_device
-from charembed.util.files import check_holds_only, folder_written_aside, mend, user_path
+from charembed.util.devices import check_device
+from charembed.util.files import atomic_folder, check_contains_only, recover_folder, user_path
 from charembed.version import __version__
 
 FORMAT_VERSION = 1
@@ -80,7 +80,7 @@ class Pretrained:
         """
         target = user_path(folder).resolve()
         check_replaceable(target)
-        with folder_written_aside(target, last=CARD) as new:
+        with atomic_folder(target, last=CARD) as new:
             for name, content in self.files(address=address, dtype=dtype).items():
                 (new / name).write_bytes(content)
 
@@ -129,10 +129,10 @@ class Pretrained:
             CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
         """
         path = resolve_folder(folder)
-        device = usable_device(device)
+        device = check_device(device)
         if not os.path.isdir(path):
             with contextlib.suppress(OSError):
-                mend(path, CARD)  # a process that was killed may have left it aside
+                recover_folder(path, CARD)  # a process that was killed may have left it aside
         if not os.path.isdir(path):
             raise model_not_found(folder)
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
@@ -237,7 +237,7 @@ def check_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the target is a file, or a folder that holds anything else.
     """
-    check_holds_only(target, {CONFIG, TOKENIZER, WEIGHTS, CARD})
+    check_contains_only(target, {CONFIG, TOKENIZER, WEIGHTS, CARD})
     if target.exists() and any(target.iterdir()):
         try:
             _parsed_config((target / CONFIG).read_bytes(), target / CONFIG)

@@ -28,12 +28,12 @@ from charembed.text.sources import (
     format_suffix,
     open_binary,
 )
-from charembed.util.files import printable, user_path
+from charembed.util.files import escape_undecodable, user_path
 
 logger = logging.getLogger(__name__)
 
-Sources = str | list[str]
-Part = Path | DatasetName
+SourceNames = str | list[str]
+Source = Path | DatasetName
 
 MAX_BLOCK = 1_000_000
 """Characters after which a block of lines ends without a blank line: files without any take bounded memory."""
@@ -46,12 +46,12 @@ _BOM = b"\xef\xbb\xbf"
 class CorpusConfig:
     """The text to train on."""
 
-    train: Sources
+    train: SourceNames
     """Text to train on: a file, a folder (read with its subfolders), a glob such as 'notes/*.txt.gz', or a list of
     these, '[a.txt, b.txt]'. Files may end in .gz, .xz or .bz2. Those in .jsonl, .ndjson and .parquet are read by their
     text column, a record a document; anything else is UTF-8 text, a document ended by a blank line.
     'dataset:NAME[,config=C][,split=S]' is a Hugging Face data set, by name or local folder."""
-    valid: Sources | None = None
+    valid: SourceNames | None = None
     """Text to validate on, named in the same way; its first 500,000 characters are used. Without it a part of the
     training text is held out."""
     held_out: float = 0.02
@@ -102,7 +102,7 @@ class Corpus:
         *,
         text_column: str = "text",
         errors: Literal["strict", "replace"] = "strict",
-        exclude: Iterable[Part] = (),
+        exclude: Iterable[Source] = (),
     ) -> None:
         """
         Args:
@@ -119,19 +119,19 @@ class Corpus:
         self.replaced = 0
         """Invalid byte sequences and lone surrogates replaced during the latest pass."""
         self._told = False
-        self.parts: list[Part] = []
-        excluded = {_identity(part) for part in exclude}
-        seen: set[Part] = set()
+        self.sources: list[Source] = []
+        excluded = {_identity(source) for source in exclude}
+        seen: set[Source] = set()
         names = _as_names(sources)
-        for source in [names] if isinstance(names, str) else names:
-            is_dataset = source.startswith(DATASET_PREFIX)
-            for part in [DatasetName.parse(source)] if is_dataset else find_files(source):
-                if _identity(part) in excluded:
-                    logger.info("%s is validation text: left out of the training text", part)
-                elif _identity(part) not in seen:
-                    seen.add(_identity(part))
-                    self.parts.append(part)
-        if not self.parts:
+        for name in [names] if isinstance(names, str) else names:
+            is_dataset = name.startswith(DATASET_PREFIX)
+            for source in [DatasetName.parse(name)] if is_dataset else find_files(name):
+                if _identity(source) in excluded:
+                    logger.info("%s is validation text: left out of the training text", source)
+                elif _identity(source) not in seen:
+                    seen.add(_identity(source))
+                    self.sources.append(source)
+        if not self.sources:
             raise CharEmbedError(f"no text to read in {names!r}")
 
     def __iter__(self) -> Iterator[str]:
@@ -141,12 +141,12 @@ class Corpus:
             CharEmbedError: a file cannot be read or decoded, or a record has no text.
         """
         self.replaced = 0
-        for part in self.parts:
-            if self._holds_records(part):
-                documents = ("\n".join(_full_lines(text)) for _, text in self._numbered(part))
+        for source in self.sources:
+            if self._holds_records(source):
+                documents = ("\n".join(_full_lines(text)) for _, text in self._numbered(source))
                 yield from (document for document in documents if document)
             else:
-                yield from _blocks(line for _, line in self._numbered(part))
+                yield from _blocks(line for _, line in self._numbered(source))
         self._tell()
 
     def texts(self) -> Iterator[SourceText]:
@@ -156,12 +156,12 @@ class Corpus:
             CharEmbedError: a file cannot be read or decoded, or a record has no text.
         """
         self.replaced = 0
-        for part in self.parts:
+        for source in self.sources:
             begins_document = True
-            for number, text in self._numbered(part):
+            for number, text in self._numbered(source):
                 if text and not text.isspace():
-                    yield SourceText(printable(str(part)), number, text, begins_document)
-                begins_document = self._holds_records(part) or not text or text.isspace()
+                    yield SourceText(escape_undecodable(str(source)), number, text, begins_document)
+                begins_document = self._holds_records(source) or not text or text.isspace()
         self._tell()
 
     def digests(self) -> list[str | None]:
@@ -170,34 +170,34 @@ class Corpus:
         Raises:
             CharEmbedError: a source cannot be read.
         """
-        return [self._digest(part) for part in self.parts]
+        return [self._digest(source) for source in self.sources]
 
-    def _digest(self, part: Part) -> str | None:
+    def _digest(self, source: Source) -> str | None:
         try:
-            digest = content_digest(part)
+            digest = content_digest(source)
         except (ValueError, OSError) as error:
-            raise CharEmbedError(f"{part} cannot be read: {error}") from error
+            raise CharEmbedError(f"{source} cannot be read: {error}") from error
         if digest is None:
             return None
-        return f"{part.split or 'train' if isinstance(part, DatasetName) else format_suffix(part)} {digest}"
+        return f"{source.split or 'train' if isinstance(source, DatasetName) else format_suffix(source)} {digest}"
 
     def _tell(self) -> None:
         if self.replaced and not self._told:
             self._told = True
             logger.warning("%d invalid UTF-8 sequences or lone surrogates were read as U+FFFD", self.replaced)
 
-    def _holds_records(self, part: Part) -> bool:
-        return isinstance(part, DatasetName) or format_suffix(part) in (*JSONL_SUFFIXES, ".parquet")
+    def _holds_records(self, source: Source) -> bool:
+        return isinstance(source, DatasetName) or format_suffix(source) in (*JSONL_SUFFIXES, ".parquet")
 
-    def _numbered(self, part: Part) -> Iterator[tuple[int, str]]:
+    def _numbered(self, source: Source) -> Iterator[tuple[int, str]]:
         """Lines of a text file or texts of records as they stand there, numbered from 1."""
-        if isinstance(part, DatasetName):
-            return self._dataset_records(part)
-        if format_suffix(part) == ".parquet":
-            return self._parquet_records(part)
-        if format_suffix(part) in JSONL_SUFFIXES:
-            return self._jsonl_records(part)
-        return self._decoded_lines(part)
+        if isinstance(source, DatasetName):
+            return self._dataset_records(source)
+        if format_suffix(source) == ".parquet":
+            return self._parquet_records(source)
+        if format_suffix(source) in JSONL_SUFFIXES:
+            return self._jsonl_records(source)
+        return self._decoded_lines(source)
 
     def _jsonl_records(self, path: Path) -> Iterator[tuple[int, str]]:
         for number, line in self._decoded_lines(path):
@@ -263,8 +263,8 @@ class Corpus:
             return value
         if self.errors == "strict":
             raise CharEmbedError(
-                f"{where}: character {found.start()} of the text is a lone surrogate: mend it, or read such characters"
-                " as U+FFFD with errors 'replace'"
+                f"{where}: character {found.start()} of the text is a lone surrogate: repair it, or read such"
+                " characters as U+FFFD with errors 'replace'"
             )
         text, count = _SURROGATE.subn("\ufffd", value)
         self.replaced += count
@@ -300,14 +300,14 @@ class Corpus:
             ) from error
 
 
-def _as_names(sources: str | os.PathLike[str] | list[str]) -> Sources:
+def _as_names(sources: str | os.PathLike[str] | list[str]) -> SourceNames:
     if isinstance(sources, (str, os.PathLike)):
         return os.fspath(sources)
     return [os.fspath(source) for source in sources]
 
 
-def _identity(part: Part) -> Part:
-    return part.resolve() if isinstance(part, Path) else part
+def _identity(source: Source) -> Source:
+    return source.resolve() if isinstance(source, Path) else source
 
 
 def _full_lines(text: str) -> list[str]:
@@ -328,12 +328,12 @@ def _blocks(lines: Iterable[str]) -> Iterator[str]:
         yield "\n".join(block)
 
 
-def pieces_of(corpus: Corpus) -> Iterator[str]:
+def document_texts(corpus: Corpus) -> Iterator[str]:
     """The stream in pieces, one a document."""
     return (text + DOCUMENT_END for text in corpus)
 
 
-def up_to(size: int, pieces: Iterable[str]) -> Iterator[str]:
+def take_characters(size: int, pieces: Iterable[str]) -> Iterator[str]:
     """The first pieces, until they make so many characters."""
     for piece in pieces:
         yield piece

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 
 from charembed.errors import CharEmbedError
-from charembed.util.files import write_atomically
+from charembed.util.files import atomic_write
 
 UNKNOWN = "<unk>"
 UNKNOWN_ID = 0
@@ -215,7 +215,7 @@ class CharVocab:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`, aside first, then in its place."""
-        write_atomically(Path(path), self.to_json())
+        atomic_write(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CharVocab:

@@ -14,7 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
-from charembed.util.files import write_atomically
+from charembed.util.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Checkpoint:
             leftover.unlink()
         metadata = {"version": str(CHECKPOINT_VERSION), "facts": json.dumps(self.facts)}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        write_atomically(folder / f"{step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
+        atomic_write(folder / f"{step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
         for old in saved_checkpoints(folder)[keep:]:
             old.unlink()
 

@@ -14,11 +14,11 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS, CharLMConfig, Direction
 from charembed.pretrained.hub import BUNDLED_MODELS, resolve_folder
 from charembed.pretrained.model_folder import read_architecture
-from charembed.text.corpus import CorpusConfig, Sources
+from charembed.text.corpus import CorpusConfig, SourceNames
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
-from charembed.util.checks import usable_seed
-from charembed.util.devices import has_bf16_units, runs_bf16_lstm, usable_device
-from charembed.util.files import printable, user_path
+from charembed.util.checks import check_seed
+from charembed.util.devices import check_device, has_bfloat16_units, runs_bfloat16_lstm
+from charembed.util.files import escape_undecodable, user_path
 
 Precision = Literal["auto", "float32", "bf16"]
 MAX_BF16_HIDDEN_SIZE = 768
@@ -98,8 +98,8 @@ class TrainConfig:
             raise CharEmbedError("vocab.grow needs a vocabulary to start from: give init or vocab.path")
         if self.init is not None and self.vocab.path is not None:
             raise CharEmbedError("init has a vocabulary of its own: leave vocab.path out")
-        usable_seed(self.seed)
-        usable_device(self.device)
+        check_seed(self.seed)
+        check_device(self.device)
         if self.init is not None:
             self.model = _architecture_of(self.init, self.model)
         if not self.trains_in(self.precision):
@@ -113,11 +113,11 @@ class TrainConfig:
             return self.precision
         device = torch.device(self.device)
         suits = self.model.cell == "lstm" and (device.type != "cpu" or self.model.hidden_size <= MAX_BF16_HIDDEN_SIZE)
-        return "bf16" if suits and has_bf16_units(device) else "float32"
+        return "bf16" if suits and has_bfloat16_units(device) else "float32"
 
     def trains_in(self, precision: Precision) -> bool:
         """Whether PyTorch can run the model in a precision on the device."""
-        return precision != "bf16" or self.model.cell != "lstm" or runs_bf16_lstm(torch.device(self.device))
+        return precision != "bf16" or self.model.cell != "lstm" or runs_bfloat16_lstm(torch.device(self.device))
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -152,8 +152,8 @@ def as_fields(config: TrainConfig) -> dict[str, Any]:
     return fields
 
 
-def _printable(names: Sources) -> Sources:
-    return printable(names) if isinstance(names, str) else [printable(name) for name in names]
+def _printable(names: SourceNames) -> SourceNames:
+    return escape_undecodable(names) if isinstance(names, str) else [escape_undecodable(name) for name in names]
 
 
 # What a run that goes on may have otherwise than when it was started: nothing that its weights depend on, but for the

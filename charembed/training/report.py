@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from charembed.errors import CharEmbedError
-from charembed.util.files import write_atomically
+from charembed.util.files import atomic_write
 from charembed.version import __version__
 
 REPORT = "report.json"
@@ -59,7 +59,7 @@ class Report:
         Raises:
             OSError: it cannot be written.
         """
-        write_atomically(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        atomic_write(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Report:

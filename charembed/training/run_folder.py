@@ -15,7 +15,7 @@ from charembed.pretrained.model_folder import CARD, check_replaceable
 from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import TrainConfig, as_fields, differences
 from charembed.training.report import REPORT
-from charembed.util.files import RUN_LOCK, mend, write_atomically
+from charembed.util.files import RUN_LOCK, atomic_write, recover_folder
 
 CONFIG, BEST, LAST = "config.yaml", "best", "last"
 CHECKPOINTS, TEXT = "checkpoints", "text"
@@ -83,11 +83,11 @@ class RunFolder:
             OSError: it cannot be written.
         """
         for model in (self.best, self.last):
-            mend(model, last=CARD)
+            recover_folder(model, last=CARD)
         if not goes_on:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.report.unlink(missing_ok=True)
-        write_atomically(self.config, yaml.safe_dump(as_fields(config), sort_keys=False))
+        atomic_write(self.config, yaml.safe_dump(as_fields(config), sort_keys=False))
 
     def _check(self, config: TrainConfig) -> None:
         path = self.path

@@ -18,17 +18,17 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def check_whole(name: str, value: object, least: int = 1) -> int:
+def check_integer(name: str, value: object, minimum: int = 1) -> int:
     """
     Raises:
         CharEmbedError: the value of an option is no whole number, or too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise CharEmbedError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise CharEmbedError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
     return value
 
 
-def usable_seed(seed: int) -> int:
+def check_seed(seed: int) -> int:
     """The seed itself.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from charembed.errors import CharEmbedError
 
 
-def usable_device(name: torch.device | str) -> torch.device:
+def check_device(name: torch.device | str) -> torch.device:
     """The device of a name, tried out.
 
     Raises:
@@ -24,7 +24,7 @@ def usable_device(name: torch.device | str) -> torch.device:
     return device
 
 
-def has_bf16_units(device: torch.device) -> bool:
+def has_bfloat16_units(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 matrices in hardware: elsewhere PyTorch does so more slowly than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -35,7 +35,7 @@ def has_bf16_units(device: torch.device) -> bool:
     return False
 
 
-def runs_bf16_lstm(device: torch.device) -> bool:
+def runs_bfloat16_lstm(device: torch.device) -> bool:
     """Whether PyTorch runs an LSTM in its automatic mixed precision of bfloat16 on a device: on a CPU without AVX-512
     it cannot, however slowly."""
     with torch.random.fork_rng(devices=[]):  # first weights are drawn

@@ -21,19 +21,19 @@ MANIFEST = "_embeddings.json"
 """The file that makes a folder one of vectors. Readers of Parquet leave out what begins so."""
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file aside, wait until the disk has it, and rename it into its place.
 
     Raises:
         OSError: it cannot be written; what was there is left as it was.
     """
-    with written_aside(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """`write_atomically`, for those who write the file themselves: the name to write to.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """`atomic_write`, for those who write the file themselves: the name to write to.
 
     Raises:
         OSError: it cannot be written; what was there is left as it was.
@@ -47,11 +47,11 @@ def written_aside(path: Path) -> Iterator[Path]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 @contextmanager
-def folder_written_aside(target: Path, last: str) -> Iterator[Path]:
+def atomic_folder(target: Path, last: str) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `target` when it is complete; what was there goes.
 
     Args:
@@ -62,7 +62,7 @@ def folder_written_aside(target: Path, last: str) -> Iterator[Path]:
         OSError: it cannot be written; what was there is left as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    mend(target, last)
+    recover_folder(target, last)
     with (
         tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as aside,
         FileLock(Path(aside, _LOCK)),  # says that somebody is at work
@@ -70,7 +70,7 @@ def folder_written_aside(target: Path, last: str) -> Iterator[Path]:
         new, old = Path(aside, "new"), Path(aside, "old")
         new.mkdir()
         yield new
-        flush_files(new)
+        fsync_files(new)
         try:
             if target.exists():
                 os.replace(target, old)
@@ -81,8 +81,8 @@ def folder_written_aside(target: Path, last: str) -> Iterator[Path]:
             raise
 
 
-def mend(target: Path, last: str) -> None:
-    """Clear away what a process that was killed in `folder_written_aside` has left beside a folder; if it was between
+def recover_folder(target: Path, last: str) -> None:
+    """Clear away what a process that was killed in `atomic_folder` has left beside a folder; if it was between
     the two renames, the folder comes back."""
     for aside in target.parent.glob(glob.escape(_prefix(target)) + "*"):
         if not (aside / _LOCK).is_file() or {path.name for path in aside.iterdir()} - {"new", "old", _LOCK}:
@@ -102,7 +102,7 @@ def _prefix(target: Path) -> str:
     return f".{target.name}.charembed-"
 
 
-def check_holds_only(target: Path, names: Collection[str]) -> None:
+def check_contains_only(target: Path, names: Collection[str]) -> None:
     """Refuse to replace a folder that holds anything but some files, so that no other work is lost.
 
     Raises:
@@ -117,7 +117,7 @@ def check_holds_only(target: Path, names: Collection[str]) -> None:
         raise CharEmbedError(f"{target} holds {foreign[0]}, which would be lost: name another folder")
 
 
-def flush_files(folder: Path) -> None:
+def fsync_files(folder: Path) -> None:
     """Wait until the disk has the files of a folder, and their names.
 
     Raises:
@@ -126,10 +126,10 @@ def flush_files(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    flush_folder(folder)
+    fsync_folder(folder)
 
 
-def flush_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Wait until the disk has the names in a folder, where the system can be asked to."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
@@ -151,6 +151,6 @@ def user_path(name: str | os.PathLike[str]) -> Path:
         raise CharEmbedError(f"{os.fspath(name)}: {error}") from error
 
 
-def printable(name: str) -> str:
+def escape_undecodable(name: str) -> str:
     """The name with bytes that are no UTF-8 spelt out, so that it can be written to any text file."""
     return name.encode("utf-8", "backslashreplace").decode()

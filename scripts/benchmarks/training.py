@@ -32,7 +32,7 @@ from charembed.dataset.windows import EpochText
 from charembed.lm.model import DIRECTIONS, Direction
 from charembed.lm.scoring import score
 from charembed.recurrent.translation import load_torch_weights
-from charembed.text.corpus import Corpus, CorpusConfig, pieces_of
+from charembed.text.corpus import Corpus, CorpusConfig, document_texts
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.direction_trainer import DirectionTrainer
 from charembed.training.distributed import Processes
@@ -160,7 +160,7 @@ def race(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name, source, limit in (("train", train, None), ("dev", dev, DEV_BYTES)):
-            text = "".join(pieces_of(Corpus(source))).encode()
+            text = "".join(document_texts(Corpus(source))).encode()
             (place / f"{name}.txt").write_bytes(text[:limit].decode(errors="ignore").encode())
         jobs = [("flair", minutes), ("charembed", minutes), *(("charembed", less) for less in shorter)]
         context = multiprocessing.get_context("spawn")
@@ -255,7 +255,7 @@ def memory(train: str, dev: str, gigabytes: float = 1.0, hidden_size: int = 512)
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        raw = "".join(pieces_of(Corpus(train))).encode()
+        raw = "".join(document_texts(Corpus(train))).encode()
         (place / "small.txt").write_bytes(raw[:1_000_000].decode(errors="ignore").encode())
         with (place / "large.txt").open("wb") as file:
             for _ in range(int(gigabytes * 1e9 / len(raw)) + 1):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from charembed.util.files import write_atomically
+from charembed.util.files import atomic_write
 
 TaggerName = Literal["probe", "flair"]
 
@@ -53,9 +53,9 @@ def mend(path: str) -> None:
         json.loads(last)
     except ValueError:
         print(f"{path}: its last line was not written to its end, and goes", file=sys.stderr)
-        write_atomically(file, whole + b"\n" if whole else b"")
+        atomic_write(file, whole + b"\n" if whole else b"")
     else:
-        write_atomically(file, content + b"\n")
+        atomic_write(file, content + b"\n")
 
 
 def add_result(path: str, result: Result) -> None:

@@ -25,8 +25,8 @@ from jsonargparse import auto_cli
 
 from charembed import CharVocab
 from charembed.lm.model import Direction
-from charembed.text.corpus import Corpus, pieces_of
-from charembed.util.files import write_atomically
+from charembed.text.corpus import Corpus, document_texts
+from charembed.util.files import atomic_write
 
 BATCH_SIZE, SEQ_LEN = 32, 128
 SPLIT_CHARACTERS = 1_000_000
@@ -128,7 +128,7 @@ def train_flair(
         def evaluate(self, *arguments: Any) -> float:
             clock.pause()
             output.mkdir(parents=True, exist_ok=True)
-            write_atomically(times, json.dumps({"seconds": clock.seconds, "steps": clock.steps}))
+            atomic_write(times, json.dumps({"seconds": clock.seconds, "steps": clock.steps}))
             return float(super().evaluate(*arguments))  # type: ignore[no-untyped-call]
 
     TimedTrainer(model, corpus, optimizer=TimedSGD, **resumed).train(
@@ -169,7 +169,7 @@ def main(
         seed: of weights and order.
     """
     folder = Path(output)
-    text, dev_text = ("".join(pieces_of(Corpus(source))) for source in (train, dev))
+    text, dev_text = ("".join(document_texts(Corpus(source))) for source in (train, dev))
     _, dictionary = prepare(text, dev_text.encode()[:DEV_BYTES].decode(errors="ignore"), folder / "corpus")
     logging.getLogger("flair").setLevel(logging.INFO)
 

@@ -20,7 +20,7 @@ from jsonargparse import auto_cli
 from charembed.lm.scoring import score_all
 from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.model_folder import join as join_directions
-from charembed.text.corpus import Corpus, pieces_of
+from charembed.text.corpus import Corpus, document_texts
 from charembed.util.workers import WorkerPool
 from scripts.quality.embedders import weights_digest
 from scripts.quality.results import TaggerName, read_results, summary
@@ -52,7 +52,7 @@ def join(forward: str, backward: str, test: str, card: str, output: str) -> None
     told = yaml.load(Path(card).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # dates are text on a card
     if not isinstance(told, dict):
         sys.exit(f"{card} holds no names and values")
-    pieces = [pair.vocab.encode(piece) for piece in pieces_of(Corpus(test))]
+    pieces = [pair.vocab.encode(piece) for piece in document_texts(Corpus(test))]
     if not pieces:
         sys.exit(f"{test} holds no text")
     ids = np.concatenate(pieces)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from charembed import CharEmbedError, CharVocab
 from charembed.dataset import encoded_corpus as encoded
 from charembed.dataset.encoded_corpus import EncodedCorpus, VocabConfig, encode_corpus
-from charembed.dataset.split import without
+from charembed.dataset.split import subtract_bounds
 from charembed.text.corpus import CorpusConfig
 
 
@@ -113,7 +113,7 @@ def test_what_is_held_out_and_what_is_left_are_all_there_is(data: st.DataObject)
     pieces = [  # runs of marked characters, none across the end of a document
         (start + k, start + k + 1) for start, end in bounds for k in range(end - start) if marks[start + k]
     ]
-    segments = without(bounds, np.array(pieces, dtype=np.int64).reshape(-1, 2))
+    segments = subtract_bounds(bounds, np.array(pieces, dtype=np.int64).reshape(-1, 2))
     left = np.zeros(int(ends[-1]), dtype=bool)
     for start, end in segments:
         assert not left[start:end].any(), "no character twice"

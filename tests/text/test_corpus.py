@@ -74,7 +74,7 @@ def test_folder_glob_and_list_in_order_without_doubles(tmp_path: Path, caplog: p
     assert list(Corpus(str(tmp_path / "**" / "*.txt"))) == ["A", "B", "C"]
     assert list(Corpus([str(tmp_path / "sub"), str(tmp_path / "b.txt"), str(tmp_path)])) == ["C", "B", "A"]
     assert list(Corpus(str(tmp_path), exclude=[tmp_path / "a.txt"])) == ["B", "C"]
-    assert Corpus("dataset:a", exclude=[DatasetName("b")]).parts == [DatasetName("a")]
+    assert Corpus("dataset:a", exclude=[DatasetName("b")]).sources == [DatasetName("a")]
     with pytest.raises(CharEmbedError, match="no text to read in 'dataset:a'"):
         Corpus("dataset:a", exclude=[DatasetName("a")])
 

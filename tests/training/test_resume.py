@@ -174,7 +174,7 @@ def test_a_run_in_bf16_does_not_go_on_where_there_is_none(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_precision", "bf16")  # in its checkpoints
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=1)))
-    monkeypatch.setattr(train_config, "runs_bf16_lstm", lambda _: False)
+    monkeypatch.setattr(train_config, "runs_bfloat16_lstm", lambda _: False)
     with pytest.raises(CharEmbedError, match="was begun in bf16, in which PyTorch cannot run an LSTM on this CPU"):
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=2)))
 
@@ -182,11 +182,11 @@ def test_a_run_in_bf16_does_not_go_on_where_there_is_none(tmp_path: Path, monkey
 def test_a_run_goes_on_with_the_precision_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun in float32, gone on with where bfloat16 would be the choice."""
     with monkeypatch.context() as patch:
-        patch.setattr(train_config, "has_bf16_units", lambda _: False)
+        patch.setattr(train_config, "has_bfloat16_units", lambda _: False)
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=1)))
     config = resumable(tmp_path, precision="auto")
     for units in (False, True):
-        monkeypatch.setattr(train_config, "has_bf16_units", lambda _, units=units: units)
+        monkeypatch.setattr(train_config, "has_bfloat16_units", lambda _, units=units: units)
         assert train(config).report.precision == "float32"
 
 

@@ -131,7 +131,7 @@ def test_bf16_learns_as_float32_does(tmp_path: Path) -> None:
 def test_precision_is_what_suits_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, hidden_size: int, wanted: str
 ) -> None:
-    monkeypatch.setattr(train_config, "has_bf16_units", lambda _: units)
+    monkeypatch.setattr(train_config, "has_bfloat16_units", lambda _: units)
     assert (
         tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell, hidden_size=hidden_size)).precision_here
         == wanted
@@ -348,7 +348,7 @@ def test_configuration_refuses(tmp_path: Path, changes: dict, message: str) -> N
 
 
 def test_bf16_needs_a_processor_that_runs_lstms_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_config, "runs_bf16_lstm", lambda _: False)
+    monkeypatch.setattr(train_config, "runs_bfloat16_lstm", lambda _: False)
     with pytest.raises(CharEmbedError, match="precision bf16: PyTorch cannot run an LSTM in it on this CPU: say auto"):
         tiny_config(tmp_path, precision="bf16")
     tiny_config(tmp_path, precision="bf16", model=CharLMConfig(cell="gru"))
