@@ -40,7 +40,7 @@ def train_command(arguments: Namespace) -> int:
         print(dry_run(config))
         return 0
     result = train(config)
-    if not result.is_first:
+    if not result.is_main_process:
         return 0 if result.interrupted is None else 128 + result.interrupted
     if result.interrupted is not None:
         print(

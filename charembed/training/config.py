@@ -20,9 +20,14 @@ from charembed.util.checks import check_seed
 from charembed.util.devices import check_device, has_bfloat16_units, runs_bfloat16_lstm
 from charembed.util.files import escape_undecodable, user_path
 
-Precision = Literal["auto", "float32", "bf16"]
-MAX_BF16_HIDDEN_SIZE = 768
+Precision = Literal["auto", "float32", "bfloat16", "bf16"]
+MAX_BFLOAT16_HIDDEN_SIZE = 768
 """On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/results.md)."""
+
+
+def full_name(precision: Precision) -> Precision:
+    """Return the name of a precision in full: `bf16`, which version 0.1.0 wrote, is `bfloat16`."""
+    return "bfloat16" if precision == "bf16" else precision
 
 
 @dataclass
@@ -69,14 +74,16 @@ class TrainConfig:
     device: str = "cpu"
     """Where to train: cpu, cuda, …"""
     precision: Precision = "auto"
-    """Of the computation: float32, or bf16 for PyTorch's automatic mixed precision; auto is bf16 for an LSTM where the
-    device has units for it, on a CPU up to hidden size 768. Weights are float32 in any case."""
+    """Precision of the computation: float32, or bfloat16 (also spelled bf16) for PyTorch's automatic mixed precision.
+    auto is bfloat16 for an LSTM where the device has units for it, on a CPU up to hidden size 768. Weights are float32
+    in any case."""
     tensorboard: bool = False
     """Write TensorBoard event files to the output folder too."""
     overwrite: bool = False
     """Start anew, in the place of a run that is in the output folder."""
 
     def __post_init__(self) -> None:
+        self.precision = full_name(self.precision)
         self.output = os.fspath(user_path(self.output))
         if self.init is not None:
             folder = resolve_folder(self.init)
@@ -91,7 +98,7 @@ class TrainConfig:
         if self.direction not in ("both", *DIRECTIONS):
             raise CharEmbedError(f"direction must be both, forward or backward, got {self.direction!r}")
         if self.precision not in get_args(Precision):
-            raise CharEmbedError(f"precision must be {', '.join(get_args(Precision))}, got {self.precision!r}")
+            raise CharEmbedError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
         if self.data.streaming and self.budget.epochs is not None:
             raise CharEmbedError("budget.epochs needs text that ends: with data.streaming give minutes or steps")
         if self.vocab.grow and self.init is None and self.vocab.path is None:
@@ -103,21 +110,25 @@ class TrainConfig:
         if self.init is not None:
             self.model = _architecture_of(self.init, self.model)
         if not self.trains_in(self.precision):
-            raise CharEmbedError("precision bf16: PyTorch cannot run an LSTM in it on this CPU: say auto, or float32")
+            raise CharEmbedError(
+                "precision bfloat16: PyTorch cannot run an LSTM in it on this CPU: use auto or float32"
+            )
         self.optimizer = self.optimizer.for_cell(self.model.cell)
 
     @property
-    def precision_here(self) -> Literal["float32", "bf16"]:
+    def precision_here(self) -> Literal["float32", "bfloat16"]:
         """What `precision` means on this machine."""
         if self.precision != "auto":
-            return self.precision
+            return "bfloat16" if self.precision == "bfloat16" else "float32"
         device = torch.device(self.device)
-        suits = self.model.cell == "lstm" and (device.type != "cpu" or self.model.hidden_size <= MAX_BF16_HIDDEN_SIZE)
-        return "bf16" if suits and has_bfloat16_units(device) else "float32"
+        suits = self.model.cell == "lstm" and (
+            device.type != "cpu" or self.model.hidden_size <= MAX_BFLOAT16_HIDDEN_SIZE
+        )
+        return "bfloat16" if suits and has_bfloat16_units(device) else "float32"
 
     def trains_in(self, precision: Precision) -> bool:
         """Whether PyTorch can run the model in a precision on the device."""
-        return precision != "bf16" or self.model.cell != "lstm" or runs_bfloat16_lstm(torch.device(self.device))
+        return precision != "bfloat16" or self.model.cell != "lstm" or runs_bfloat16_lstm(torch.device(self.device))
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -189,6 +200,7 @@ def differences(before: dict[str, Any], now: TrainConfig) -> list[str]:
         A line for each field: its name and both values.
     """
     old, new = _flat(before), _flat(as_fields(now))
+    old["precision"] = full_name(old.get("precision", "auto"))
     names = sorted((old.keys() | new.keys()) - MAY_CHANGE)
     return [f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
 

@@ -16,8 +16,8 @@ from charembed.dataset.windows import EpochText, WindowStream
 from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLM, Direction, tensors_under
 from charembed.recurrent import State, map_state
-from charembed.training.config import TrainConfig
-from charembed.training.distributed import Processes
+from charembed.training.config import Precision, TrainConfig
+from charembed.training.distributed import DistributedContext
 
 
 class StepResult(NamedTuple):
@@ -32,27 +32,27 @@ class StepResult(NamedTuple):
 class DirectionTrainer:
     """Model, optimiser, windows and carried state of one direction."""
 
-    def __init__(self, lm: CharLM, direction: Direction, config: TrainConfig, processes: Processes) -> None:
+    def __init__(self, lm: CharLM, direction: Direction, config: TrainConfig, distributed: DistributedContext) -> None:
         """
         Args:
             lm: where it is to be trained, in training mode.
             direction: that it reads in.
             config: of the run.
-            processes: that train it together.
+            distributed: processes that train it together.
         """
         self.lm = lm
         self._direction = direction
         self._config = config
-        self._processes = processes
+        self._distributed = distributed
         self._device = lm.decoder.weight.device
-        self.precision = config.precision_here
+        self.precision: Precision = config.precision_here
         self._state: State | None = None
         self._windows: WindowStream
-        seeds = np.random.SeedSequence([config.seed, direction == "backward", processes.rank])
+        seeds = np.random.SeedSequence([config.seed, direction == "backward", distributed.rank])
         lm.seed_dropout(int(seeds.generate_state(1)[0]))
         self._module: Any = lm
-        if processes.are_several:
-            self._module = DistributedDataParallel(lm, process_group=processes.group(direction))
+        if distributed.is_distributed:
+            self._module = DistributedDataParallel(lm, process_group=distributed.group(direction))
         matrices = [parameter for parameter in lm.parameters() if parameter.dim() > 1]
         biases = [parameter for parameter in lm.parameters() if parameter.dim() == 1]
         optimizer = config.optimizer
@@ -74,8 +74,8 @@ class DirectionTrainer:
             self._config.batch_size,
             self._config.seq_len,
             backward=self._direction == "backward",
-            rank=self._processes.rank,
-            world_size=self._processes.world_size,
+            rank=self._distributed.rank,
+            world_size=self._distributed.world_size,
         )
         if not self.steps_per_epoch:
             raise CharEmbedError(
@@ -103,7 +103,7 @@ class DirectionTrainer:
         total = torch.zeros((), device=self._device)
         for k in range(accumulation):
             is_last = k == accumulation - 1
-            with nullcontext() if is_last or not self._processes.are_several else self._module.no_sync():
+            with nullcontext() if is_last or not self._distributed.is_distributed else self._module.no_sync():
                 loss = self._loss(number * accumulation + k) / accumulation
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -116,7 +116,7 @@ class DirectionTrainer:
         window = self._windows.window(number)
         inputs, targets = window.inputs.to(self._device), window.targets.to(self._device)
         state = None if self._state is None else map_state(torch.detach, self._state)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits, self._state = self._module(inputs, state)
         return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
@@ -128,9 +128,9 @@ class DirectionTrainer:
             found |= {f"optimizer.{k}.{name}": tensor for name, tensor in moments.items()}
         if self._state is not None:
             for name, tensor in self._state._asdict().items():
-                found[f"state.{name}"] = torch.cat(self._processes.collect(tensor.detach()), dim=1)
+                found[f"state.{name}"] = torch.cat(self._distributed.all_gather(tensor.detach()), dim=1)
         assert self.lm.dropout.generator is not None
-        found["random"] = torch.stack(self._processes.collect(self.lm.dropout.generator.get_state()))
+        found["random"] = torch.stack(self._distributed.all_gather(self.lm.dropout.generator.get_state()))
         return found
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -145,9 +145,9 @@ class DirectionTrainer:
         carried = tensors_under("state.", tensors)
         self._state = None
         if carried:
-            rank, batch = self._processes.rank, self._config.batch_size
+            rank, batch = self._distributed.rank, self._config.batch_size
             own = {name: tensor[:, rank * batch : (rank + 1) * batch] for name, tensor in carried.items()}
             self._state = self.lm.rnn.state_type(**{name: t.contiguous().to(self._device) for name, t in own.items()})
         assert self.lm.dropout.generator is not None
         # A copy: PyTorch reads the state of a view from where its storage begins.
-        self.lm.dropout.generator.set_state(tensors["random"][self._processes.rank].clone())
+        self.lm.dropout.generator.set_state(tensors["random"][self._distributed.rank].clone())

@@ -28,7 +28,7 @@ def launched() -> int:
 
 
 @dataclass(frozen=True)
-class Processes:
+class DistributedContext:
     """The processes that train one model together, each on text of its own; usually one."""
 
     rank: int = 0
@@ -38,7 +38,7 @@ class Processes:
 
     @classmethod
     @contextmanager
-    def joined(cls, device: torch.device, directions: Sequence[Direction]) -> Iterator[Processes]:
+    def join(cls, device: torch.device, directions: Sequence[Direction]) -> Iterator[DistributedContext]:
         """Join the others, as `torchrun` and `accelerate launch` have set the environment; alone where they have not.
 
         Raises:
@@ -69,32 +69,32 @@ class Processes:
             dist.destroy_process_group()
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this one writes files and messages and decides for all."""
         return self.rank == 0
 
     @property
-    def are_several(self) -> bool:
+    def is_distributed(self) -> bool:
         return self.world_size > 1
 
     def group(self, name: str) -> Any:
         """The group in which a direction's gradients are averaged."""
         return self._groups[name]
 
-    def told(self, text: str) -> str:
+    def broadcast_object(self, text: str) -> str:
         """The text that the first process has, in every process, however long it takes to come by it."""
-        if not self.are_several:
+        if not self.is_distributed:
             return text
         length = torch.tensor([len(text.encode(errors="surrogateescape"))])
         dist.broadcast(length, 0)
-        raw = bytearray(text.encode(errors="surrogateescape") if self.is_first else int(length))
+        raw = bytearray(text.encode(errors="surrogateescape") if self.is_main_process else int(length))
         letters = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
         dist.broadcast(letters, 0)
         return letters.numpy().tobytes().decode(errors="surrogateescape")
 
-    def decided(self, values: list[float]) -> list[float]:
+    def broadcast_floats(self, values: list[float]) -> list[float]:
         """The numbers that the first process has, in every process."""
-        if not self.are_several:
+        if not self.is_distributed:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.broadcast(tensor, 0, group=self._groups["decisions"])
@@ -102,15 +102,15 @@ class Processes:
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the processes, in every process."""
-        if self.are_several:
+        if self.is_distributed:
             values = values.cpu()
             dist.all_reduce(values, group=self._groups["decisions"])
             values = values / self.world_size
         return values
 
-    def collect(self, tensor: Tensor) -> list[Tensor]:
+    def all_gather(self, tensor: Tensor) -> list[Tensor]:
         """The tensors of all processes, by rank, in every process."""
-        if not self.are_several:
+        if not self.is_distributed:
             return [tensor]
         found = [torch.empty_like(tensor, device="cpu") for _ in range(self.world_size)]
         dist.all_gather(found, tensor.cpu().contiguous(), group=self._groups["decisions"])

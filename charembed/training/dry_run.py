@@ -20,7 +20,7 @@ from charembed.lm.scoring import score_all
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.config import TrainConfig
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
-from charembed.training.distributed import Processes, launched
+from charembed.training.distributed import DistributedContext, launched
 from charembed.training.initial_model import load_initial, starting_model
 from charembed.util.workers import WorkerPool
 
@@ -95,7 +95,7 @@ def dry_run(config: TrainConfig) -> Forecast:
         epochs = Epochs(encoded, config.data, config.seed)
         trainers: dict[Direction, DirectionTrainer] = {}
         for direction in config.directions:
-            trainers[direction] = DirectionTrainer(model.direction(direction), direction, config, Processes())
+            trainers[direction] = DirectionTrainer(model.direction(direction), direction, config, DistributedContext())
             trainers[direction].start_epoch(epochs.text)
         steps_per_epoch = trainers[config.directions[0]].steps_per_epoch
         pool = WorkerPool()

@@ -13,9 +13,9 @@ from torch import Tensor
 from charembed.errors import CharEmbedError
 from charembed.lm.model import Direction
 from charembed.training.direction_trainer import StepResult
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 
-STEPS = 50
+LOG_EVERY = 50
 """Steps whose results are looked at together: on a GPU each look is a wait."""
 EXPLODED = 1.0
 """Bits by which the mean loss must rise above the lowest one so far to count as exploded."""
@@ -36,9 +36,9 @@ class Means:
 class Meter:
     """Means over some steps, over all processes, and a watch on the loss."""
 
-    def __init__(self, directions: Sequence[Direction], processes: Processes) -> None:
+    def __init__(self, directions: Sequence[Direction], distributed: DistributedContext) -> None:
         self._directions = directions
-        self._processes = processes
+        self._distributed = distributed
         self._steps: list[Tensor] = []
         """Bits per character and gradient norm of each direction. Shape: (directions, 2) each"""
         self.lowest: dict[str, float] = {}
@@ -93,7 +93,7 @@ class Meter:
         """What the steps gave, in the mean over the processes. Shape: (steps, directions, 2)"""
         if not self._steps:
             return torch.empty(0)
-        values = self._processes.mean(torch.stack([values.double() for values in self._steps]))
+        values = self._distributed.mean(torch.stack([values.double() for values in self._steps]))
         bad = torch.nonzero(~values.isfinite()).tolist()
         if bad:
             at, direction, column = bad[0]

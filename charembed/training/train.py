@@ -14,10 +14,10 @@ from charembed.pretrained.model_folder import Pretrained
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.checkpoint import read_facts
 from charembed.training.config import TrainConfig
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import load_initial, starting_model
 from charembed.training.run_folder import RunFolder
-from charembed.training.trainer import Run, TrainResult
+from charembed.training.trainer import Trainer, TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -43,27 +43,27 @@ def train(config: TrainConfig) -> TrainResult:
         import_extra("tensorboard", extra="train", purpose="tensorboard: true")
     device = torch.device(config.device)
     with contextlib.ExitStack() as stack:
-        processes = stack.enter_context(Processes.joined(device, config.directions))
-        if device.type == "cuda" and processes.are_several:
-            device = torch.device("cuda", processes.local_rank)
+        distributed = stack.enter_context(DistributedContext.join(device, config.directions))
+        if device.type == "cuda" and distributed.is_distributed:
+            device = torch.device("cuda", distributed.local_rank)
             torch.cuda.set_device(device)
-        if not processes.is_first:
+        if not distributed.is_main_process:
             logging.getLogger("charembed").setLevel(logging.WARNING)
         initial = load_initial(config)
         folder = RunFolder(Path(config.output))
         text = checkpoint = ""
-        if processes.is_first:
+        if distributed.is_main_process:
             folder = stack.enter_context(RunFolder.claimed(config))
             checkpoint = str(folder.earlier_run(config) or "")
             text = str(_encode(config, folder, checkpoint, initial).folder)
-        encoded = EncodedCorpus.load(Path(processes.told(text)))
+        encoded = EncodedCorpus.load(Path(distributed.broadcast_object(text)))
         model = starting_model(config, encoded, initial).to(device)
-        run = Run(config, folder, encoded, model, processes)
-        if processes.is_first:
+        trainer = Trainer(config, folder, encoded, model, distributed)
+        if distributed.is_main_process:
             folder.start(config, goes_on=bool(checkpoint))
             if _place(config, folder) == folder.text:
                 remove_other_entries(folder.text, encoded)
-        return run.run(checkpoint=processes.told(checkpoint))
+        return trainer.run(checkpoint=distributed.broadcast_object(checkpoint))
 
 
 def _encode(config: TrainConfig, folder: RunFolder, checkpoint: str, initial: Pretrained | None) -> EncodedCorpus:

@@ -24,11 +24,11 @@ from charembed.lm.model import BiCharLM, Direction, tensors_under
 from charembed.lm.scoring import score_all
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.checkpoint import Checkpoint, latest_checkpoint, remove_newer
-from charembed.training.config import TrainConfig, as_fields
+from charembed.training.config import TrainConfig, as_fields, full_name
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 from charembed.training.interruption import Interruption
-from charembed.training.meter import STEPS, DivergedError, Means, Meter
+from charembed.training.meter import LOG_EVERY, DivergedError, Means, Meter
 from charembed.training.report import Report
 from charembed.training.run_folder import RunFolder
 from charembed.training.run_log import RunLog
@@ -54,15 +54,20 @@ class TrainResult:
     interrupted: int | None
     """The signal that ended it before its budget was spent."""
     report: Report
-    is_first: bool
+    is_main_process: bool
     """Of several processes, the one that writes files and speaks."""
 
 
-class Run:
+class Trainer:
     """A run in a folder that is ours. All that it depends on is in its checkpoints."""
 
     def __init__(
-        self, config: TrainConfig, folder: RunFolder, encoded: EncodedCorpus, model: BiCharLM, processes: Processes
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        encoded: EncodedCorpus,
+        model: BiCharLM,
+        distributed: DistributedContext,
     ) -> None:
         """
         Args:
@@ -70,7 +75,7 @@ class Run:
             folder: its own, in the first process.
             encoded: the text.
             model: on the device to train on, in training mode.
-            processes: that train it together.
+            distributed: processes that train it together.
 
         Raises:
             CharEmbedError: the text is too short for one window in each lane.
@@ -79,13 +84,13 @@ class Run:
         self._folder = folder
         self._encoded = encoded
         self._model = model
-        self._processes = processes
+        self._distributed = distributed
         self._pool = WorkerPool()
         self._trainers = {
-            direction: DirectionTrainer(model.direction(direction), direction, config, processes)
+            direction: DirectionTrainer(model.direction(direction), direction, config, distributed)
             for direction in config.directions
         }
-        self._characters_per_step = config.characters_per_step(processes.world_size)
+        self._characters_per_step = config.characters_per_step(distributed.world_size)
         self._epochs = Epochs(encoded, config.data, config.seed, at_least=self._characters_per_step)
         self._start_epoch()
         self._step = self._step_of_epoch = 0
@@ -93,7 +98,7 @@ class Run:
         self._best: Validation | None = None
         self._validations_done = 0
         """Of those that the budget is divided by."""
-        self._meter = Meter(config.directions, processes)
+        self._meter = Meter(config.directions, distributed)
         self._lr_factor = 1.0
         self._rollbacks = 0
         self._training_seconds = 0.0
@@ -133,18 +138,18 @@ class Run:
                 *(self._folder.path, f"{self._step:,}", self._seconds / 60),
             )
             validated = bool(self._validations) and self._validations[-1].step == self._step
-            spent, at_end = self._processes.decided([self._spent(), validated])
+            spent, at_end = self._distributed.broadcast_floats([self._spent(), validated])
             if spent >= 1.0 and at_end:
                 logger.info("its budget is spent: raise it to train on, or say overwrite: true to start anew")
                 return self._end(None)
         with contextlib.ExitStack() as stack:
-            if self._processes.is_first:
+            if self._distributed.is_main_process:
                 tensorboard = self._config.tensorboard
                 log = RunLog(self._folder.path, tensorboard=tensorboard, offset=offset, step=self._step)
                 self._log = stack.enter_context(log)
             if not checkpoint:
                 self._save_checkpoint()  # a folder that cannot hold one had better say so now
-            bar = stack.enter_context(_progress_bar(hidden=not self._processes.is_first))
+            bar = stack.enter_context(_progress_bar(hidden=not self._distributed.is_main_process))
             stack.enter_context(logging_redirect_tqdm())
             interruption = stack.enter_context(Interruption())
             while True:
@@ -176,7 +181,7 @@ class Run:
             if checkpoint:
                 self._save_checkpoint()
             self._take_step(spent)
-            if len(self._meter) >= STEPS:
+            if len(self._meter) >= LOG_EVERY:
                 self._look(bar, spent)
 
     def _spent(self) -> float:
@@ -186,7 +191,7 @@ class Run:
     def _decide(self, interruption: Interruption) -> tuple[float, int, bool]:
         """Share of the budget that is spent, signal that came or 0, whether a checkpoint is due; for all processes."""
         due = time.monotonic() - self._checkpointed >= 60.0 * self._config.checkpoint_minutes
-        spent, stop, checkpoint = self._processes.decided([self._spent(), interruption.signal or 0, due])
+        spent, stop, checkpoint = self._distributed.broadcast_floats([self._spent(), interruption.signal or 0, due])
         return spent, int(stop), bool(checkpoint)
 
     def _take_step(self, spent: float) -> None:
@@ -234,10 +239,10 @@ class Run:
     def _validate(self) -> None:
         """Measure the model, and save it as the last one and, if it is, the best; in the first process, for all."""
         last = None
-        if self._processes.is_first:
+        if self._distributed.is_main_process:
             scores = score_all(self._model, self._encoded.valid, self._encoded.vocab, self._pool)
             last = Validation(self._step, self._seconds, self._characters, scores)
-        (bits,) = self._processes.decided([0.0 if last is None else last.bits_per_character])
+        (bits,) = self._distributed.broadcast_floats([0.0 if last is None else last.bits_per_character])
         if not math.isfinite(bits):
             raise DivergedError(f"the validation at step {self._step:,} gives {bits} bits per character")
         if last is not None:
@@ -282,7 +287,7 @@ class Run:
             return
         facts = {
             "text": self._encoded.digests(),
-            "world_size": self._processes.world_size,
+            "world_size": self._distributed.world_size,
             "precision": self._precision,
             "step": self._step,
             "step_of_epoch": self._step_of_epoch,
@@ -305,29 +310,30 @@ class Run:
         """Make everything what it was at a checkpoint, and return its facts."""
         checkpoint = Checkpoint.load(path)
         facts = checkpoint.facts
-        if facts["world_size"] != self._processes.world_size:
+        if facts["world_size"] != self._distributed.world_size:
             raise CharEmbedError(
                 f"the run in {self._folder.path} was started with {facts['world_size']} processes, not"
-                f" {self._processes.world_size}: go on with as many, or say overwrite: true"
+                f" {self._distributed.world_size}: go on with as many, or say overwrite: true"
             )
-        if not self._config.trains_in(facts["precision"]):
+        precision = full_name(facts["precision"])
+        if not self._config.trains_in(precision):
             raise CharEmbedError(
-                f"the run in {self._folder.path} was begun in bf16, in which PyTorch cannot run an LSTM on this CPU:"
-                " go on where it can, or start a new run from its last model with init"
+                f"the run in {self._folder.path} was begun in bfloat16, in which PyTorch cannot run an LSTM on this"
+                " CPU: go on where it can, or start a new run from its last model with init"
             )
-        if self._processes.is_first:
+        if self._distributed.is_main_process:
             remove_newer(path)
         self._epochs.seek(facts["epoch"], facts["documents"])
         self._start_epoch()
         for direction, trainer in self._trainers.items():
             trainer.load(tensors_under(f"{direction}.", checkpoint.tensors))
-            trainer.precision = facts["precision"]  # of the machine where it began
+            trainer.precision = precision  # of the machine where it began
         self._step, self._step_of_epoch = facts["step"], facts["step_of_epoch"]
         self._validations = [Validation.from_json(fields) for fields in facts["validations"]]
         self._best = None if facts["best"] is None else Validation.from_json(facts["best"])
         self._started = time.monotonic() - facts["seconds"]
         # Less than before where the budget was prolonged: the rest of it is divided anew.
-        (spent,) = self._processes.decided([self._spent()])
+        (spent,) = self._distributed.broadcast_floats([self._spent()])
         self._validations_done = min(facts["validations_done"], int(spent * self._config.validations))
         self._training_seconds = facts["training_seconds"]
         self._meter.restore(facts["pending"], facts["lowest"])
@@ -346,7 +352,7 @@ class Run:
                 " checkpoints saved before are kept"
             ) from error
         rollbacks, seconds = self._rollbacks + 1, self._seconds
-        path = self._processes.told(str(latest_checkpoint(self._folder.checkpoints) or ""))
+        path = self._distributed.broadcast_object(str(latest_checkpoint(self._folder.checkpoints) or ""))
         factor = 0.5 * self._lr_factor
         self._go_back(Path(path))
         self._rollbacks, self._lr_factor = rollbacks, factor
@@ -385,10 +391,10 @@ class Run:
 
     def _end(self, interrupted: int | None) -> TrainResult:
         report = self._report("finished" if interrupted is None else "interrupted")
-        if self._processes.is_first:
+        if self._distributed.is_main_process:
             report.save(self._folder.report)
         last = self._validations[-1] if self._validations else None
-        return TrainResult(self._folder.path, self._best, last, interrupted, report, self._processes.is_first)
+        return TrainResult(self._folder.path, self._best, last, interrupted, report, self._distributed.is_main_process)
 
 
 def _bits_fields(bits: dict[Direction, float]) -> dict[str, float]:

@@ -35,7 +35,7 @@ from charembed.recurrent.translation import load_torch_weights
 from charembed.text.corpus import Corpus, CorpusConfig, document_texts
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.direction_trainer import DirectionTrainer
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 from charembed.training.schedule import BudgetConfig
 from charembed.util.workers import WorkerPool
 from scripts.benchmarks.interleaved import interleaved
@@ -48,7 +48,7 @@ VOCABULARY = 250
 def speed(
     hidden_sizes: list[int] = [512, 1024],  # noqa: B006 (the form in which a command line shows it)
     batch_sizes: list[int] = [8, 16, 32],  # noqa: B006
-    precisions: list[Literal["float32", "bf16"]] = ["float32", "bf16"],  # noqa: B006
+    precisions: list[Literal["float32", "bfloat16"]] = ["float32", "bfloat16"],  # noqa: B006
     rounds: int = 9,
     steps: int = 4,
 ) -> None:
@@ -73,7 +73,7 @@ def speed(
 
 
 def _print_speed(
-    hidden_size: int, batch_size: int, precision: Literal["float32", "bf16"], rounds: int, steps: int
+    hidden_size: int, batch_size: int, precision: Literal["float32", "bfloat16"], rounds: int, steps: int
 ) -> None:
     config = TrainConfig(
         output="unused",
@@ -86,7 +86,7 @@ def _print_speed(
     ids = np.random.default_rng(1).integers(VOCABULARY, size=1_000_000).astype(np.uint16)
     text = EpochText(ids, np.array([[0, len(ids)]]), seed=1, epoch=0)
     for direction in DIRECTIONS:
-        trainers[direction] = DirectionTrainer(CharLM(config.model), direction, config, Processes())
+        trainers[direction] = DirectionTrainer(CharLM(config.model), direction, config, DistributedContext())
         trainers[direction].start_epoch(text)
     pool = WorkerPool()
     numbers = iter(range(10**9))

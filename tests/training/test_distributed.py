@@ -13,7 +13,7 @@ import torch
 from helpers import EXCERPT, assert_same_weights, read_log, weights_of
 
 from charembed.training.checkpoint import Checkpoint, saved_checkpoints
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 
 OPTIONS = ["--data.train", str(EXCERPT), "--data.held_out", "0.02", "--model.hidden_size", "16", "--seq_len", "16"]
 OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60", "--precision", "float32"]
@@ -66,13 +66,13 @@ def test_a_lost_process_ends_the_run_which_then_goes_on(tmp_path: Path, pair: Pa
     """The second process kills itself at step 40; no hang, an error, and the same end bit for bit."""
     code = (
         "import os, signal, sys\n"
-        "from charembed.cli.main import main as cli\nfrom charembed.training import trainer as run\n"
-        "original = run.Run._take_step\n"
+        "from charembed.cli.main import main\nfrom charembed.training import trainer as run\n"
+        "original = run.Trainer._take_step\n"
         "def step(self, spent):\n"
         "    if self._step == 40 and os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
         "    original(self, spent)\n"
-        "run.Run._take_step = step\n"
-        "sys.exit(cli.main())\n"
+        "run.Trainer._take_step = step\n"
+        "sys.exit(main())\n"
     )
     script = tmp_path / "lose_one.py"
     script.write_text(code)
@@ -106,11 +106,11 @@ def test_the_peer_of_a_lost_process_says_so(tmp_path: Path) -> None:
     """Without torchrun, which would end it: the error comes from the connection."""
     code = (
         "import os, sys, torch\n"
-        "from charembed.training.distributed import Processes\n"
-        "with Processes.joined(torch.device('cpu'), ['forward']) as processes:\n"
-        "    assert processes.told('text') == 'text'\n"
-        "    if processes.rank == 1: os._exit(7)\n"
-        "    while True: processes.decided([1.0])\n"
+        "from charembed.training.distributed import DistributedContext\n"
+        "with DistributedContext.join(torch.device('cpu'), ['forward']) as distributed:\n"
+        "    assert distributed.broadcast_object('text') == 'text'\n"
+        "    if distributed.rank == 1: os._exit(7)\n"
+        "    while True: distributed.broadcast_floats([1.0])\n"
     )
     script = tmp_path / "peers.py"
     script.write_text(code)
@@ -142,8 +142,8 @@ def free_port() -> int:
 
 
 def test_alone_there_is_nobody_to_ask() -> None:
-    processes = Processes()
-    assert processes.is_first
-    assert not processes.are_several
-    assert processes.decided([1.0, 2.0]) == [1.0, 2.0]
-    assert processes.told("text") == "text"
+    distributed = DistributedContext()
+    assert distributed.is_main_process
+    assert not distributed.is_distributed
+    assert distributed.broadcast_floats([1.0, 2.0]) == [1.0, 2.0]
+    assert distributed.broadcast_object("text") == "text"

@@ -23,11 +23,11 @@ from charembed.training import config as train_config
 from charembed.training import meter
 from charembed.training.checkpoint import Checkpoint, saved_checkpoints
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 from charembed.training.meter import DivergedError, Meter
 from charembed.training.report import Report
 from charembed.training.schedule import BudgetConfig
-from charembed.training.trainer import Run, TrainResult
+from charembed.training.trainer import Trainer, TrainResult
 
 STEPS = 220
 TIMES = ("seconds", "characters_per_second")
@@ -84,7 +84,7 @@ def run_and_kill(config: TrainConfig, patch: str) -> int:
         "import itertools, os, signal, jsonargparse\n"
         "from charembed import *\n"
         "from charembed.training import checkpoint, direction_trainer, config as train_config, trainer as run\n"
-        "from charembed.util import files\nfrom charembed.pretrained.model_folder import model_folder as pretrained\n"
+        "from charembed.util import files\nfrom charembed.pretrained import model_folder\n"
         "def die(): os.kill(os.getpid(), signal.SIGKILL)\n"
         "def die_at_call(function, number):\n"
         "    counter = itertools.count(1)\n"
@@ -110,8 +110,8 @@ KILLS = {
     ],
     "in a validation": ["run.score_all = die_at_call(run.score_all, 3)"],
     "between the last validation and the end": [
-        "original = run.Run._save_checkpoint\n"
-        f"run.Run._save_checkpoint = lambda self: die() if self._step == {STEPS} else original(self)"
+        "original = run.Trainer._save_checkpoint\n"
+        f"run.Trainer._save_checkpoint = lambda self: die() if self._step == {STEPS} else original(self)"
     ],
 }
 
@@ -135,15 +135,15 @@ def test_signals_leave_a_checkpoint(
     tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     config = resumable(tmp_path, checkpoint_minutes=60.0)
-    original = Run._take_step
+    original = Trainer._take_step
 
-    def signalled(self: Run, spent: float) -> None:
+    def signalled(self: Trainer, spent: float) -> None:
         original(self, spent)
         if self._step == 77:
             signal.raise_signal(number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_take_step", signalled)
+        patch.setattr(Trainer, "_take_step", signalled)
         result = train(config)
     assert result.interrupted == number
     assert result.report.state == "interrupted"
@@ -154,28 +154,28 @@ def test_signals_leave_a_checkpoint(
 
 @needs_bf16_lstm
 def test_mixed_precision_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"precision": "bf16", "budget": BudgetConfig(steps=40)}
+    options = {"precision": "bfloat16", "budget": BudgetConfig(steps=40)}
     whole = train(resumable(tmp_path, output=str(tmp_path / "whole"), **options))
-    original = Run._take_step
+    original = Trainer._take_step
 
-    def ended(self: Run, spent: float) -> None:
+    def ended(self: Trainer, spent: float) -> None:
         if self._step == 25:
             raise KeyboardInterrupt
         original(self, spent)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_take_step", ended)
+        patch.setattr(Trainer, "_take_step", ended)
         with pytest.raises(KeyboardInterrupt):
             train(resumable(tmp_path, **options))
     assert_same_run(train(resumable(tmp_path, **options)).folder, whole.folder)
 
 
-def test_a_run_in_bf16_does_not_go_on_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_bfloat16_does_not_go_on_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_precision", "bf16")  # in its checkpoints
+        patch.setattr(Trainer, "_precision", "bfloat16")  # in its checkpoints
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=1)))
     monkeypatch.setattr(train_config, "runs_bfloat16_lstm", lambda _: False)
-    with pytest.raises(CharEmbedError, match="was begun in bf16, in which PyTorch cannot run an LSTM on this CPU"):
+    with pytest.raises(CharEmbedError, match="was begun in bfloat16, in which PyTorch cannot run an LSTM on this CPU"):
         train(resumable(tmp_path, precision="auto", budget=BudgetConfig(steps=2)))
 
 
@@ -204,7 +204,7 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Run, "_take_step", signalled)
+    monkeypatch.setattr(Trainer, "_take_step", signalled)
     with pytest.raises(KeyboardInterrupt):
         train(resumable(tmp_path))
 
@@ -359,7 +359,7 @@ def results(*bits: float) -> list[dict]:
 
 
 def test_the_meter_tells_an_explosion_from_noise() -> None:
-    watch = Meter(["forward"], Processes())
+    watch = Meter(["forward"], DistributedContext())
     for step, bits in enumerate([[4.0, 3.0], [2.5, 2.3], [3.3, 3.3]], start=1):
         for result in results(*bits):
             watch.add(result)
@@ -376,7 +376,7 @@ def test_the_meter_tells_an_explosion_from_noise() -> None:
     ("bits", "norm", "name"), [(float("inf"), 1.0, "loss is inf"), (1.0, float("nan"), "gradient")]
 )
 def test_the_meter_names_the_step(bits: float, norm: float, name: str) -> None:
-    watch = Meter(["forward"], Processes())
+    watch = Meter(["forward"], DistributedContext())
     for result in results(2.0, 2.0):
         watch.add(result)
     watch.add({"forward": StepResult(torch.tensor(bits), torch.tensor(norm))})

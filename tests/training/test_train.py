@@ -27,7 +27,7 @@ from charembed.recurrent import LSTMState, map_state
 from charembed.text.corpus import CorpusConfig
 from charembed.training import config as train_config
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
-from charembed.training.distributed import Processes
+from charembed.training.distributed import DistributedContext
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.training.trainer import TrainResult
 
@@ -91,7 +91,7 @@ def test_accumulated_windows_are_one_large_window_of_steps(tmp_path: Path) -> No
     """Gradients of windows that follow one another, against those of their mean loss written out."""
     config = tiny_config(tmp_path, model=CharLMConfig(hidden_size=16, embedding_dim=8), accumulation_steps=3)
     lm, text = model_and_text(config, tmp_path)
-    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, Processes())
+    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, DistributedContext())
     one.start_epoch(text)
     result = one.step(0, lr=0.0)
     windows = WindowStream(text, 4, 16)
@@ -108,21 +108,21 @@ def test_accumulated_windows_are_one_large_window_of_steps(tmp_path: Path) -> No
 
 
 @needs_bf16_lstm
-def test_bf16_learns_as_float32_does(tmp_path: Path) -> None:
+def test_bfloat16_learns_as_float32_does(tmp_path: Path) -> None:
     bits = {}
-    for precision in ("float32", "bf16"):
+    for precision in ("float32", "bfloat16"):
         config = tiny_config(tmp_path, output=str(tmp_path / precision), precision=precision)
         result = train(dataclasses.replace(config, budget=BudgetConfig(steps=60)))
         bits[precision] = result.last.bits_per_character
         assert {tensor.dtype for tensor in weights_of(result.folder).values()} == {torch.float32}
-    assert bits["bf16"] != bits["float32"], "it is used at all"
-    assert bits["bf16"] == pytest.approx(bits["float32"], abs=0.05)
+    assert bits["bfloat16"] != bits["float32"], "it is used at all"
+    assert bits["bfloat16"] == pytest.approx(bits["float32"], abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("units", "cell", "hidden_size", "wanted"),
     [
-        (True, "lstm", 512, "bf16"),
+        (True, "lstm", 512, "bfloat16"),
         (False, "lstm", 512, "float32"),
         (True, "gru", 512, "float32"),
         (True, "lstm", 1024, "float32"),
@@ -172,7 +172,7 @@ def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) 
     config = tiny_config(tmp_path, model=model, optimizer=OptimizerConfig(weight_decay=0.0, clip_norm=0.05))
     lm, text = model_and_text(config, tmp_path)
     windows = WindowStream(text, 4, 16)
-    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, Processes())
+    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, DistributedContext())
     one.start_epoch(text)
     plain = torch.optim.AdamW(lm.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
     state = None
@@ -218,7 +218,7 @@ def test_the_best_model_is_not_the_last_when_it_gets_worse(tmp_path: Path) -> No
 def test_weight_decay_leaves_biases_alone(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, optimizer=OptimizerConfig(weight_decay=0.5))
     lm, _ = model_and_text(config, tmp_path)
-    one = DirectionTrainer(lm, "forward", config, Processes())
+    one = DirectionTrainer(lm, "forward", config, DistributedContext())
     decay = {id(p): group["weight_decay"] for group in one.optimizer.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in lm.named_parameters()} == {
         name: 0.0 if "bias" in name else 0.5 for name, _ in lm.named_parameters()
@@ -337,7 +337,7 @@ def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) ->
         ({"keep_checkpoints": 0}, "keep_checkpoints must be positive"),
         ({"rollbacks": -1}, "rollbacks must not be negative"),
         ({"direction": "sideways"}, "direction must be both, forward or backward, got 'sideways'"),
-        ({"precision": "int4"}, "precision must be auto, float32, bf16, got 'int4'"),
+        ({"precision": "int4"}, "precision must be auto, float32 or bfloat16, got 'int4'"),
         ({"vocab": VocabConfig(grow=True)}, "vocab.grow needs a vocabulary to start from"),
         ({"init": "a", "vocab": VocabConfig(path="b")}, "init has a vocabulary of its own"),
     ],
@@ -347,11 +347,13 @@ def test_configuration_refuses(tmp_path: Path, changes: dict, message: str) -> N
         tiny_config(tmp_path, **changes)
 
 
-def test_bf16_needs_a_processor_that_runs_lstms_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_needs_a_processor_that_runs_lstms_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_config, "runs_bfloat16_lstm", lambda _: False)
-    with pytest.raises(CharEmbedError, match="precision bf16: PyTorch cannot run an LSTM in it on this CPU: say auto"):
-        tiny_config(tmp_path, precision="bf16")
-    tiny_config(tmp_path, precision="bf16", model=CharLMConfig(cell="gru"))
+    with pytest.raises(
+        CharEmbedError, match=r"precision bfloat16: PyTorch cannot run an LSTM .* on this CPU: use auto"
+    ):
+        tiny_config(tmp_path, precision="bfloat16")
+    tiny_config(tmp_path, precision="bfloat16", model=CharLMConfig(cell="gru"))
 
 
 def test_tensorboard_on_request(tmp_path: Path) -> None:
