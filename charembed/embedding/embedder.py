@@ -37,7 +37,7 @@ from charembed.util.workers import WorkerPool
 logger = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "torch", "onnx"]
-Precision = Literal["float32", "int8", "bfloat16"]
+EnginePrecision = Literal["float32", "int8", "bfloat16"]
 
 WINDOW_TEXTS = 8192
 """Texts looked at together, so that those of like length run side by side; fewer where their vectors take more memory
@@ -58,7 +58,7 @@ class CharEmbedder:
         pretrained: Pretrained,
         device: torch.device | str | None = None,
         engine: EngineName = "auto",
-        precision: Precision = "float32",
+        precision: EnginePrecision = "float32",
         *,
         readout: Readout | None = None,
         threads: int = 2,
@@ -95,7 +95,7 @@ class CharEmbedder:
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
-        self.precision: Precision = precision
+        self.precision: EnginePrecision = precision
         self._threads = threads
         self._place()
         self._cache: LRUCache[Any, NDArray[np.float32]] = LRUCache(cache_mb * _MB, getsizeof=lambda v: v.nbytes)
@@ -136,7 +136,7 @@ class CharEmbedder:
         name_or_path: str | os.PathLike[str] = "en",
         device: torch.device | str | None = None,
         engine: EngineName = "auto",
-        precision: Precision = "float32",
+        precision: EnginePrecision = "float32",
         **options: Any,
     ) -> CharEmbedder:
         """Load a model folder.
@@ -392,7 +392,7 @@ def _named(passage: Passage, which: slice, vectors: NDArray[np.float32]) -> Word
 
 def _chosen(engine: str, precision: str, device: torch.device) -> Literal["torch", "onnx"]:
     check_choice("engine", engine, get_args(EngineName))
-    check_choice("precision", precision, get_args(Precision))
+    check_choice("precision", precision, get_args(EnginePrecision))
     if engine == "torch" and precision == "int8":
         raise CharEmbedError("the engine torch has no int8: use the engine onnx, or auto")
     if engine == "onnx" and precision == "bfloat16":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedding.embedder import CharEmbedder, Precision
+from charembed.embedding.embedder import CharEmbedder, EnginePrecision
 from charembed.errors import CharEmbedError, import_extra
 
 import_extra("sklearn", extra="sklearn", purpose="charembed.integrations.sklearn")
@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted  # noqa: E402
 class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Vectors of words in their contexts, one sample a word: `(text, (start, end))`, or `(words, number)` from 0."""
 
-    def __init__(self, model: str = "en", precision: Precision = "float32", threads: int = 2) -> None:
+    def __init__(self, model: str = "en", precision: EnginePrecision = "float32", threads: int = 2) -> None:
         """
         Args:
             model: name or folder of the model, which `fit` loads; a fitted pipeline that is pickled holds it.

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedding.embedder import CharEmbedder, Precision
+from charembed.embedding.embedder import CharEmbedder, EnginePrecision
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.words import TextInput
@@ -28,7 +28,7 @@ Vectors = NDArray[np.float32]
 
 
 def char_embed_tok2vec(
-    model: str = "en", width: int | None = None, precision: Precision = "float32", cache_mb: int = 1000
+    model: str = "en", width: int | None = None, precision: EnginePrecision = "float32", cache_mb: int = 1000
 ) -> Model[list[Doc], list[Floats2d]]:
     """The architecture `charembed.CharEmbedTok2Vec.v1`: vectors of a document's tokens, read in its own text.
 
@@ -136,7 +136,7 @@ class CharEmbedVectors:
     or saved; `doc.tensor` it keeps.
     """
 
-    def __init__(self, model: str | os.PathLike[str] = "en", precision: Precision = "float32") -> None:
+    def __init__(self, model: str | os.PathLike[str] = "en", precision: EnginePrecision = "float32") -> None:
         """
         Args:
             model: name or folder of the model, which is loaded when it is first used.
@@ -195,7 +195,7 @@ class CharEmbedVectors:
 @Language.factory(
     "charembed", assigns=["doc.tensor", "token.vector"], default_config={"model": "en", "precision": "float32"}
 )
-def make_char_embed_vectors(nlp: Language, name: str, model: str, precision: Precision) -> CharEmbedVectors:  # noqa: ARG001
+def make_char_embed_vectors(nlp: Language, name: str, model: str, precision: EnginePrecision) -> CharEmbedVectors:  # noqa: ARG001
     """`nlp.add_pipe("charembed", config={"model": …})`."""
     return CharEmbedVectors(model, precision)
 
