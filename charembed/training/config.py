@@ -22,7 +22,7 @@ from charembed.util.files import escape_undecodable, user_path
 
 Precision = Literal["auto", "float32", "bfloat16", "bf16"]
 MAX_BFLOAT16_HIDDEN_SIZE = 768
-"""On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/results.md)."""
+"""On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/benchmarks/training.md)."""
 
 
 def full_name(precision: Precision) -> Precision:

@@ -4,7 +4,7 @@ seen, in float16, with a model card; and add to the card what taggers make of it
     python -m scripts.release.model join --forward runs/en/forward/best --backward runs/en/backward/best \\
       --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/pretrained/models/en
     python -m scripts.release.model tagger_scores --model charembed/pretrained/models/en \\
-      --results docs/quality.jsonl --row en
+      --results docs/benchmarks/quality.jsonl --row en
 """
 
 from __future__ import annotations
