@@ -15,7 +15,7 @@ from charembed.dataset.windows import Epochs
 from charembed.text.corpus import CorpusConfig
 from charembed.training.checkpoint import Checkpoint, saved_checkpoints
 from charembed.training.schedule import BudgetConfig
-from charembed.training.trainer import Run
+from charembed.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -84,16 +84,16 @@ def test_a_run_on_a_stream_goes_on_bit_for_bit(
     whole = train(tiny_config(tmp_path, output=str(tmp_path / "whole"), **options))
     assert Checkpoint.load(saved_checkpoints(whole.folder / "checkpoints")[0]).facts["epoch"] >= 2
     assert whole.report.corpus["characters"] is None, "nobody knows how long it is"
-    original = Run._take_step
+    original = Trainer._take_step
 
-    def ended(self: Run, spent: float) -> None:
+    def ended(self: Trainer, spent: float) -> None:
         if self._step == 45:
             raise KeyboardInterrupt
         original(self, spent)
 
     config = tiny_config(tmp_path, output=str(tmp_path / "parts"), checkpoint_minutes=1e-6, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_take_step", ended)
+        patch.setattr(Trainer, "_take_step", ended)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     assert_same_weights(weights_of(train(config).folder), weights_of(whole.folder))
