@@ -1,11 +1,12 @@
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 MODEL := runs/tiny/best
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test test-slow check clean
 
 # Embeds with the English model that comes along, then trains a tiny one for a minute on the text of the repository.
-quickstart: .venv/base
+quickstart: $(VENV)/base
 	@printf '— Vectors of the words of two sentences, with their places, from the English model that comes along —\n'
 	$(BIN)/python scripts/embed.py en "George Washington went to Washington." "He can open the can."
 	@printf '\n— Words of a text that are used like "city" in this sentence —\n'
@@ -22,25 +23,30 @@ quickstart: .venv/base
 		'$(BIN)/charembed embed --model runs/mine/best YOUR_FILE.txt -o vectors' \
 		'README.md has taggers and Python.'
 
-test: .venv/dev
-	$(BIN)/python -m pytest
+# One worker per core, so each of them computes with one thread.
+test: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow"
 
-check: .venv/dev
+# Long tests: kills in the middle of work, soaks. CI runs them too.
+test-slow: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m slow
+
+check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 clean:
-	rm -rf .venv runs build dist
+	rm -rf .venv runs build dist site
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
 
-.venv/base: .venv/bin/python pyproject.toml constraints.txt
+$(VENV)/base: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .
 	touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+$(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
-	touch $@ .venv/base
+	touch $@ $(VENV)/base
