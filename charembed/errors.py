@@ -1,4 +1,4 @@
-"""What can go wrong in a way the user can put right: one exception type, and the import of optional packages."""
+"""Define the exceptions of the package and import optional dependencies."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import ModuleType
 
 
 class CharEmbedError(ValueError):
-    """Bad input, configuration or file. The message names the value, the cause and the remedy."""
+    """Invalid input, configuration or file. The message names the value, the cause and the remedy."""
 
 
 class MissingExtraError(ImportError):
-    """An optional package is not installed. The message holds the `pip install` line that installs it."""
+    """An optional dependency is not installed. The message holds the `pip install` command that installs it."""
 
 
 def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -20,7 +20,7 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
     Args:
         module: dotted name of the module to import.
         extra: the extra of charembed that installs it.
-        purpose: what needs it, the subject of the error message.
+        purpose: what needs it; the subject of the error message.
 
     Raises:
         MissingExtraError: the package is not installed.
@@ -29,6 +29,7 @@ def import_extra(module: str, *, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.split(".")[0]
-        if error.name != package:  # the package is there, something it needs is not: show that as it is
+        # The package is installed but one of its own dependencies is not: our extra would not help.
+        if error.name != package:
             raise
         raise MissingExtraError(f"{purpose} needs {package}: pip install 'charembed[{extra}]'") from error

@@ -68,7 +68,7 @@ def export_onnx(
     check_contains_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} holds something else than an export of charembed: name another folder")
-    with atomic_folder(target, last=CARD) as new:
+    with atomic_folder(target) as new:
         for direction in directions:
             graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
             (new / f"{direction}.onnx").write_bytes(graph.SerializeToString())

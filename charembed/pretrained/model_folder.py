@@ -80,7 +80,7 @@ class Pretrained:
         """
         target = user_path(folder).resolve()
         check_replaceable(target)
-        with atomic_folder(target, last=CARD) as new:
+        with atomic_folder(target) as new:
             for name, content in self.files(address=address, dtype=dtype).items():
                 (new / name).write_bytes(content)
 
@@ -132,7 +132,7 @@ class Pretrained:
         device = check_device(device)
         if not os.path.isdir(path):
             with contextlib.suppress(OSError):
-                recover_folder(path, CARD)  # a process that was killed may have left it aside
+                recover_folder(path)  # a process that was killed may have left it aside
         if not os.path.isdir(path):
             raise model_not_found(folder)
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]

@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from charembed.errors import CharEmbedError
-from charembed.pretrained.model_folder import CARD, check_replaceable
+from charembed.pretrained.model_folder import check_replaceable
 from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import TrainConfig, as_fields, differences
 from charembed.training.report import REPORT
@@ -83,7 +83,7 @@ class RunFolder:
             OSError: it cannot be written.
         """
         for model in (self.best, self.last):
-            recover_folder(model, last=CARD)
+            recover_folder(model)
         if not goes_on:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.report.unlink(missing_ok=True)

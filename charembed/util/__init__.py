@@ -1,1 +1,1 @@
-"""Files, option checks, devices and threads: nothing specific to language models."""
+"""General helpers for files, option values, devices and threads."""

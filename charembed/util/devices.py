@@ -1,4 +1,4 @@
-"""Receives the name of a device; hands it on if PyTorch can compute there on this machine, and what it is good at."""
+"""Check whether PyTorch can use a device, and what the device computes fast."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from charembed.errors import CharEmbedError
 
 
 def check_device(name: torch.device | str) -> torch.device:
-    """The device of a name, tried out.
+    """Return the device with the given name after computing on it once.
 
     Raises:
-        CharEmbedError: no such device here, or PyTorch was built without it.
+        CharEmbedError: this machine has no such device, or PyTorch was built without support for it.
     """
     try:
         device = torch.device(name)
+        # A name may be valid although nothing runs there, so compute something.
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -25,20 +26,26 @@ def check_device(name: torch.device | str) -> torch.device:
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 matrices in hardware: elsewhere PyTorch does so more slowly than float32."""
+    """Return whether the device multiplies bfloat16 matrices in hardware.
+
+    Elsewhere PyTorch emulates them, which is slower than float32.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Not public, and absent in older releases: then nothing is known, and float32 is always right.
-        asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-        return any(ask is not None and ask() for ask in asked)
+        # These functions are not public and older releases lack them: assume no such units then, float32 always works.
+        probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(probe is not None and probe() for probe in probes)
     return False
 
 
 def runs_bfloat16_lstm(device: torch.device) -> bool:
-    """Whether PyTorch runs an LSTM in its automatic mixed precision of bfloat16 on a device: on a CPU without AVX-512
-    it cannot, however slowly."""
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn
+    """Return whether PyTorch runs an LSTM under automatic mixed precision in bfloat16 on the device.
+
+    On a CPU without AVX-512 it raises an error.
+    """
+    # Creating the LSTM draws random weights: leave the global generator as it was.
+    with torch.random.fork_rng(devices=[]):
         lstm = torch.nn.LSTM(1, 1).to(device)
     x = torch.zeros(1, 1, 1, device=device)
     try:
@@ -50,8 +57,12 @@ def runs_bfloat16_lstm(device: torch.device) -> bool:
 
 
 def has_int8_units() -> bool:
-    """Whether the CPU multiplies int8 matrices without loss: older x86 ones add pairs of products in 16 bits."""
+    """Return whether the CPU multiplies int8 matrices without overflow.
+
+    Older x86 CPUs add pairs of products in 16 bits, which saturates.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64", "x86"):
         return True
-    asked = getattr(torch.cpu, "_is_avx512_vnni_supported", None) or getattr(torch.cpu, "_is_vnni_supported", None)
-    return bool(asked and asked())
+    # Not public either: PyTorch has renamed the function.
+    probe = getattr(torch.cpu, "_is_avx512_vnni_supported", None) or getattr(torch.cpu, "_is_vnni_supported", None)
+    return bool(probe and probe())

@@ -1,4 +1,4 @@
-"""Receives the content of a file; hands it to the disk whole or not at all."""
+"""Write files and folders so that they are complete or absent, and check paths that users name."""
 
 from __future__ import annotations
 
@@ -16,61 +16,69 @@ from charembed.errors import CharEmbedError
 
 _LOCK = ".lock"
 RUN_LOCK = ".charembed.lock"
-"""The file that makes a folder that of a training run."""
+"""File that marks a folder as the output of a training run."""
 MANIFEST = "_embeddings.json"
-"""The file that makes a folder one of vectors. Readers of Parquet leave out what begins so."""
+"""File that marks a folder as holding embeddings. Parquet readers ignore names that begin with an underscore."""
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file aside, wait until the disk has it, and rename it into its place.
+    """Write a file under a temporary name, flush it to the disk and rename it.
+
+    Args:
+        path: the file.
+        content: its bytes, or its text, which is written as UTF-8.
 
     Raises:
-        OSError: it cannot be written; what was there is left as it was.
+        OSError: the file cannot be written; an existing file stays as it was.
     """
-    with atomic_file(path) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """`atomic_write`, for those who write the file themselves: the name to write to.
+    """Yield a temporary name to write to, then flush the file to the disk and rename it to `path`.
 
     Raises:
-        OSError: it cannot be written; what was there is left as it was.
+        OSError: the file cannot be written; an existing file stays as it was.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield aside
-        with aside.open("rb") as file:
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
 
 
 @contextmanager
-def atomic_folder(target: Path, last: str) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `target` when it is complete; what was there goes.
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; afterwards it replaces `target`, and what `target` held is removed.
 
-    Args:
-        target: the place.
-        last: name of the file that is written last.
+    What a killed process has left there is cleared away first, as by `recover_folder`.
 
     Raises:
-        OSError: it cannot be written; what was there is left as it was.
+        OSError: the folder cannot be written; an existing folder stays as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(target, last)
+    recover_folder(target)
+    # A hidden folder next to the target, thus on the same file system, so that renaming is atomic. Its lock says that
+    # the process that made it is alive: the system releases the lock of a process that is killed, and `recover_folder`
+    # removes only folders whose lock it can take.
     with (
-        tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as aside,
-        FileLock(Path(aside, _LOCK)),  # says that somebody is at work
+        tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as temporary,
+        FileLock(Path(temporary, _LOCK)),
     ):
-        new, old = Path(aside, "new"), Path(aside, "old")
+        new, old = Path(temporary, "new"), Path(temporary, "old")
         new.mkdir()
         yield new
+        # The renames must not reach the disk before the content does.
         fsync_files(new)
+        # No system call replaces a folder that is not empty, so there are two renames. A process killed between them
+        # leaves `old` and a complete `new`.
         try:
             if target.exists():
                 os.replace(target, old)
@@ -79,34 +87,39 @@ def atomic_folder(target: Path, last: str) -> Iterator[Path]:
             if old.exists() and not target.exists():
                 os.replace(old, target)
             raise
+        fsync_folder(target.parent)
 
 
-def recover_folder(target: Path, last: str) -> None:
-    """Clear away what a process that was killed in `atomic_folder` has left beside a folder; if it was between
-    the two renames, the folder comes back."""
-    for aside in target.parent.glob(glob.escape(_prefix(target)) + "*"):
-        if not (aside / _LOCK).is_file() or {path.name for path in aside.iterdir()} - {"new", "old", _LOCK}:
-            continue  # nothing of ours
+def recover_folder(target: Path) -> None:
+    """Clear away what a process that was killed in `atomic_folder` has left next to a folder.
+
+    If it was killed between the two renames, the new folder takes its place.
+    """
+    for temporary in target.parent.glob(glob.escape(_prefix(target)) + "*"):
+        # Somebody's folder may have a name like ours: touch only those that hold what `atomic_folder` puts there.
+        if not (temporary / _LOCK).is_file() or {path.name for path in temporary.iterdir()} - {"new", "old", _LOCK}:
+            continue
+        new, old = temporary / "new", temporary / "old"
         try:
-            with FileLock(aside / _LOCK, blocking=False):
-                for name in ("new", "old"):
-                    if not target.exists() and (aside / name / last).exists():
-                        os.replace(aside / name, target)
-                shutil.rmtree(aside, ignore_errors=True)
+            with FileLock(temporary / _LOCK, blocking=False):
+                # `old` exists only after the first rename, when `new` was complete and on the disk.
+                if not target.exists() and old.exists():
+                    os.replace(new if new.exists() else old, target)
+                shutil.rmtree(temporary, ignore_errors=True)
         except Timeout:
-            continue  # of a process that lives
+            continue  # a live process is writing there
 
 
 def _prefix(target: Path) -> str:
-    """Of the hidden folder beside the place."""
+    """Return how the names of the temporary folders of a folder begin."""
     return f".{target.name}.charembed-"
 
 
 def check_contains_only(target: Path, names: Collection[str]) -> None:
-    """Refuse to replace a folder that holds anything but some files, so that no other work is lost.
+    """Refuse to replace a folder that holds anything but files of the given names, so that no other work is lost.
 
     Raises:
-        CharEmbedError: the target is a file, or a folder that holds anything else.
+        CharEmbedError: the target is a file, or a folder that holds something else.
     """
     if not target.exists():
         return
@@ -118,10 +131,10 @@ def check_contains_only(target: Path, names: Collection[str]) -> None:
 
 
 def fsync_files(folder: Path) -> None:
-    """Wait until the disk has the files of a folder, and their names.
+    """Flush the files of a folder and their names to the disk.
 
     Raises:
-        OSError: it cannot take them.
+        OSError: the disk cannot take them.
     """
     for path in folder.iterdir():
         with path.open("rb") as file:
@@ -130,7 +143,7 @@ def fsync_files(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder, where the system can be asked to."""
+    """Flush the names in a folder to the disk, on systems that can do so."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -140,7 +153,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:
-    """The path of a name, `~` expanded.
+    """Return the path that a user names, with `~` expanded.
 
     Raises:
         CharEmbedError: `~` names no user of this machine.
@@ -152,5 +165,5 @@ def user_path(name: str | os.PathLike[str]) -> Path:
 
 
 def escape_undecodable(name: str) -> str:
-    """The name with bytes that are no UTF-8 spelt out, so that it can be written to any text file."""
+    r"""Return a file name with the bytes that are not UTF-8 written as `\udcXX`, so that any text file can hold it."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Receives pieces of work; hands on their results, several computed at the same time."""
+"""Run work items on several threads and return their results."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Result = TypeVar("Result")
 
 
 class WorkerPool:
-    """Threads, each with one thread of its own inside PyTorch's operators. Two by default: one a direction.
+    """A pool of threads in each of which PyTorch's operators run single-threaded. Two by default: one per direction.
 
-    Two threads inside one operator stall as soon as anything else runs on the machine; one thread a direction does not,
-    and keeps two cores just as busy.
+    Two threads inside one operator stall as soon as anything else runs on the machine. One thread per direction does
+    not, and keeps two cores just as busy.
     """
 
     def __init__(self, threads: int = 2, *, caller_works: bool = False) -> None:
         """
         Args:
-            threads: how many work at the same time.
-            caller_works: whether the calling thread is one of them, which saves waking another up. PyTorch's operators
-                would have more than one thread there.
+            threads: number of threads that work at the same time.
+            caller_works: whether the calling thread is one of them, which saves waking another one. PyTorch's operators
+                keep their own number of threads there.
         """
         self._threads = threads
         self._caller_works = caller_works
@@ -41,18 +41,22 @@ class WorkerPool:
         self._is_new = True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are pools with threads of their own."""
+        """Copy and pickle the pool as a new one with threads of its own."""
         return partial(WorkerPool, self._threads, caller_works=self._caller_works), ()
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> dict[Item, Result]:
-        """Do the work for each item, begun in their order, and wait for all; an error in any is raised after that, and
-        what was not begun by then is not done."""
-        if self._process != os.getpid():  # a fork copies the pool, not its threads
+        """Process each item and return the results by item, once all are done.
+
+        Items are started in their order. After an error in any of them no further item is started, and the error is
+        raised when the running ones have ended.
+        """
+        # A fork copies the pool but not its threads.
+        if self._process != os.getpid():
             self._start()
         results: dict[Item, Result] = {}
         waiting = deque(items)
 
-        def do_some() -> None:
+        def process_items() -> None:
             while True:
                 try:
                     item = waiting.popleft()
@@ -64,18 +68,21 @@ class WorkerPool:
                     waiting.clear()
                     raise
 
+        # Each thread takes the next item when it is free, so that long and short items balance out.
         count = min(self._threads, len(items)) - self._caller_works
-        futures = [self._executor.submit(do_some) for _ in range(count)]
+        futures = [self._executor.submit(process_items) for _ in range(count)]
         try:
             if self._caller_works:
-                do_some()
+                process_items()
             for future in futures:
                 future.result()
         finally:
+            # Wait for every thread, even after an error: none may use the model after this method has returned.
             waiting.clear()
             for future in futures:
-                future.exception()  # waits: no thread may go on with the model behind the caller's back
-            if self._is_new and futures:  # what a thread sets becomes the default of threads to come: set it back
+                future.exception()
+            # PyTorch makes the number that a thread sets the default of later threads: restore the caller's.
+            if self._is_new and futures:
                 torch.set_num_threads(torch.get_num_threads())
                 self._is_new = False
         return {item: results[item] for item in items}

@@ -1,0 +1,113 @@
+"""Tests of writing files and folders atomically."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from charembed import CharEmbedError
+from charembed.util.files import (
+    atomic_file,
+    atomic_folder,
+    atomic_write,
+    check_contains_only,
+    escape_undecodable,
+    recover_folder,
+    user_path,
+)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_is_replaced_or_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    atomic_write(path, "first é")
+    assert path.read_text(encoding="utf-8") == "first é"
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text(encoding="utf-8") == "first é"
+    atomic_write(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert names_in(tmp_path) == {"file.txt"}
+
+
+def test_a_folder_is_replaced_or_left_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "parent" / "folder"
+    for content in ("first", "second"):
+        with atomic_folder(target) as new:
+            (new / content).write_text(content)
+        assert names_in(target) == {content}
+    with pytest.raises(OSError, match="no space"), atomic_folder(target) as new:
+        (new / "third").write_text("half")
+        raise OSError("no space")
+    assert names_in(target) == {"second"}
+    assert names_in(target.parent) == {"folder"}
+
+
+@pytest.mark.parametrize("moment", ["content", "first rename", "second rename"])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_whose_writer_was_killed_is_recovered(tmp_path: Path, moment: str, exists: bool) -> None:
+    """The process is killed in the middle of the content, or right before one of the two renames."""
+    target = tmp_path / "folder"
+    if exists:
+        target.mkdir()
+        (target / "before").touch()
+    elif moment == "second rename":
+        return  # nothing to move out of the way: there is only one rename
+    code = (
+        "import os, signal; from pathlib import Path; from charembed.util import files\n"
+        "def kill(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"renames, moment = iter([{moment == 'second rename'}, False]), {moment!r}\n"
+        "replace = os.replace\n"
+        "os.replace = lambda *paths: replace(*paths) if next(renames) else kill()\n"
+        f"with files.atomic_folder(Path({str(target)!r})) as new:\n"
+        "    (new / 'after').touch()\n"
+        "    if moment == 'content': kill()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert any(name.startswith(".folder.charembed-") for name in names_in(tmp_path)), "the process left something"
+    recover_folder(target)
+    expected = {"after"} if moment == "second rename" else {"before"}
+    assert (names_in(target) if target.exists() else None) == (expected if exists else None)
+    assert names_in(tmp_path) == ({"folder"} if exists else set())
+
+
+def test_folders_of_live_processes_and_of_others_are_left_alone(tmp_path: Path) -> None:
+    live, other = (tmp_path / f".folder.charembed-{name}" for name in ("live", "other"))
+    live.mkdir()
+    other.mkdir()
+    (other / ".lock").touch()
+    (other / "somebody's work").touch()
+    with FileLock(live / ".lock"):
+        recover_folder(tmp_path / "folder")
+        assert live.exists()
+    recover_folder(tmp_path / "folder")
+    assert not live.exists()
+    assert names_in(other) == {".lock", "somebody's work"}
+
+
+def test_a_folder_with_other_content_is_not_replaced(tmp_path: Path) -> None:
+    check_contains_only(tmp_path / "absent", {"a"})
+    (tmp_path / "a").touch()
+    check_contains_only(tmp_path, {"a", "b"})
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(CharEmbedError, match=r"holds notes.txt, which would be lost: name another folder"):
+        check_contains_only(tmp_path, {"a"})
+    with pytest.raises(CharEmbedError, match="is a file: name a folder"):
+        check_contains_only(tmp_path / "a", {"a"})
+
+
+def test_paths_that_users_name() -> None:
+    assert user_path("~/a") == Path.home() / "a"
+    with pytest.raises(CharEmbedError, match="~nosuchuser/a: Could not determine home directory"):
+        user_path("~nosuchuser/a")
+    assert escape_undecodable(os.fsdecode(b"caf\xe9 \xc3\xa9")) == "caf\\udce9 é"
