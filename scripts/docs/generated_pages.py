@@ -157,6 +157,6 @@ def table(head: str, rows: list[tuple[str, str, str]]) -> str:
     """Return a Markdown table of options."""
     lines = [f"| {head} | Default | |", "| --- | --- | --- |"]
     for name, default, description in rows:
-        text = html.escape(description, quote=False).replace("|", "\\|")
+        text = re.sub(r"([\[\]*|])", r"\\\1", html.escape(description, quote=False))
         lines.append(f"| {name} | {default} | {text} |")
     return "\n".join(lines)

@@ -51,6 +51,9 @@ LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)\n"))
 MARK = re.compile(r"<!-- (?P<kind>needs|file|varies): (?P<value>[^\n]+?) -->\s*\Z")
 STEPS = 4
 
+# Flair, spaCy and what they import warn of their own affairs on import and in use.
+pytestmark = pytest.mark.filterwarnings("default")
+
 
 @dataclass
 class Block:
@@ -137,6 +140,8 @@ def run_command(command: list[str]) -> None:
     if program == "charembed":
         if arguments[:1] == ["train"]:
             arguments = [*arguments, *shortened_options(arguments)]
+            if "--output" in arguments:  # a run with other options would be refused in its place
+                shutil.rmtree(arguments[arguments.index("--output") + 1], ignore_errors=True)
         try:
             status = main(arguments)
         except SystemExit as exit:  # --help
@@ -188,10 +193,15 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith(MEASURED)])
-def test_code_blocks_run(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_blocks_run(
+    page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    code = list(blocks(page))
+    if any("news-forward.pt" in block.source and not block.kind for block in code):
+        request.getfixturevalue("flair_models")
     monkeypatch.chdir(workspace)
     runner = PageRunner()
-    for block in blocks(page):
+    for block in code:
         try:
             runner.run(block)
         except Exception as error:
