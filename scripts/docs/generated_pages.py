@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from charembed.cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP_FILES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md"}
 """Pages of the site and the files at the top of the repository that they show."""
+REMOTE = re.compile(
+    r"""<(?:script|img|iframe|link rel="(?:stylesheet|preconnect)")[^>]*(?P<address>https?://[^"' >]+)"""
+)
 HIDDEN = {"help", "print_config", "config", "version"}
 """Options that every command has, or that are described in the text."""
 
@@ -35,6 +40,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, content in pages.items():
         files.append(File.generated(config, page, content=content))
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001 (MkDocs passes it)
+    """Refuse a page that loads anything from the network (called by MkDocs)."""
+    if remote := REMOTE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads {remote['address']}: keep a copy in docs/ instead")
+    return output
 
 
 def top_file(name: str) -> str:
@@ -108,10 +120,11 @@ def _loads_a_file(action: argparse.Action) -> bool:
 
 def invocation(action: argparse.Action) -> str:
     """Return how an option is written on the command line."""
-    names = [name for name in action.option_strings if not name.endswith("+")]
+    names = [name.replace("_", "-") for name in action.option_strings if not name.endswith("+")]
     if not names:
         return f"`{action.dest.upper()}{' …' if action.nargs == '+' else ''}`"
-    value = "" if action.nargs == 0 else f" {action.dest.rpartition('.')[2].upper()}"
+    is_flag = action.nargs == 0 or getattr(action, "_typehint", None) is bool
+    value = "" if is_flag else f" {action.dest.rpartition('.')[2].upper()}"
     return ", ".join(f"`{name}`" for name in names[:-1]) + (", " if names[:-1] else "") + f"`{names[-1]}{value}`"
 
 

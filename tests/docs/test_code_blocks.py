@@ -29,7 +29,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from sybil import Document, Region
+from sybil import Document
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from charembed.cli.main import build_parser, main
@@ -45,8 +45,8 @@ PAGES = sorted(
         *(ROOT / "docs").rglob("*.md"),
     ]
 )
-MEASURED = ("docs/benchmarks/", "docs/experiments.md")
-"""Pages whose commands need data sets and hours: every block is taken as marked."""
+PLACEHOLDERS = re.compile(r"(?<= )[A-Z]{1,7}(?= |$)")
+"""Values such as LR in a command that the text around it explains: such a command is not parsed."""
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)\n"))
 MARK = re.compile(r"<!-- (?P<kind>needs|file|varies): (?P<value>[^\n]+?) -->\s*\Z")
 STEPS = 4
@@ -90,10 +90,9 @@ class PageRunner:
         elif block.language == "text":
             self.compare(block)
         elif block.language == "python":
-            self.output = self.captured(lambda: exec(compile(shortened(block.source), str(block), "exec"), self.namespace))
+            self.run_python(block)
         elif block.language == "sh":
-            commands = split_commands(block.source)
-            self.output = self.captured(lambda: [run_command(command) for command in commands])
+            self.run_shell(block)
         else:
             pytest.fail(f"{block}: a block of {block.language or 'no language'} is neither run nor marked")
 
@@ -109,12 +108,19 @@ class PageRunner:
         if not checker.check_output(expected, output, flags):
             pytest.fail(f"{block}: the documentation shows\n{expected}\nbut this was printed\n{output}")
 
-    @staticmethod
-    def captured(action: Any) -> str:
-        """Return what an action prints."""
+    def run_python(self, block: Block) -> None:
+        """Execute a block in the namespace of the page."""
+        code = compile(shortened(block.source), str(block), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as output:
-            action()
-        return output.getvalue()
+            exec(code, self.namespace)
+        self.output = output.getvalue()
+
+    def run_shell(self, block: Block) -> None:
+        """Run the commands of a block."""
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            for command in split_commands(block.source):
+                run_command(command)
+        self.output = output.getvalue()
 
     @staticmethod
     def check_commands(block: Block) -> None:
@@ -123,7 +129,7 @@ class PageRunner:
             compile(block.source, str(block), "exec")
         if block.language == "sh":
             for command in split_commands(block.source):
-                if command[0] == "charembed" and "--help" not in command:
+                if command[0] == "charembed" and not PLACEHOLDERS.search(shlex.join(command)):
                     build_parser().parse_args(command[1:])
 
 
@@ -144,10 +150,10 @@ def run_command(command: list[str]) -> None:
                 shutil.rmtree(arguments[arguments.index("--output") + 1], ignore_errors=True)
         try:
             status = main(arguments)
-        except SystemExit as exit:  # --help
-            status = exit.code
+        except SystemExit as end:  # --help
+            status = end.code
         assert not status, f"{shlex.join(command)}: exit status {status}"
-    elif program == "python" and arguments[0].endswith(".py"):
+    elif program == "python":
         script = ROOT / arguments[0] if arguments[0].startswith("scripts/") else Path(arguments[0])
         with mock.patch.object(sys, "argv", [str(script), *arguments[1:], *shortened_script(script.name)]):
             runpy.run_path(str(script), run_name="__main__")
@@ -179,12 +185,7 @@ def shortened_script(name: str) -> list[str]:
 def blocks(page: str) -> Iterator[Block]:
     """Yield the code blocks of a page in their order."""
 
-    def parser(document: Document) -> Iterator[Region]:
-        for region in LEXER(document):
-            region.evaluator = lambda example: None
-            yield region
-
-    document = Document.parse(str(ROOT / page), parser)
+    document = Document.parse(str(ROOT / page), LEXER)
     for example in document.examples():
         lexemes = example.region.lexemes
         mark = MARK.search(document.text[: example.region.start])
@@ -192,20 +193,24 @@ def blocks(page: str) -> Iterator[Block]:
         yield Block(example.line, lexemes["language"].strip(), str(lexemes["source"]), *found)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith(MEASURED)])
-def test_code_blocks_run(
-    page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    code = list(blocks(page))
-    if any("news-forward.pt" in block.source and not block.kind for block in code):
-        request.getfixturevalue("flair_models")
-    monkeypatch.chdir(workspace)
+def run_page(page: str) -> None:
+    """Run the code blocks of a page in the present folder."""
     runner = PageRunner()
-    for block in code:
+    for block in blocks(page):
         try:
             runner.run(block)
         except Exception as error:
             raise AssertionError(f"{page}, {block}: {type(error).__name__}: {error}") from error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_run(
+    page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if any("news-forward.pt" in block.source and not block.kind for block in blocks(page)):
+        request.getfixturevalue("flair_models")
+    monkeypatch.chdir(workspace)
+    run_page(page)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +229,6 @@ def test_a_wrong_block_fails(text: str, complaint: str, tmp_path: Path, monkeypa
     page = tmp_path / "page.md"
     page.write_text(text)
     monkeypatch.chdir(tmp_path)
-    runner = PageRunner()
-    with pytest.raises(BaseException) as raised:  # noqa: PT011 (pytest.fail and SystemExit are no Exception)
-        for block in blocks(str(page)):
-            runner.run(block)
+    with pytest.raises(BaseException) as raised:  # noqa: PT011 (pytest.fail and SystemExit are not Exceptions)
+        run_page(str(page))
     assert complaint in f"{type(raised.value).__name__}: {raised.value}"

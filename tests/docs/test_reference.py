@@ -1,0 +1,45 @@
+"""The reference documents every public name and every option, and the site fetches nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from helpers import ROOT
+
+import charembed
+import charembed.recurrent
+
+pytest.importorskip("mkdocs")
+
+from charembed.cli.main import build_parser
+from scripts.docs.generated_pages import command_line_page, configuration_page, option_groups, subcommands
+
+REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/reference").glob("*.md")))
+
+
+@pytest.mark.parametrize("module", [charembed, charembed.recurrent])
+def test_every_public_name_is_in_the_reference(module) -> None:
+    for name in module.__all__:
+        if name != "__version__":
+            assert re.search(rf"^::: {module.__name__}\.{name}$", REFERENCE, re.MULTILINE), name
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    page, configuration = command_line_page(), configuration_page()
+    for name, parser in subcommands(build_parser()).items():
+        assert f"## charembed {name}\n" in page
+        section = page.split(f"## charembed {name}\n")[1].split("\n## ")[0]
+        for _, actions in option_groups(parser):
+            for action in actions:
+                if name == "train" and action.dest != "dry_run":
+                    assert f"| `{action.dest}` |" in configuration
+                elif action.option_strings:
+                    option = action.option_strings[-1].replace("_", "-")
+                    assert option in section.replace("_", "-"), option
+
+
+def test_a_generated_cell_is_valid_markdown() -> None:
+    for line in (command_line_page() + configuration_page()).splitlines():
+        if line.startswith("| "):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 4, line
