@@ -13,7 +13,7 @@ import charembed.recurrent
 pytest.importorskip("mkdocs")
 
 from charembed.cli.main import build_parser
-from scripts.docs.generated_pages import command_line_page, configuration_page, option_groups, subcommands
+from scripts.docs.generated_pages import REMOTE, command_line_page, configuration_page, option_groups, subcommands
 
 REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/reference").glob("*.md")))
 
@@ -43,3 +43,18 @@ def test_a_generated_cell_is_valid_markdown() -> None:
     for line in (command_line_page() + configuration_page()).splitlines():
         if line.startswith("| "):
             assert len(re.findall(r"(?<!\\)\|", line)) == 4, line
+
+
+@pytest.mark.parametrize(
+    ("html", "is_remote"),
+    [
+        ('<script src="https://example.org/a.js"></script>', True),
+        ('<link rel="stylesheet" href="https://example.org/a.css">', True),
+        ('<img alt="a" src="http://example.org/a.png">', True),
+        ('<a href="https://example.org">a page</a>', False),
+        ('<script src="../a.js"></script><a href="https://example.org">a page</a>', False),
+        ('<link rel="canonical" href="https://example.org">', False),
+    ],
+)
+def test_remote_assets_are_recognized(html: str, is_remote: bool) -> None:
+    assert bool(REMOTE.search(html)) == is_remote
