@@ -16,7 +16,8 @@ from charembed.embedding.embedder import CharEmbedder
 from charembed.errors import CharEmbedError, import_extra
 from charembed.lm.model import DIRECTIONS
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
-from charembed.pretrained.model_folder import CARD, CONFIG, TOKENIZER, Pretrained
+from charembed.pretrained.model_files import CARD, CONFIG, TOKENIZER
+from charembed.pretrained.model_folder import Pretrained
 from charembed.util.checks import check_choice
 from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.version import __version__

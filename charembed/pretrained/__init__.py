@@ -1,4 +1,4 @@
-"""Read and write trained models."""
+"""Save, load and share trained models."""
 
 from charembed.pretrained.model_folder import Pretrained, join, read_architecture
 

@@ -1,97 +1,164 @@
-"""Receives the name of a model; hands on its folder: one that comes along, or from the Hugging Face Hub."""
+"""Find the folder of a model by its name: a bundled model, a local folder or a repository on the Hugging Face Hub."""
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from charembed.errors import CharEmbedError
 from charembed.util.files import user_path
 
 SCHEME = "hf://"
-BUNDLED_MODELS = Path(__file__).parent / "models"
-"""The folder of the models that are part of this package."""
+BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
+"""Folder of the models that are part of this package."""
 MODEL_HELP = f"a model that comes along, such as en; the folder of one; or {SCHEME}owner/name"
-_URL = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
+_ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
+_FILES = ["config.json", "tokenizer.json", "model.safetensors", "README.md"]
+"""The only files that are downloaded: a repository may hold others, some of which may be unsafe to load."""
 
 
 def bundled_models() -> list[str]:
-    """Names of the models that are part of this package."""
+    """Return the names of the models that are part of this package."""
     return sorted(config.parent.name for config in BUNDLED_MODELS.glob("*/config.json"))
 
 
 def resolve_folder(name: str | os.PathLike[str]) -> Path:
-    """The folder of a model, which may not be there.
+    """Return the folder of a model; a local folder need not exist.
 
-    The Hub is asked only for names that begin with `hf://`: a mistyped path never leaves the machine. With the
-    environment variable HF_HUB_OFFLINE=1 what has been downloaded before is used, and nothing is asked.
+    Only names that begin with `hf://` are looked up on the Hub, so a mistyped path never causes a network request. With
+    the environment variable HF_HUB_OFFLINE=1, models are taken from the local cache and no request is made.
 
     Args:
-        name: a path; the name of a model that comes along, unless a folder of this name holds a model; or
+        name: a path; the name of a bundled model, unless a local folder of the same name contains a model; or
             `hf://owner/name` or `hf://owner/name@revision`.
 
     Raises:
-        CharEmbedError: the Hub has no such model, will not give it, or cannot be reached.
+        CharEmbedError: the Hub has no such model, denies access to it or cannot be reached.
     """
     if not isinstance(name, str) or not name.startswith(SCHEME):
         path = user_path(name)
-        is_name = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
-        return BUNDLED_MODELS / path if is_name else path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    match = _URL.fullmatch(name)
+        is_bundled = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
+        return BUNDLED_MODELS / name if is_bundled else path
+    match = _ADDRESS.fullmatch(name)
     if match is None:
-        raise CharEmbedError(f"{name} names no model: expected {SCHEME}owner/name or {SCHEME}owner/name@revision")
-    try:
-        patterns = ["config.json", "tokenizer.json", "model.safetensors", "README.md"]
-        return Path(snapshot_download(match["repo"], revision=match["revision"], allow_patterns=patterns))
-    except LocalEntryNotFoundError as error:
-        raise CharEmbedError(f"{name} has not been downloaded before, and the Hub cannot be reached") from error
-    except Exception as error:  # of a kind that depends on the client's version
-        raise CharEmbedError(f"{name}: {_said(error)}") from error
+        raise CharEmbedError(
+            f"{name} is not the address of a model: expected {SCHEME}owner/name or {SCHEME}owner/name@revision"
+        )
+    return _download(name, match["repo"], match["revision"])
 
 
 def model_not_found(name: str | os.PathLike[str]) -> CharEmbedError:
-    """The error of a name that no folder has."""
+    """Return the error for a name that is neither a folder nor a bundled model."""
     return CharEmbedError(
-        f"no model '{os.fspath(name)}': no folder has this name; models that come along:"
+        f"no model '{os.fspath(name)}': there is no such folder, and the bundled models are"
         f" {', '.join(bundled_models())}."
-        " Train one: charembed train --data.train YOUR_TEXT.txt --output FOLDER;"
-        f" one on the Hugging Face Hub is {SCHEME}owner/name"
+        " Train a model with: charembed train --data.train YOUR_TEXT.txt --output FOLDER;"
+        f" to load one from the Hugging Face Hub, write {SCHEME}owner/name"
     )
 
 
 def upload(files: Mapping[str, bytes], repo_id: str, *, private: bool | None, message: str) -> str:
-    """Put files on the Hub, whose repository is made where there is none.
+    """Commit files to a model repository on the Hub, which is created if it does not exist.
 
     Args:
-        files: content by name.
-        repo_id: owner/name.
-        private: whether a new repository is.
-        message: of the change.
+        files: contents by file name.
+        repo_id: owner/name of the repository.
+        private: whether a new repository is private; None leaves it to the owner's settings.
+        message: commit message.
 
     Returns:
-        The address of the change.
+        URL of the commit.
 
     Raises:
-        CharEmbedError: the Hub refuses, or cannot be reached.
+        CharEmbedError: the Hub refuses the request or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    try:
+    with _hub_errors(SCHEME + repo_id):
         api = HfApi()
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        added = [CommitOperationAdd(name, content) for name, content in files.items()]
-        return str(api.create_commit(repo_id, added, commit_message=message).commit_url)
-    except Exception as error:  # of a kind that depends on the client's version
-        raise CharEmbedError(f"{SCHEME}{repo_id}: {_said(error)}") from error
+        # The Hub returns the full id, including the owner if only a name was given.
+        full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        return str(api.create_commit(full_id, operations, commit_message=message).commit_url)
 
 
-def _said(error: Exception) -> str:
-    """What an error of the Hub's client says, in one line."""
-    if type(error).__name__ in ("ConnectionError", "ConnectError", "ConnectTimeout", "ProxyError", "SSLError"):
+def _download(address: str, repo: str, revision: str | None) -> Path:
+    """Return the folder in the local cache that holds a repository's model, after downloading what is missing."""
+    from huggingface_hub import snapshot_download
+
+    with _hub_errors(address):
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+
+
+@contextmanager
+def _hub_errors(address: str) -> Iterator[None]:
+    """Raise the errors of `huggingface_hub` as `CharEmbedError`, with the address, the cause and a remedy."""
+    from huggingface_hub.utils import HFValidationError
+
+    try:
+        yield
+    # HTTP errors and those of the cache derive from OSError; a failed upload of a large file is a RuntimeError.
+    except (OSError, RuntimeError, HFValidationError, *_connection_errors()) as error:
+        raise CharEmbedError(f"{address}: {_explain(error)}") from error
+
+
+def _explain(error: Exception) -> str:
+    """Return the cause and the remedy of an error of `huggingface_hub`, in one line."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import (  # the module that exports all of them in every release since 0.23
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, LocalEntryNotFoundError):
+        if constants.HF_HUB_OFFLINE:
+            return "not in the local cache, and HF_HUB_OFFLINE is set: unset it to download the model"
+        cause = error.__cause__
+        reason = _explain(cause) if isinstance(cause, HfHubHTTPError) else "the Hub cannot be reached"
+        return f"not in the local cache, and {reason}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the Hub cannot be reached because HF_HUB_OFFLINE is set: unset it"
+    if isinstance(error, GatedRepoError):  # a subclass of RepositoryNotFoundError
+        return (
+            "access to this repository is restricted: request access on its page, then log in with `hf auth login` or"
+            " set HF_TOKEN"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            "the Hub has no such repository, or it is private: check the name, or log in with `hf auth login` or set"
+            " HF_TOKEN"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository has no such revision: name an existing branch, tag or commit after the @"
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", "error")
+        return f"the Hub refused the request (HTTP {status}): {_first_line(error.server_message or str(error))}"
+    if isinstance(error, _connection_errors()):
         return "the Hub cannot be reached"
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return _first_line(str(error)) or type(error).__name__
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of the HTTP library for failed connections."""
+    errors: list[type[Exception]] = []
+    with suppress(ImportError):  # used by huggingface_hub before 1.0
+        import requests
+
+        errors += [requests.ConnectionError, requests.Timeout]
+    with suppress(ImportError):  # used since 1.0
+        import httpx
+
+        errors += [httpx.TransportError]
+    return tuple(errors)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -1,67 +1,157 @@
-"""Receives a model and its provenance; hands on the model card that goes into its folder."""
+"""Write the model card of a model folder, the README.md that model hubs display."""
 
 from __future__ import annotations
 
+import html
 import json
+import os
+import re
 from typing import Any
 
 from charembed.lm.model import BiCharLM
+from charembed.text.sources import DATASET_PREFIX
+
+_TAGS = ["character-language-model", "contextual-string-embeddings", "token-embeddings"]
+_HEADER_KEYS = ("base_model", "datasets", "language", "license")
+"""Provenance keys that model hubs read from the YAML header."""
+_HUB_DATASET = re.compile(rf"{DATASET_PREFIX}(?P<name>[\w.-]+/[\w.-]+)(,.*)?")
+"""A source of training text that is a data set on the Hugging Face Hub, unless a local folder has this name."""
+_CELL_NAMES = {
+    "elman": "Elman RNN",
+    "lstm": "LSTM",
+    "peephole_lstm": "peephole LSTM",
+    "gru": "GRU",
+    "mgu": "MGU",
+}
 
 
 def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str:
-    """Text of the README.md of a model folder, with the YAML header that model hubs read.
+    """Return the text of a model card: a YAML header for model hubs, followed by Markdown.
 
     Args:
-        model: what it is of.
-        provenance: where the weights come from. A list becomes a section; `language` and `license` are for hubs too.
-        address: from where it is loaded.
+        model: the model that the card describes.
+        provenance: where the weights come from. `base_model`, `datasets`, `language` and `license` also go into the
+            header; any other list becomes a section of its own.
+        address: name from which the example on the card loads the model.
     """
-    config = model.config
-    header = [
-        f"{key}: {json.dumps(provenance[key])}"
-        for key in ("language", "license")
-        if isinstance(provenance.get(key), str)
-    ]
-    above = f", projected to {config.proj_size}" if config.proj_size else ""
+    from huggingface_hub import ModelCard
+
+    known = {key: value for key, value in provenance.items() if value is not None}
+    sections = {key: value for key, value in known.items() if isinstance(value, list) and key not in _HEADER_KEYS}
+    properties = {key: value for key, value in known.items() if key not in sections}
     lines = [
-        "---",
-        "library_name: charembed",
-        "tags: [character-language-model, contextual-string-embeddings, token-embeddings]",
-        *header,
-        "---",
+        *_introduction(model, address),
+        "## Architecture",
+        "",
+        _architecture(model),
+        "",
+        "## Provenance",
+        "",
+        *(_table(properties) if properties else ["Not recorded."]),
+        "",
+        "The terms of use of the training text apply to the weights.",
+        "",
+    ]
+    for key, items in sections.items():
+        lines += [f"## {_title(key)}", "", *(f"- {_markdown(item)}" for item in items), ""]
+    return str(ModelCard(f"---\n{_header(known)}\n---\n" + "\n".join(lines)))
+
+
+def _header(provenance: dict[str, Any]) -> str:
+    """Return the metadata that model hubs read, as YAML."""
+    from huggingface_hub import ModelCardData
+
+    corpus = provenance.get("corpus")
+    sources = corpus if isinstance(corpus, list) else [corpus]
+    matches = [_HUB_DATASET.fullmatch(source) for source in sources if isinstance(source, str)]
+    datasets = [match["name"] for match in matches if match and not os.path.exists(match["name"])]
+    values = {"datasets": datasets} | provenance
+    return ModelCardData(
+        library_name="charembed",
+        pipeline_tag="feature-extraction",
+        tags=_TAGS,
+        **{key: values[key] for key in _HEADER_KEYS if _is_header_value(values.get(key))},
+    ).to_yaml()
+
+
+def _introduction(model: BiCharLM, address: str) -> list[str]:
+    """Return the lines that say what the model is and how to load it."""
+    if len(model.directions) == 2:
+        description = [
+            "A forward and a backward character-level language model for `charembed`. The vector of a word is the",
+            "concatenation of the forward and the backward model's hidden states at that word, with"
+            f" {model.embedding_dim} dimensions.",
+        ]
+    else:
+        description = [
+            f"A {model.directions[0]} character-level language model for `charembed`. The vector of a word is the",
+            f"hidden state at that word, with {model.embedding_dim} dimensions.",
+        ]
+    return [
         "# Contextual character embeddings",
         "",
-        "A forward and a backward character-level language model, read with [charembed]: each word's vector is the",
-        f"forward model's state and the backward model's state at that word, {model.embedding_dim} numbers in all.",
+        *description,
         "",
         "```python",
         "from charembed import CharEmbedder",
         "",
-        f'embedder = CharEmbedder.from_pretrained("{address}")',
-        'print(embedder.embed(["Words in their context."])[0].vectors.shape)',
+        # A JSON string is also a Python string.
+        f"embedder = CharEmbedder.from_pretrained({json.dumps(address, ensure_ascii=not address.isprintable())})",
+        'print(embedder.embed(["Words in context."])[0].vectors.shape)',
         "```",
         "",
-        "## Architecture",
-        "",
-        f"{config.num_layers} layer(s) of {config.cell}, hidden size {config.hidden_size}{above}, character embeddings"
-        f" of {config.embedding_dim}, {config.vocab_size} characters, {model.parameter_count():,} weights.",
-        "",
-        "## Provenance",
-        "",
     ]
-    lists = {key: value for key, value in provenance.items() if isinstance(value, list)}
-    if provenance:
-        lines += ["| what | value |", "| --- | --- |"]
-        lines += [f"| {key.replace('_', ' ')} | {_cell(provenance[key])} |" for key in provenance if key not in lists]
-    else:
-        lines.append("Not recorded.")
-    lines += ["", "The weights carry the terms of the text they were trained on; see there.", ""]
-    for key, items in lists.items():
-        lines += [f"## {key.replace('_', ' ').capitalize()}", "", *(f"- {_cell(item)}" for item in items), ""]
-    return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
+def _architecture(model: BiCharLM) -> str:
+    config = model.config
+    layers = "1 layer" if config.num_layers == 1 else f"{config.num_layers} layers"
+    projection = f", projected to {config.proj_size} dimensions" if config.proj_size else ""
+    return (
+        f"{_CELL_NAMES[config.cell]} with {layers}, hidden size {config.hidden_size}{projection}, character embeddings"
+        f" with {config.embedding_dim} dimensions, a vocabulary of {config.vocab_size} characters;"
+        f" {model.parameter_count():,} parameters."
+    )
+
+
+def _table(properties: dict[str, Any]) -> list[str]:
+    rows = [f"| {_markdown(_words(key))} | {_markdown(value)} |" for key, value in properties.items()]
+    return ["| Property | Value |", "| --- | --- |", *rows]
+
+
+def _is_header_value(value: object) -> bool:
+    """Return whether a value is a string or a list of strings that a YAML header can hold."""
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(isinstance(item, str) and item.isprintable() for item in items)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _title(key: str) -> str:
+    return _markdown(_words(key).capitalize())
+
+
+def _markdown(value: object) -> str:
+    """Return a value of the provenance as one line of Markdown that displays exactly its text."""
     if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_cell(inner)}" for key, inner in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split()).replace("|", "\\|")
+        return ", ".join(f"{_markdown(_words(str(key)))} {_markdown(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_markdown(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else _escape(str(value))
+
+
+def _escape(text: str) -> str:
+    """Return text on one line in which no character has a meaning in Markdown or HTML."""
+    # Control characters and lone surrogates are written out, so that any file can hold the text and any viewer show it.
+    text = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(text.split())
+    )
+    # As an entity, since a backslash before a bracket begins a formula on some hubs.
+    text = html.escape(text, quote=False).replace("\\", "&#92;")
+    # An underscore between letters or digits never begins or ends emphasis.
+    text = re.sub(r"[`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    # Headings, lists and rules begin with one of these characters, numbered lists with a number.
+    text = re.sub(r"^[#+=-]", r"\\\g<0>", text)
+    return re.sub(r"^(\d+)(?=[.)](?: |$))", r"\1\\", text)

@@ -1,7 +1,4 @@
-"""Receives a trained pair of language models and what is known of it; hands on the model folder, and reads it back.
-
-The folder is specified in docs/model-folder.md.
-"""
+"""Save and load trained models as model folders; docs/model-folder.md specifies the format."""
 
 from __future__ import annotations
 
@@ -16,67 +13,76 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
-from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Readout, tensors_under
+from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Readout
 from charembed.pretrained.hub import model_not_found, resolve_folder
 from charembed.pretrained.model_card import model_card
+from charembed.pretrained.model_files import (
+    CARD,
+    CONFIG,
+    FORMAT_VERSION,
+    TOKENIZER,
+    WEIGHTS,
+    build_model,
+    named_weights,
+    parse_architecture,
+    parse_config,
+)
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
 from charembed.util.devices import check_device
 from charembed.util.files import atomic_folder, check_contains_only, recover_folder, user_path
 from charembed.version import __version__
 
-FORMAT_VERSION = 1
-CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
-
 StoredType = Literal["float32", "float16"]
 
 
 @dataclass
 class Pretrained:
-    """All that a model folder holds."""
+    """A trained model with its vocabulary and settings: the content of a model folder."""
 
     model: BiCharLM
+    """The language models of both directions, or of one."""
     vocab: CharVocab
+    """The characters that the models know."""
     readout: Readout = "word"
-    """Where a word's states are read: on its own last and first character, or on those just outside it."""
+    """Where the states of a word are read: "word" for its own last and first character, "separator" for the characters
+    just outside it."""
     delimiter: str = "\n"
-    """What both models read before a text; at least one character, from which an empty first word has its states."""
+    """Text of at least one character that both models read before each text, so that an empty first word has states."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Where the weights come from: corpus, characters seen, bits per character. JSON values."""
+    """Where the weights come from: corpus, characters seen, bits per character and so on. JSON values."""
 
     def __post_init__(self) -> None:
-        if self.readout not in get_args(Readout):
-            raise CharEmbedError(f"readout must be {' or '.join(get_args(Readout))}, got {self.readout!r}")
+        check_choice("readout", self.readout, get_args(Readout))
         if not self.delimiter or any("\ud800" <= character <= "\udfff" for character in self.delimiter):
             raise CharEmbedError(f"delimiter must be text of at least one character, got {self.delimiter!r}")
 
     def digest(self) -> str:
-        """What tells it from models that give other vectors: a hash of weights, vocabulary and way of reading."""
+        """Return a hash of everything that word vectors depend on: weights, vocabulary and readout settings."""
         settings = [self.vocab.to_json(), self.readout, self.delimiter, dataclasses.asdict(self.model.config)]
         digest = hashlib.sha256(json.dumps(settings).encode())
-        for name, tensor in _tensors(self.model).items():
+        for name, tensor in named_weights(self.model).items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def save(
         self, folder: str | os.PathLike[str], dtype: StoredType = "float32", address: str = "path/to/this/folder"
     ) -> None:
-        """Write the model folder, aside first, then in its place; a model folder that is there is replaced.
+        """Write the model folder atomically. An existing model folder is replaced.
 
         Args:
-            folder: where.
-            dtype: of the stored weights: "float16" takes half the space. They are computed with in float32 either way.
-            address: from where the model card says to load it.
+            folder: path of the folder.
+            dtype: type of the stored weights. "float16" halves the size; computations use float32 in either case.
+            address: name from which the example on the model card loads the model.
 
         Raises:
-            CharEmbedError: the folder exists and holds anything else; weights too large for float16.
-            OSError: it cannot be written; what was there is left as it was.
+            CharEmbedError: the folder exists and contains anything else, or weights exceed the range of float16.
+            OSError: the folder cannot be written; an existing one is left unchanged.
         """
         target = user_path(folder).resolve()
         check_replaceable(target)
@@ -85,16 +91,25 @@ class Pretrained:
                 (new / name).write_bytes(content)
 
     def files(self, address: str = "path/to/this/folder", dtype: StoredType = "float32") -> dict[str, bytes]:
-        """The files of the model folder by name, the model card last.
+        """Return the files of the model folder by name, the model card last.
 
         Args:
-            address: from where the model card says to load it.
-            dtype: of the stored weights.
+            address: name from which the example on the model card loads the model.
+            dtype: type of the stored weights.
 
         Raises:
-            CharEmbedError: weights too large for float16.
+            CharEmbedError: weights exceed the range of float16.
         """
         check_choice("dtype", dtype, get_args(StoredType))
+        return {
+            # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
+            CONFIG: (self._config_json() + "\n").encode("utf-8", "backslashreplace"),
+            TOKENIZER: self.vocab.to_json().encode(),
+            WEIGHTS: safetensors.torch.save(_stored_weights(self.model, dtype)),
+            CARD: model_card(self.model, self.provenance, address).encode(),
+        }
+
+    def _config_json(self) -> str:
         config = {
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
@@ -104,111 +119,98 @@ class Pretrained:
             "delimiter": self.delimiter,
             "provenance": self.provenance,
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(self.model).items()}
-        if dtype == "float16":
-            tensors = {name: tensor.half() for name, tensor in tensors.items()}
-            if not all(tensor.isfinite().all() for tensor in tensors.values()):
-                raise CharEmbedError("the model has weights that are too large for float16: store it as float32")
-        return {
-            CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode(),
-            TOKENIZER: self.vocab.to_json().encode(),
-            WEIGHTS: safetensors.torch.save(tensors),
-            CARD: model_card(self.model, self.provenance, address).encode(),
-        }
+        return json.dumps(config, indent=2, ensure_ascii=False)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Pretrained:
-        """Read a model folder. Nothing in it is unpickled.
+        """Load a model. Nothing in its folder is ever unpickled.
 
         Args:
-            folder: its path, the name of a model that comes along, or `hf://owner/name` for one on the Hugging Face
-                Hub.
-            device: where the weights go.
+            folder: path of a model folder, name of a bundled model, or `hf://owner/name` for a model on the Hugging
+                Face Hub.
+            device: device for the weights.
 
         Raises:
-            CharEmbedError: no model folder, a file missing or damaged, a newer format, weights that do not fit.
+            CharEmbedError: no such model, a missing or damaged file, a newer format, or weights that do not fit.
         """
         path = resolve_folder(folder)
         device = check_device(device)
         if not os.path.isdir(path):
+            # A process that was killed while it replaced the folder may have left the model next to it.
             with contextlib.suppress(OSError):
-                recover_folder(path)  # a process that was killed may have left it aside
+                recover_folder(path)
         if not os.path.isdir(path):
             raise model_not_found(folder)
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
         if missing:
-            nested = [name for name in ("best", "last") if (path / name / CONFIG).is_file()]
-            hint = (
-                f"; it is a training run, its models are {' and '.join(str(path / n) for n in nested)}"
-                if nested
-                else ""
-            )
-            raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{hint}")
+            raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{_run_hint(path)}")
         config, tokenizer = ((path / name).read_bytes() for name in (CONFIG, TOKENIZER))
-        return cls._of_parts(config, tokenizer, partial(safetensors.torch.load_file, path / WEIGHTS, str(device)), path)
+        read_weights = partial(safetensors.torch.load_file, path / WEIGHTS, str(device))
+        return cls._from_parts(config, tokenizer, read_weights, path)
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], source: str) -> Pretrained:
-        """Read what `files` gave.
+        """Load a model from the result of `files`.
 
         Args:
-            files: content by name.
+            files: contents by file name.
             source: where they come from, for error messages.
 
         Raises:
-            CharEmbedError: as `load` does.
+            CharEmbedError: as for `load`.
         """
-        given = files if isinstance(files, Mapping) else {}
-        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(given.get(name), bytes)]
+        contents = files if isinstance(files, Mapping) else {}
+        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(contents.get(name), bytes)]
         if missing:
-            raise CharEmbedError(f"{source} holds no model: {', '.join(missing)} missing")
-        weights = partial(safetensors.torch.load, files[WEIGHTS])
-        return cls._of_parts(files[CONFIG], files[TOKENIZER], weights, Path(source))
+            raise CharEmbedError(f"{source} contains no model: {', '.join(missing)} missing")
+        read_weights = partial(safetensors.torch.load, files[WEIGHTS])
+        return cls._from_parts(files[CONFIG], files[TOKENIZER], read_weights, Path(source))
 
     @classmethod
-    def _of_parts(
-        cls, config_json: bytes, tokenizer_json: bytes, weights: Callable[[], dict[str, Tensor]], path: Path
+    def _from_parts(
+        cls, config_json: bytes, tokenizer_json: bytes, read_weights: Callable[[], dict[str, Tensor]], path: Path
     ) -> Pretrained:
-        config = _parsed_config(config_json, path / CONFIG)
+        config = parse_config(config_json, path / CONFIG)
         vocab = CharVocab.from_json(tokenizer_json, source=str(path / TOKENIZER))
-        architecture = _architecture(config, path / CONFIG)
+        architecture = parse_architecture(config, path / CONFIG)
         if architecture.vocab_size != len(vocab):
             raise CharEmbedError(
-                f"{path}: {CONFIG} says {architecture.vocab_size} characters, {TOKENIZER} holds {len(vocab)}"
+                f"{path}: {CONFIG} states {architecture.vocab_size} characters, but {TOKENIZER} has {len(vocab)}"
             )
+        model = build_model(architecture, config.get("directions", DIRECTIONS), read_weights, path)
         try:
-            with torch.device("meta"):  # shapes alone: the weights come from the file
-                model = BiCharLM(architecture, config.get("directions", DIRECTIONS))
-        except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
-            raise CharEmbedError(f"{path / CONFIG}: no model has such an architecture: {error}") from error
-        try:
-            tensors = weights()
-        except (safetensors.SafetensorError, OSError) as error:
-            raise CharEmbedError(f"{path / WEIGHTS} cannot be read as safetensors: {error}") from error
-        _load_weights(model, tensors, path / WEIGHTS)
-        try:
-            return cls(model.eval(), vocab, config["readout"], config["delimiter"], config["provenance"])
+            return cls(model, vocab, config["readout"], config["delimiter"], config["provenance"])
         except CharEmbedError as error:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
 
 
 def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
-    """The architecture of a model folder's model, without its weights.
+    """Return the architecture of a model without loading its weights.
+
+    Args:
+        folder: path or name of the model, as for `Pretrained.load`.
 
     Raises:
-        CharEmbedError: no model folder, or one that is damaged.
+        CharEmbedError: not a model folder, or a damaged one.
     """
     path = resolve_folder(folder) / CONFIG
     if not path.is_file():
         raise CharEmbedError(f"{path.parent} is not a model folder: {CONFIG} missing")
-    return _architecture(_parsed_config(path.read_bytes(), path), path)
+    return parse_architecture(parse_config(path.read_bytes(), path), path)
 
 
 def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
-    """The pair of two models that were trained one direction at a time, on the same alphabet and with the same shape.
+    """Combine two models that were trained in one direction each, with the same vocabulary and architecture.
+
+    Args:
+        forward: model with a forward direction.
+        backward: model with a backward direction.
+
+    Returns:
+        A model with both directions. It shares the weights with the two models.
 
     Raises:
-        CharEmbedError: a direction is missing, or the two differ in more than it.
+        CharEmbedError: a direction is missing, or the models differ in anything but their direction.
     """
     for name in ("vocab", "readout", "delimiter"):
         if getattr(forward, name) != getattr(backward, name):
@@ -222,77 +224,33 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
     return Pretrained(pair, forward.vocab, forward.readout, forward.delimiter, provenance)
 
 
-def _tensors(model: BiCharLM) -> dict[str, Tensor]:
-    """All weights, by the names of the model folder."""
-    return {
-        f"{direction}.{name}": tensor
-        for direction in model.directions
-        for name, tensor in model.direction(direction).state_dict().items()
-    }
-
-
 def check_replaceable(target: Path) -> None:
-    """Refuse to replace anything but a model folder of ours or an empty one, so that no other work is lost.
+    """Check that a path is unused, an empty folder or a model folder of charembed, so that saving there is safe.
 
     Raises:
-        CharEmbedError: the target is a file, or a folder that holds anything else.
+        CharEmbedError: the target is a file, or a folder with any other content.
     """
     check_contains_only(target, {CONFIG, TOKENIZER, WEIGHTS, CARD})
     if target.exists() and any(target.iterdir()):
         try:
-            _parsed_config((target / CONFIG).read_bytes(), target / CONFIG)
+            parse_config((target / CONFIG).read_bytes(), target / CONFIG)
         except (CharEmbedError, OSError) as error:
-            raise CharEmbedError(f"{target} is no model folder of charembed: name another folder ({error})") from error
+            raise CharEmbedError(
+                f"{target} is not a model folder of charembed: name another folder ({error})"
+            ) from error
 
 
-def _parsed_config(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise CharEmbedError(f"{path} is not JSON: {error}") from error
-    config: dict[str, Any] = read if isinstance(read, dict) else {}
-    version = config.get("format_version")
-    if type(version) is not int or version < 1:
-        raise CharEmbedError(f"{path} is not the config.json of a charembed model: no format_version")
-    if version > FORMAT_VERSION:
-        raise CharEmbedError(
-            f"{path} has format version {version}, this charembed ({__version__}) reads up to {FORMAT_VERSION}:"
-            " pip install -U charembed"
-        )
-    kinds = {"architecture": dict, "readout": str, "delimiter": str, "provenance": dict}
-    for key, kind in kinds.items():
-        if not isinstance(config.get(key), kind):
-            raise CharEmbedError(f"{path}: {key} is missing or not a {kind.__name__}")
-    return config
+def _stored_weights(model: BiCharLM, dtype: StoredType) -> dict[str, Tensor]:
+    """Return the weights on the CPU in the type in which they are stored."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_weights(model).items()}
+    if dtype == "float16":
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise CharEmbedError("the model has weights that are too large for float16: store them as float32")
+    return tensors
 
 
-def _architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
-    given = config["architecture"]
-    unknown = sorted(set(given) - {f.name for f in dataclasses.fields(CharLMConfig)})
-    if unknown:
-        raise CharEmbedError(f"{path}: unknown architecture field {', '.join(unknown)}")
-    try:
-        return CharLMConfig(**given)
-    except (CharEmbedError, TypeError) as error:
-        raise CharEmbedError(f"{path}: {error}") from error
-
-
-def _load_weights(model: BiCharLM, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = {name: tensor.shape for name, tensor in _tensors(model).items()}
-    for problem, names in (
-        ("lacks", sorted(expected.keys() - tensors.keys())),
-        ("holds the foreign", sorted(tensors.keys() - expected.keys())),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CharEmbedError(f"{path} {problem} tensors {', '.join(names[:3])}{more}")
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
-            raise CharEmbedError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}")
-        if not tensors[name].is_floating_point():
-            raise CharEmbedError(f"{path}: {name} has type {tensors[name].dtype}, expected floating point")
-        if not tensors[name].isfinite().all():
-            raise CharEmbedError(f"{path}: {name} holds values that are no finite numbers")
-    for direction in model.directions:
-        own = {name: tensor.float() for name, tensor in tensors_under(f"{direction}.", tensors).items()}
-        model.direction(direction).load_state_dict(own, assign=True)
+def _run_hint(path: Path) -> str:
+    """Return the end of an error message that names the models of a training run, if the folder is one."""
+    models = [str(path / name) for name in ("best", "last") if (path / name / CONFIG).is_file()]
+    return f"; it is the folder of a training run, whose models are {' and '.join(models)}" if models else ""

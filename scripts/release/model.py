@@ -90,7 +90,8 @@ def tagger_scores(model: str, results: str, row: str) -> None:
     if {one.weights for one in own} != {weights_digest([pretrained.model])}:
         sys.exit(f"{results} has scores of {row} with other weights than {model} has")
     pretrained.provenance["tagger_scores"] = [
-        f"{task}, {metric}, {TAGGER_TITLES[tagger]}, {len(found)} seeds: {summary(found)}"
+        f"{task}, {metric}, {TAGGER_TITLES[tagger]},"
+        f" {len(found)} {'seed' if len(found) == 1 else 'seeds'}: {summary(found)}"
         for task, metric, tagger in sorted({(one.task, one.metric, one.tagger) for one in own})
         if (found := [one for one in own if (one.task, one.tagger) == (task, tagger)])
     ]

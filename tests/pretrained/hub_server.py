@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub, as far as `huggingface_hub` asks it to fetch and to push a model."""
+"""Serve the part of the Hugging Face Hub's API that `huggingface_hub` uses to download and upload a model."""
 
 from __future__ import annotations
 
@@ -11,93 +11,119 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/?]+))?(?:\?.*)?")
+FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<name>.+)")
+COMMIT = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/main")
 
-class Hub:
-    """Repositories in memory, and what was asked."""
+
+class Hub(ThreadingHTTPServer):
+    """A server with repositories in memory and a log of its requests."""
 
     def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
         self.repositories: dict[str, dict[str, bytes]] = {}
+        """File contents by repository and file name."""
         self.requests: list[str] = []
-        self.address = ""
 
     def commit(self, repo: str) -> str:
+        """Return the id of the latest commit of a repository."""
         files = self.repositories[repo]
         return hashlib.sha1(b"".join(name.encode() + files[name] for name in sorted(files))).hexdigest()
 
 
 @contextmanager
 def running_hub() -> Iterator[Hub]:
+    """Run a server for the time of a test."""
     hub = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            hub.requests.append(f"{self.command} {self.path}")
-            if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?(?:\?.*)?", self.path):
-                repo, revision = match.groups()
-                if repo not in hub.repositories:
-                    return self.missing("RepoNotFound")
-                if revision not in (None, "main", hub.commit(repo)):
-                    return self.missing("RevisionNotFound")
-                siblings = [{"rfilename": name} for name in hub.repositories[repo]]
-                return self.answer({"id": repo, "sha": hub.commit(repo), "private": False, "siblings": siblings})
-            if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
-                repo, _, name = match.groups()
-                if name not in hub.repositories.get(repo, {}):
-                    return self.missing("EntryNotFound")
-                content = hub.repositories[repo][name]
-                tag = hashlib.sha1(content).hexdigest()
-                return self.answer(content, {"ETag": f'"{tag}"', "X-Repo-Commit": hub.commit(repo)})
-            return self.missing("")
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def do_POST(self) -> None:
-            hub.requests.append(f"POST {self.path}")
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/api/repos/create":
-                wanted = json.loads(body)
-                repo = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
-                if repo == "me/forbidden":
-                    return self.answer({"error": "you may not"}, status=403)
-                hub.repositories.setdefault(repo, {})
-                return self.answer({"url": f"{hub.address}/{repo}"})
-            if self.path == "/api/validate-yaml":
-                return self.answer({"errors": [], "warnings": []})
-            if "/preupload/" in self.path:
-                files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
-                return self.answer({"files": [file | {"shouldIgnore": False} for file in files]})
-            if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", self.path):
-                for line in body.splitlines():
-                    entry = json.loads(line)
-                    if entry["key"] == "file":
-                        value = entry["value"]
-                        hub.repositories[match[1]][value["path"]] = base64.b64decode(value["content"])
-                commit = hub.commit(match[1])
-                return self.answer({"commitUrl": f"{hub.address}/{match[1]}/commit/{commit}", "commitOid": commit})
-            return self.missing("")
-
-        def missing(self, code: str) -> None:
-            self.answer({"error": "not found"}, {"X-Error-Code": code}, 404)
-
-        def answer(self, content: object, headers: dict[str, str] | None = None, status: int = 200) -> None:
-            body = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.serve_forever, daemon=True)
     thread.start()
     try:
         yield hub
     finally:
-        server.shutdown()
-        server.server_close()
+        hub.shutdown()
+        hub.server_close()
         thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers requests; repositories named gated, broken and forbidden fail in the way their name says."""
+
+    server: Hub
+
+    def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        if match := INFO.fullmatch(self.path):
+            self.send_info(match["repo"], match["revision"])
+        elif match := FILE.fullmatch(self.path):
+            self.send_file(match["repo"], match["name"])
+        else:
+            self.send_failure(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def do_POST(self) -> None:
+        self.server.requests.append(f"POST {self.path}")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/repos/create":
+            self.create_repository(json.loads(body))
+        elif self.path == "/api/validate-yaml":
+            self.send_json({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+            self.send_json({"files": [file | {"shouldIgnore": False} for file in files]})
+        elif match := COMMIT.fullmatch(self.path):
+            self.add_commit(match["repo"], body)
+        else:
+            self.send_failure(404)
+
+    def send_info(self, repo: str, revision: str | None) -> None:
+        if repo == "me/gated":
+            return self.send_failure(403, "GatedRepo")
+        if repo == "me/broken":
+            return self.send_failure(500)
+        if repo not in self.server.repositories:
+            return self.send_failure(404, "RepoNotFound")
+        commit = self.server.commit(repo)
+        if revision not in (None, "main", commit):
+            return self.send_failure(404, "RevisionNotFound")
+        siblings = [{"rfilename": name} for name in self.server.repositories[repo]]
+        return self.send_json({"id": repo, "sha": commit, "private": False, "siblings": siblings})
+
+    def send_file(self, repo: str, name: str) -> None:
+        if name not in self.server.repositories.get(repo, {}):
+            return self.send_failure(404, "EntryNotFound")
+        content = self.server.repositories[repo][name]
+        tag = hashlib.sha1(content).hexdigest()
+        return self.send_body(content, {"ETag": f'"{tag}"', "X-Repo-Commit": self.server.commit(repo)})
+
+    def create_repository(self, fields: dict) -> None:
+        repo = f"{fields.get('organization') or 'me'}/{fields['name']}"
+        if repo == "me/forbidden":
+            return self.send_json({"error": "you may not"}, status=403)
+        self.server.repositories.setdefault(repo, {})
+        return self.send_json({"url": f"{self.server.address}/{repo}"})
+
+    def add_commit(self, repo: str, body: bytes) -> None:
+        for entry in map(json.loads, body.splitlines()):
+            if entry["key"] == "file":
+                self.server.repositories[repo][entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+        commit = self.server.commit(repo)
+        self.send_json({"commitUrl": f"{self.server.address}/{repo}/commit/{commit}", "commitOid": commit})
+
+    def send_failure(self, status: int, code: str = "") -> None:
+        self.send_json({"error": "request failed"}, {"X-Error-Code": code}, status)
+
+    def send_json(self, content: object, headers: dict[str, str] | None = None, status: int = 200) -> None:
+        self.send_body(json.dumps(content).encode(), headers, status)
+
+    def send_body(self, body: bytes, headers: dict[str, str] | None = None, status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing to the output of the tests."""

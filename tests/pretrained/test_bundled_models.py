@@ -1,4 +1,4 @@
-"""The models that come along, and their names."""
+"""Bundled models: their content, their names and how they are released."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from helpers import EXCERPT, run_script, tiny_config
 from charembed import CharEmbedder, CharEmbedError, TrainConfig, train
 from charembed.lm.scoring import score_all
 from charembed.pretrained.hub import BUNDLED_MODELS, bundled_models, resolve_folder
+from charembed.pretrained.model_card import model_card
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.corpus import DOCUMENT_END, CorpusConfig
 from charembed.text.vocab import UNKNOWN_ID
@@ -27,30 +28,31 @@ from scripts.quality.results import Result
 SENTENCE = {"en": "The bank of the river was steep.", "de": "Die Bank am Ufer des Flusses war grün."}
 
 
-def test_english_and_german_come_along() -> None:
+def test_english_and_german_are_bundled() -> None:
     assert set(SENTENCE) == set(bundled_models())
 
 
 @pytest.mark.parametrize("name", bundled_models())
-def test_a_model_that_comes_along(name: str) -> None:
+def test_bundled_model_embeds_its_language_and_has_a_card(name: str) -> None:
     folder = BUNDLED_MODELS / name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15_000_000
     embedder = CharEmbedder.from_pretrained(name)
     assert embedder.pretrained.provenance["language"] == name
-    (found,) = embedder.embed([SENTENCE[name]])
-    assert found.vectors.shape == (len(found.words), embedder.embedding_dim)
+    (result,) = embedder.embed([SENTENCE[name]])
+    assert result.vectors.shape == (len(result.words), embedder.embedding_dim)
     assert UNKNOWN_ID not in embedder.pretrained.vocab.encode(SENTENCE[name])
     card = (folder / "README.md").read_text()
-    for told in (f'from_pretrained("{name}")', "## Attribution", "CC BY-SA 3.0", "## Weaknesses", "## Tagger scores"):
-        assert told in card
-    told_paths = re.findall(r'"/[^"]*', json.dumps(embedder.pretrained.provenance))
-    assert not told_paths, f"paths of the machine that trained it: {told_paths}"
+    for text in (f'from_pretrained("{name}")', "## Attribution", "CC BY-SA 3.0", "## Weaknesses", "## Tagger scores"):
+        assert text in card
+    assert card == model_card(embedder.model, embedder.pretrained.provenance, name)
+    paths = re.findall(r'"/[^"]*', json.dumps(embedder.pretrained.provenance))
+    assert not paths, f"the card contains paths of the machine that trained the model: {paths}"
     with safetensors.safe_open(folder / "model.safetensors", "numpy") as weights:
-        assert {weights.get_slice(key).get_dtype() for key in weights.keys()} == {"F16"}  # noqa: SIM118 (no mapping)
+        assert {weights.get_slice(key).get_dtype() for key in weights.keys()} == {"F16"}  # noqa: SIM118 (not a mapping)
 
 
 def test_english_predicts_english() -> None:
-    """A model of noise takes log2 of its alphabet, and one of letter frequencies more than 4 bits."""
+    """Guessing needs log2(vocabulary size) bits per character, letter frequencies more than 4."""
     pretrained = Pretrained.load("en")
     ids = pretrained.vocab.encode(EXCERPT.read_text()[:20_000])
     for score in score_all(pretrained.model, ids, pretrained.vocab, WorkerPool()).values():
@@ -58,17 +60,17 @@ def test_english_predicts_english() -> None:
 
 
 def test_english_is_the_default() -> None:
-    theirs, ours = (
-        one.embed(["Some words"])[0].vectors
-        for one in (CharEmbedder.from_pretrained("en"), CharEmbedder.from_pretrained())
+    named, default = (
+        embedder.embed(["Some words"])[0].vectors
+        for embedder in (CharEmbedder.from_pretrained("en"), CharEmbedder.from_pretrained())
     )
-    assert np.array_equal(theirs, ours)
+    assert np.array_equal(named, default)
 
 
-def test_a_folder_that_holds_a_model_goes_before(embedder, tmp_path: Path, monkeypatch) -> None:
+def test_local_model_folder_takes_precedence_over_a_bundled_model(embedder, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_folder("en") == BUNDLED_MODELS / "en"
-    (tmp_path / "en").mkdir()  # a training run's, for instance, whose models are en/best and en/last
+    (tmp_path / "en").mkdir()  # a training run, for example, whose models are en/best and en/last
     assert resolve_folder("en") == BUNDLED_MODELS / "en"
     embedder.save_pretrained("en")
     assert resolve_folder("en") == Path("en")
@@ -76,23 +78,25 @@ def test_a_folder_that_holds_a_model_goes_before(embedder, tmp_path: Path, monke
     assert resolve_folder("./en") == Path("en")
 
 
-def test_a_name_that_is_none_says_what_there_is() -> None:
-    with pytest.raises(CharEmbedError, match=r"no model 'fr': .* come along: de, en\. Train one: charembed train"):
+def test_unknown_name_lists_the_bundled_models() -> None:
+    with pytest.raises(
+        CharEmbedError, match=r"no model 'fr': .* bundled models are de, en\. Train a model with: charembed train"
+    ):
         CharEmbedder.from_pretrained("fr")
     for name in ("fr", "a" * 5_000, "en\0"):
         with pytest.raises(CharEmbedError, match=f"no model '{name}': "):
             Pretrained.load(name)
 
 
-def test_training_goes_on_from_a_model_that_comes_along(tmp_path: Path) -> None:
+def test_training_starts_from_a_bundled_model(tmp_path: Path) -> None:
     corpus = CorpusConfig(train=str(EXCERPT), held_out=0.02)
     config = TrainConfig(output=str(tmp_path), data=corpus, init="en", budget=BudgetConfig(steps=1), batch_size=1)
     bits = train(config).last.bits_per_character
-    assert bits < 2.2  # as good as before, or better
+    assert bits < 2.2  # an untrained model needs more than 4
     assert "init: en\n" in (tmp_path / "config.yaml").read_text()
 
 
-def test_float16_halves_the_weights_and_keeps_the_vectors(embedder, tmp_path: Path) -> None:
+def test_float16_halves_the_file_and_preserves_the_vectors(embedder, tmp_path: Path) -> None:
     for dtype in ("float32", "float16"):
         embedder.save_pretrained(tmp_path / dtype, dtype)
     sizes = [(tmp_path / dtype / "model.safetensors").stat().st_size for dtype in ("float32", "float16")]
@@ -105,7 +109,7 @@ def test_float16_halves_the_weights_and_keeps_the_vectors(embedder, tmp_path: Pa
     assert np.abs(exact.embed(texts)[0].vectors - rounded.embed(texts)[0].vectors).max() < 2e-3
 
 
-def test_weights_too_large_for_float16(embedder, tmp_path: Path) -> None:
+def test_weights_too_large_for_float16_are_refused(embedder, tmp_path: Path) -> None:
     embedder.model.forward_lm.decoder.weight.data[0, 0] = 1e6
     with pytest.raises(CharEmbedError, match="too large for float16"):
         embedder.save_pretrained(tmp_path / "model", "float16")
@@ -122,12 +126,12 @@ def test_release_model(tmp_path: Path) -> None:
     run_script(
         *("release/model.py", "join"),
         *("--forward", tmp_path / "forward" / "out" / "best", "--backward", tmp_path / "backward" / "out" / "best"),
-        *("--test", tmp_path / "test.txt", "--card", tmp_path / "card.yaml", "--output", tmp_path / "mine"),
+        *("--test", tmp_path / "test.txt", "--card", tmp_path / "card.yaml", "--output", tmp_path / "model"),
     )
-    weights = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
     results = [
         Result(
-            embedder="mine",
+            embedder="model",
             task="names",
             tagger="probe",
             seed=seed,
@@ -138,7 +142,7 @@ def test_release_model(tmp_path: Path) -> None:
             settings={},
             task_settings={},
             tagger_settings={},
-            weights=weights_digest([Pretrained.load(tmp_path / "mine").model]),
+            weights=weights_digest([Pretrained.load(tmp_path / "model").model]),
             sentences="",
         )
         for seed, score in ((1, 20.0), (2, 22.0))
@@ -147,27 +151,27 @@ def test_release_model(tmp_path: Path) -> None:
     others = [replace(result, embedder="others", weights="0" * 16) for result in results]
     file = tmp_path / "quality.jsonl"
     file.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results + others))
-    command = ("release/model.py", "tagger_scores", "--model", tmp_path / "mine", "--results", file, "--row")
-    with pytest.raises(AssertionError, match="has no scores of theirs"):
-        run_script(*command, "theirs")
+    command = ("release/model.py", "tagger_scores", "--model", tmp_path / "model", "--results", file, "--row")
+    with pytest.raises(AssertionError, match="has no scores of absent"):
+        run_script(*command, "absent")
     with pytest.raises(AssertionError, match="has scores of others with other weights"):
         run_script(*command, "others")
-    for _ in range(2):  # the second time in the place of the first
-        run_script(*command, "mine")
-    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == weights
-    released = Pretrained.load(tmp_path / "mine")
+    for _ in range(2):  # the second call replaces the scores of the first
+        run_script(*command, "model")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
+    released = Pretrained.load(tmp_path / "model")
     assert released.model.directions == ("forward", "backward")
     ids = released.vocab.encode((tmp_path / "test.txt").read_text() + DOCUMENT_END)
     for direction, score in score_all(released.model, ids, released.vocab, WorkerPool()).items():
-        told = released.provenance["test_bits_per_character"][direction]
-        assert score.bits_per_character == pytest.approx(told, abs=0.02)
-    card = (tmp_path / "mine" / "README.md").read_text()
-    for told in (
-        'language: "en"',
+        stated = released.provenance["test_bits_per_character"][direction]
+        assert score.bits_per_character == pytest.approx(stated, abs=0.02)
+    card = (tmp_path / "model" / "README.md").read_text()
+    for text in (
+        "\nlanguage: en\n",
         "| corpus | an excerpt |",
         "- Its authors",
         "- names, entity F1, probe (BiLSTM-CRF), 2 seeds: 21.00 ± 1.41",
-        "- names, entity F1, Flair's SequenceTagger, 1 seeds: 30.00",
+        "- names, entity F1, Flair's SequenceTagger, 1 seed: 30.00",
     ):
-        assert card.count(told) == 1
+        assert card.count(text) == 1
     assert str(tmp_path) not in card

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: its own client against a local server, and offline."""
+"""Models on the Hugging Face Hub: `huggingface_hub` against a local server, and offline."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def model(embedder, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared(hub: Hub, model: Path) -> Hub:
-    """A hub that has the model, and a file beside it that must not be fetched."""
-    hub.repositories["me/mine"] = {path.name: path.read_bytes() for path in model.iterdir()}
-    hub.repositories["me/mine"]["evil.pkl"] = b"cos\nsystem\n(S'true'\ntR."
+    """A hub that has the model, and next to it a file that must not be downloaded."""
+    hub.repositories["me/model"] = {path.name: path.read_bytes() for path in model.iterdir()}
+    hub.repositories["me/model"]["evil.pkl"] = b"cos\nsystem\n(S'true'\ntR."
     return hub
 
 
 def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code whose Hub is the local server: its client reads the environment when it is imported."""
+    """Run code in a process that uses the local server: the client reads the environment when it is imported."""
     settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
     settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"} | environment
     command = [sys.executable, "-c", code]
@@ -54,34 +54,33 @@ np.save({str(out)!r}, CharEmbedder.from_pretrained({name!r}).embed([{WORDS!r}])[
 """
 
 
-def test_a_model_is_fetched_once_and_then_found_offline(shared: Hub, embedder, tmp_path: Path) -> None:
-    wanted = embedder.embed([WORDS])[0].vectors
+def test_model_is_downloaded_once_and_then_available_offline(shared: Hub, embedder, tmp_path: Path) -> None:
+    expected = embedder.embed([WORDS])[0].vectors
     for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
         before = len(shared.requests)
-        done = python(embedding("hf://me/mine", tmp_path / "v.npy"), shared, tmp_path / "home", **environment)
+        done = python(embedding("hf://me/model", tmp_path / "v.npy"), shared, tmp_path / "home", **environment)
         assert done.returncode == 0, done.stderr
-        assert np.array_equal(np.load(tmp_path / "v.npy"), wanted)
+        assert np.array_equal(np.load(tmp_path / "v.npy"), expected)
         assert (len(shared.requests) == before) is ("HF_HUB_OFFLINE" in environment)
-    assert not [asked for asked in shared.requests if "evil" in asked]
+    assert not [request for request in shared.requests if "evil" in request]
 
 
 def test_a_revision(shared: Hub, tmp_path: Path) -> None:
-    commit = shared.commit("me/mine")
+    commit = shared.commit("me/model")
     out = tmp_path / "v.npy"
-    assert python(embedding(f"hf://me/mine@{commit}", out), shared, tmp_path / "home").returncode == 0
-    done = python(embedding("hf://me/mine@absent", out), shared, tmp_path / "home")
-    assert "CharEmbedError: hf://me/mine@absent: " in done.stderr
-    assert "Revision Not Found" in done.stderr
+    assert python(embedding(f"hf://me/model@{commit}", out), shared, tmp_path / "home").returncode == 0
+    done = python(embedding("hf://me/model@absent", out), shared, tmp_path / "home")
+    assert "CharEmbedError: hf://me/model@absent: the repository has no such revision" in done.stderr
 
 
-def test_the_command_line_takes_such_names_too(shared: Hub, tmp_path: Path) -> None:
+def test_command_line_accepts_hub_addresses(shared: Hub, tmp_path: Path) -> None:
     code = "import sys; from charembed.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    code = f"import sys; sys.argv[1:] = ['generate', '--model', 'hf://me/mine', '--characters', '5']\n{code}"
+    code = f"import sys; sys.argv[1:] = ['generate', '--model', 'hf://me/model', '--characters', '5']\n{code}"
     done = python(code, shared, tmp_path / "home")
     assert done.returncode == 0, done.stderr
 
 
-def test_pushed_and_fetched_again(hub: Hub, model: Path, embedder, tmp_path: Path) -> None:
+def test_pushed_model_can_be_downloaded(hub: Hub, model: Path, embedder, tmp_path: Path) -> None:
     code = f"""
 from charembed import CharEmbedder
 print(CharEmbedder.from_pretrained({str(model)!r}).push_to_hub("me/new", private=True))
@@ -103,13 +102,19 @@ print(CharEmbedder.from_pretrained({str(model)!r}).push_to_hub("me/new", private
 @pytest.mark.parametrize(
     ("name", "environment", "message"),
     [
-        ("hf://me/absent", {}, "hf://me/absent: 404 Client Error"),
-        ("hf://me/absent", {"HF_HUB_OFFLINE": "1"}, "has not been downloaded before, and the Hub cannot be reached"),
-        ("hf://me/mine", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "has not been downloaded before"),
+        ("hf://me/absent", {}, "hf://me/absent: the Hub has no such repository, or it is private"),
+        ("hf://me/gated", {}, "hf://me/gated: access to this repository is restricted"),
+        ("hf://me/broken", {}, "hf://me/broken: not in the local cache, and the Hub refused the request (HTTP 500)"),
+        ("hf://me/absent", {"HF_HUB_OFFLINE": "1"}, "not in the local cache, and HF_HUB_OFFLINE is set: unset it"),
+        (
+            "hf://me/model",
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            "not in the local cache, and the Hub cannot be reached",
+        ),
         ("hf://me/m ine", {}, "hf://me/m ine: Repo id must use alphanumeric chars"),
     ],
 )
-def test_models_that_cannot_be_had(
+def test_failed_download_has_a_clear_error(
     name: str, environment: dict[str, str], message: str, shared: Hub, tmp_path: Path
 ) -> None:
     done = python(embedding(name, tmp_path / "v.npy"), shared, tmp_path / "home", **environment)
@@ -118,42 +123,49 @@ def test_models_that_cannot_be_had(
     assert message in done.stderr
 
 
-def test_a_hub_that_refuses(hub: Hub, model: Path, tmp_path: Path) -> None:
-    code = (
-        f"from charembed import CharEmbedder; CharEmbedder.from_pretrained({str(model)!r}).push_to_hub('me/forbidden')"
-    )
-    done = python(code, hub, tmp_path / "home")
-    assert "CharEmbedError: hf://me/forbidden: " in done.stderr
-    assert "403" in done.stderr
-    done = python(code, hub, tmp_path / "home", HF_ENDPOINT="http://127.0.0.1:9")
-    assert "CharEmbedError: hf://me/forbidden: the Hub cannot be reached" in done.stderr
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "hf://me/forbidden: the Hub refused the request (HTTP 403): "),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "hf://me/forbidden: the Hub cannot be reached"),
+        ({"HF_HUB_OFFLINE": "1"}, "hf://me/forbidden: the Hub cannot be reached because HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_failed_upload_has_a_clear_error(
+    environment: dict[str, str], message: str, hub: Hub, model: Path, tmp_path: Path
+) -> None:
+    code = f"""
+from charembed import CharEmbedder
+CharEmbedder.from_pretrained({str(model)!r}).push_to_hub("me/forbidden")
+"""
+    done = python(code, hub, tmp_path / "home", **environment)
+    assert f"CharEmbedError: {message}" in done.stderr
 
 
-def test_a_damaged_model_on_the_hub(shared: Hub, tmp_path: Path) -> None:
-    shared.repositories["me/mine"]["config.json"] = b"{}"
-    done = python(embedding("hf://me/mine", tmp_path / "v.npy"), shared, tmp_path / "home")
+def test_damaged_model_on_the_hub_is_reported(shared: Hub, tmp_path: Path) -> None:
+    shared.repositories["me/model"]["config.json"] = b"{}"
+    done = python(embedding("hf://me/model", tmp_path / "v.npy"), shared, tmp_path / "home")
     assert "is not the config.json of a charembed model" in done.stderr
-    del shared.repositories["me/mine"]["model.safetensors"]
-    done = python(embedding("hf://me/mine", tmp_path / "v.npy"), shared, tmp_path / "home")
+    del shared.repositories["me/model"]["model.safetensors"]
+    done = python(embedding("hf://me/model", tmp_path / "v.npy"), shared, tmp_path / "home")
     assert "model.safetensors missing" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["hf://", "hf://me", "hf://me/mine/more", "hf://me/mine@", "hf://me/mine@a@b"])
-def test_names_that_are_none(name: str) -> None:
-    with pytest.raises(CharEmbedError, match="names no model: expected hf://owner/name"):
+@pytest.mark.parametrize("name", ["hf://", "hf://me", "hf://me/model/more", "hf://me/model@", "hf://me/model@a@b"])
+def test_malformed_addresses_are_refused(name: str) -> None:
+    with pytest.raises(CharEmbedError, match="is not the address of a model: expected hf://owner/name"):
         resolve_folder(name)
 
 
-def test_other_names_never_leave_the_machine(shared: Hub, tmp_path: Path) -> None:
-    done = python(embedding("me/mine", tmp_path / "v.npy"), shared, tmp_path / "home")
-    assert "no model 'me/mine': no folder has this name" in done.stderr
+def test_other_names_cause_no_request(shared: Hub, tmp_path: Path) -> None:
+    done = python(embedding("me/model", tmp_path / "v.npy"), shared, tmp_path / "home")
+    assert "no model 'me/model': there is no such folder" in done.stderr
     assert "hf://owner/name" in done.stderr
     assert shared.requests == []
 
 
-def test_saving_and_loading_folders_asks_no_hub(shared: Hub, model: Path, tmp_path: Path) -> None:
+def test_local_folders_cause_no_request(shared: Hub, model: Path, tmp_path: Path) -> None:
     code = f"""
-import sys
 from charembed import CharEmbedder
 CharEmbedder.from_pretrained({str(model)!r}).save_pretrained({str(tmp_path / "again")!r})
 """

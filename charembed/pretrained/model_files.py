@@ -1,0 +1,137 @@
+"""Read and check the files of a model folder; docs/model-folder.md specifies them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from charembed.errors import CharEmbedError
+from charembed.lm.model import BiCharLM, CharLMConfig, Direction, tensors_under
+from charembed.version import __version__
+
+FORMAT_VERSION = 1
+CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
+
+_KEY_TYPES = {"architecture": dict, "readout": str, "delimiter": str, "provenance": dict}
+"""Keys that config.json must have, with their JSON types."""
+
+
+def parse_config(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the content of a config.json.
+
+    Args:
+        content: the bytes of the file.
+        path: its path, for error messages.
+
+    Raises:
+        CharEmbedError: not JSON, not the configuration of a charembed model, a newer format or a missing key.
+    """
+    try:
+        parsed = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise CharEmbedError(f"{path} is not JSON: {error}") from error
+    config: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
+    version = config.get("format_version")
+    if type(version) is not int or version < 1:  # a bool is an int
+        raise CharEmbedError(f"{path} is not the config.json of a charembed model: it has no format_version")
+    if version > FORMAT_VERSION:
+        raise CharEmbedError(
+            f"{path} has format version {version}, but this version of charembed ({__version__}) reads versions up to"
+            f" {FORMAT_VERSION}: upgrade with pip install -U charembed"
+        )
+    for key, json_type in _KEY_TYPES.items():
+        if not isinstance(config.get(key), json_type):
+            raise CharEmbedError(f"{path}: {key} is missing or not a {json_type.__name__}")
+    return config
+
+
+def parse_architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
+    """Return the architecture in a parsed config.json.
+
+    Args:
+        config: what `parse_config` returned.
+        path: path of the file, for error messages.
+
+    Raises:
+        CharEmbedError: an unknown field or an invalid value.
+    """
+    fields = config["architecture"]
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(CharLMConfig)})
+    if unknown:
+        raise CharEmbedError(f"{path}: unknown architecture field {', '.join(unknown)}")
+    try:
+        return CharLMConfig(**fields)
+    except (CharEmbedError, TypeError) as error:
+        raise CharEmbedError(f"{path}: {error}") from error
+
+
+def build_model(
+    architecture: CharLMConfig,
+    directions: Sequence[Direction],
+    read_weights: Callable[[], dict[str, Tensor]],
+    folder: Path,
+) -> BiCharLM:
+    """Return the model of a model folder with its weights, in evaluation mode.
+
+    Args:
+        architecture: what `parse_architecture` returned.
+        directions: the directions of the model.
+        read_weights: returns the tensors of the weights file.
+        folder: the model folder, for error messages.
+
+    Raises:
+        CharEmbedError: an impossible architecture, or weights that cannot be read or do not fit it.
+    """
+    try:
+        with torch.device("meta"):  # shapes only: the weights come from the file
+            model = BiCharLM(architecture, directions)
+    except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
+        raise CharEmbedError(f"{folder / CONFIG}: no model can have this architecture: {error}") from error
+    try:
+        tensors = read_weights()
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CharEmbedError(f"{folder / WEIGHTS} cannot be read as safetensors: {error}") from error
+    _check_weights(model, tensors, folder / WEIGHTS)
+    for direction in model.directions:
+        state = {name: tensor.float() for name, tensor in tensors_under(f"{direction}.", tensors).items()}
+        model.direction(direction).load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def named_weights(model: BiCharLM) -> dict[str, Tensor]:
+    """Return all weights of a model by the names they have in the weights file."""
+    return {
+        f"{direction}.{name}": tensor
+        for direction in model.directions
+        for name, tensor in model.direction(direction).state_dict().items()
+    }
+
+
+def _check_weights(model: BiCharLM, tensors: dict[str, Tensor], path: Path) -> None:
+    """
+    Raises:
+        CharEmbedError: missing or unexpected tensors, or one with a wrong shape, type or value.
+    """
+    shapes = {name: tensor.shape for name, tensor in named_weights(model).items()}
+    for problem, names in (
+        ("lacks the", sorted(shapes.keys() - tensors.keys())),
+        ("has unexpected", sorted(tensors.keys() - shapes.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CharEmbedError(f"{path} {problem} tensors {', '.join(names[:3])}{more}")
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.shape != shape:
+            raise CharEmbedError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(shape)}")
+        if not tensor.is_floating_point():
+            raise CharEmbedError(f"{path}: {name} has type {tensor.dtype}, expected floating point")
+        if not tensor.isfinite().all():
+            raise CharEmbedError(f"{path}: {name} has values that are not finite")
