@@ -112,11 +112,11 @@ def test_a_damaged_pipeline(nlp, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(CharEmbedError, match="cannot be read as safetensors"):
         spacy.load(tmp_path / "pipeline")
-    with pytest.raises(CharEmbedError, match=r"the saved pipeline holds no model: config\.json"):
+    with pytest.raises(CharEmbedError, match=r"the saved pipeline contains no model: config\.json"):
         nlp.get_pipe("charembed").from_bytes(b"\x80")
     with pytest.raises(CharEmbedError, match="the saved pipeline is damaged"):
         nlp.get_pipe("charembed").from_bytes(b"")
-    with pytest.raises(CharEmbedError, match="the saved pipeline holds no model"):
+    with pytest.raises(CharEmbedError, match="the saved pipeline contains no model"):
         nlp.get_pipe("charembed").from_bytes(b"\x01")
 
 
