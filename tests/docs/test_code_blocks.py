@@ -6,6 +6,7 @@ block after them is their output, compared with `...` for what varies. A block t
 
     <!-- needs: REASON -->      it is not executed; commands in it must still parse
     <!-- file: NAME -->         it is written to the temporary folder as a file of this name
+    <!-- shows: WHAT -->        neither code nor output, such as a drawing
     <!-- varies: REASON -->     output that differs from machine to machine, not compared
 
 Long training runs are shortened (see `shortened`).
@@ -48,7 +49,7 @@ PAGES = sorted(
 PLACEHOLDERS = re.compile(r"(?<= )[A-Z]{1,7}(?= |$)")
 """Values such as LR in a command that the text around it explains: such a command is not parsed."""
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)\n"))
-MARK = re.compile(r"<!-- (?P<kind>needs|file|varies): (?P<value>[^\n]+?) -->\s*\Z")
+MARK = re.compile(r"<!-- (?P<kind>needs|file|shows|varies): (?P<value>[^\n]+?) -->\s*\Z")
 STEPS = 4
 
 # Flair, spaCy and what they import warn of their own affairs on import and in use.
@@ -63,7 +64,7 @@ class Block:
     language: str
     source: str
     kind: str = ""
-    """What its mark says: needs, file, varies, or nothing."""
+    """What its mark says: needs, file, shows, varies, or nothing."""
     value: str = ""
 
     def __str__(self) -> str:
@@ -84,6 +85,8 @@ class PageRunner:
             path = Path(block.value)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.source, encoding="utf-8")
+        elif block.kind == "shows":
+            self.output = None
         elif block.kind == "needs":
             self.check_commands(block)
             self.output = None

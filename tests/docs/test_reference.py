@@ -39,6 +39,17 @@ def test_every_command_and_option_is_in_the_reference() -> None:
                     assert option in section.replace("_", "-"), option
 
 
+def test_architecture_names_every_file() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## Outside")[0]
+    named = set()
+    for section in page.split("\n### ")[1:]:
+        folder = re.match(r"charembed[/\w]*", section)[0]
+        named |= {f"{folder}/{file}" for file in re.findall(r"^\| `(\w+\.py)` \|", section, re.MULTILINE)}
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "charembed").rglob("*.py")}
+    packages = {file for file in files if file.endswith("/__init__.py") and file.count("/") > 1}
+    assert named == files - packages
+
+
 def test_a_generated_cell_is_valid_markdown() -> None:
     for line in (command_line_page() + configuration_page()).splitlines():
         if line.startswith("| "):
