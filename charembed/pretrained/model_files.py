@@ -1,4 +1,4 @@
-"""Read and check the files of a model folder; docs/model-folder.md specifies them."""
+"""Read and check the files of a model folder; docs/reference/model-folder.md specifies them."""
 
 from __future__ import annotations
 

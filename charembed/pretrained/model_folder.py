@@ -1,4 +1,4 @@
-"""Save and load trained models as model folders; docs/model-folder.md specifies the format."""
+"""Save and load trained models as model folders; docs/reference/model-folder.md specifies the format."""
 
 from __future__ import annotations
 
