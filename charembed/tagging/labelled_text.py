@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
-from charembed.text.sources import open_binary
+from charembed.text.opening import open_binary
 from charembed.text.words import SpannedText, TextInput
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) 
     Multi-word tokens and empty nodes of a treebank are left out. Documents begin at lines of `-DOCSTART-`, in CoNLL-U
     at comments of `newdoc`; a file without them is one.
     """
-    with io.TextIOWrapper(open_binary(Path(path)), encoding="utf-8-sig") as file:
+    with open_binary(Path(path)) as content, io.TextIOWrapper(content, encoding="utf-8-sig") as file:
         if ".conllu" in Path(str(path).lower()).suffixes:
             return [sentence for sentence in _treebank(file) if sentence.words]
         return list(_columns(file, token_column, tag_column, str(path)))

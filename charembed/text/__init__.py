@@ -1,1 +1,1 @@
-"""Read text: sources, corpora, vocabularies, words."""
+"""Read text from files and data sets, number its characters and find its words."""

@@ -1,28 +1,28 @@
-"""Receives what a user calls text: files, folders, globs, data sets; hands on the files and data sets meant."""
+"""Find the files and data sets that a user's names stand for."""
 
 from __future__ import annotations
 
-import bz2
 import glob
-import gzip
 import hashlib
 import logging
-import lzma
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from charembed.errors import CharEmbedError, import_extra
+from charembed.text.opening import COMPRESSION_SUFFIXES, File, RemoteFile, format_suffix, open_raw, read_errors
 from charembed.util.files import MANIFEST, RUN_LOCK, user_path
 
 logger = logging.getLogger(__name__)
 
 DATASET_PREFIX = "dataset:"
-PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
-FOLDER_SUFFIXES = (".txt", *JSONL_SUFFIXES, ".parquet")
+PARQUET_SUFFIX = ".parquet"
+FOLDER_SUFFIXES = (".txt", *JSONL_SUFFIXES, PARQUET_SUFFIX)
+"""Formats of the files that are read when a folder is named."""
 
 
 @dataclass(frozen=True)
@@ -34,56 +34,59 @@ class DatasetName:
     split: str | None = None
 
     @classmethod
-    def parse(cls, source: str) -> DatasetName:
-        """
+    def parse(cls, name: str) -> DatasetName:
+        """Parse the name that a user gives, with its prefix.
+
         Raises:
-            CharEmbedError: an option is not `config=` or `split=`, or the name is missing.
+            CharEmbedError: an option is neither `config=` nor `split=`, or the name is missing.
         """
-        name, *options = source.removeprefix(DATASET_PREFIX).split(",")
-        given: dict[str, str] = {}
+        base, *options = name.removeprefix(DATASET_PREFIX).split(",")
+        values: dict[str, str] = {}
         for option in options:
             key, _, value = option.partition("=")
             if key not in ("config", "split") or not value:
-                raise CharEmbedError(f"{source}: expected config=… or split=… after the name, got {option!r}")
-            given[key] = value
-        if not name:
-            raise CharEmbedError(f"{source}: the name of the data set is missing")
-        local = user_path(name)
-        return cls(os.fspath(local.resolve()) if local.exists() else name, **given)
+                raise CharEmbedError(f"{name}: expected config=… or split=… after the name, got {option!r}")
+            values[key] = value
+        if not base:
+            raise CharEmbedError(f"{name}: the name of the data set is missing")
+        local = user_path(base)
+        return cls(os.fspath(local.resolve()) if local.exists() else base, **values)
 
     def __str__(self) -> str:
         return f"data set {self.name}"
 
     def content_digest(self) -> str:
-        """What changes when its content does: a digest of its files, or what the library that reads it names it by.
+        """Return a digest that changes with the content: of its files, or of what `datasets` identifies it by.
 
         Raises:
-            ValueError, OSError: no such data set or configuration.
+            ValueError, OSError: there is no such data set or configuration.
             MissingExtraError: `datasets` is not installed.
         """
         folder = Path(self.name)
         if folder.is_dir():
             files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-            return _digest(f"{path.relative_to(folder)} {_file_digest(path)}" for path in files)
+            return _digest_lines(f"{path.relative_to(folder)} {_file_digest(path)}" for path in files)
         datasets = import_extra("datasets", extra="train", purpose=f"reading the {self}")
         builder = datasets.load_dataset_builder(self.name, self.config)
-        return _digest([builder.config_id, str(builder.hash)])
+        return _digest_lines([builder.config_id, str(builder.hash)])
 
     def open(self) -> Iterable[dict[str, Any]]:
-        """Its records, streamed where it does not lie in a local folder.
+        """Return its records; those of a data set that is not in a local folder are streamed.
 
         Raises:
-            ValueError, OSError: no such data set, configuration or split.
+            ValueError, OSError: there is no such data set, configuration or split.
             MissingExtraError: `datasets` is not installed.
         """
         datasets = import_extra("datasets", extra="train", purpose=f"reading the {self}")
         split = self.split or "train"
         records: Iterable[dict[str, Any]]
-        if os.path.exists(os.path.join(self.name, "state.json")):  # what Dataset.save_to_disk wrote
+        # `load_dataset` does not read what `Dataset.save_to_disk` has written …
+        if os.path.exists(os.path.join(self.name, "state.json")):
             if self.split is not None:
                 raise ValueError(f"it is one split saved alone: leave split={self.split} out")
             records = datasets.load_from_disk(self.name)
-        elif os.path.exists(os.path.join(self.name, "dataset_dict.json")):  # … and DatasetDict.save_to_disk
+        # … nor what `DatasetDict.save_to_disk` has written.
+        elif os.path.exists(os.path.join(self.name, "dataset_dict.json")):
             splits = datasets.load_from_disk(self.name)
             if split not in splits:
                 raise ValueError(f"no split {split!r}, there are: {', '.join(splits)}")
@@ -93,39 +96,65 @@ class DatasetName:
         return records
 
 
-def find_files(source: str) -> list[Path]:
-    """Files that a source names, sorted by path: a file, a folder with its subfolders, or a glob.
+Source = File | DatasetName
+
+
+def find_sources(name: str) -> list[Source]:
+    """Return the files or the data set that a name stands for.
+
+    Args:
+        name: a data set (`dataset:…`), an address (with `://`), or a file, folder or glob as in `find_files`.
 
     Raises:
-        CharEmbedError: it names no file, or a folder without text files.
+        CharEmbedError: the name stands for nothing that can be read.
     """
-    if not source:
+    if name.startswith(DATASET_PREFIX):
+        return [DatasetName.parse(name)]
+    if "://" in name:
+        return [RemoteFile(name)]
+    return [*find_files(name)]
+
+
+def find_files(name: str) -> list[Path]:
+    """Return the local files that a name stands for, sorted by path.
+
+    Args:
+        name: a file, a folder (searched with its subfolders for files in known formats), or a glob.
+
+    Raises:
+        CharEmbedError: there is no such file, or the folder holds no text files.
+    """
+    if not name:
         raise CharEmbedError("the name of a text file is empty")
-    path = user_path(source)
+    path = user_path(name)
     if path.is_dir():
-        # What training and embedding write is no text to read.
-        ours = {mark.parent for name in (RUN_LOCK, MANIFEST) for mark in path.rglob(name)}
-        visible = [
-            p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path) and ours.isdisjoint(p.parents)
-        ]
-        found = [p for p in visible if format_suffix(p) in FOLDER_SUFFIXES]
-        if not found:
-            wanted = ", ".join(FOLDER_SUFFIXES)
-            raise CharEmbedError(
-                f"{source}: no file in this folder ends in {wanted} (or one of these with .gz, .xz, .bz2);"
-                " name other text files by a glob"
-            )
-        if len(found) < len(visible):
-            count = len(visible) - len(found)
-            what = "1 file" if count == 1 else f"{count} files"
-            logger.info("%s: %s of no known suffix left out", source, what)
-        return found
+        return _files_in_folder(path, name)
     if path.exists():
         return [path]
-    matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
     files = [match for match in matches if match.is_file()]
     if not files:
-        raise CharEmbedError(f"{source}: no such file or folder, and no file matches it as a glob")
+        raise CharEmbedError(f"{name}: no such file or folder, and no file matches it as a glob")
+    return files
+
+
+def _files_in_folder(folder: Path, name: str) -> list[Path]:
+    # What charembed has written into the folder is not text to read.
+    outputs = {mark.parent for file in (RUN_LOCK, MANIFEST) for mark in folder.rglob(file)}
+    visible = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not _is_hidden(path, folder) and outputs.isdisjoint(path.parents)
+    ]
+    files = [path for path in visible if format_suffix(path) in FOLDER_SUFFIXES]
+    if not files:
+        raise CharEmbedError(
+            f"{name}: no file in this folder ends in {', '.join(FOLDER_SUFFIXES)} (or one of these with"
+            f" {', '.join(COMPRESSION_SUFFIXES)}); name other text files by a glob"
+        )
+    if len(files) < len(visible):
+        count = len(visible) - len(files)
+        logger.info("%s: skipped %s with other suffixes", name, "1 file" if count == 1 else f"{count} files")
     return files
 
 
@@ -133,34 +162,34 @@ def _is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def format_suffix(path: Path) -> str:
-    """The suffix that tells the format: in lower case, that of compression taken off."""
-    suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix in PACKED else suffix
+def content_digest(source: Source) -> str | None:
+    """Return a digest that changes with the content of a source.
 
-
-def open_binary(path: Path) -> IO[bytes]:
-    """Open a file to read its bytes, unpacked where its name ends in .gz, .xz or .bz2."""
-    handle: IO[bytes] = PACKED.get(path.suffix.lower(), open)(path, "rb")
-    return handle
-
-
-def content_digest(part: Path | DatasetName) -> str | None:
-    """What changes when the content of a file or data set does; None for a pipe, which only reading would tell.
+    Returns:
+        The digest, or None for a pipe, which can be read only once.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError, MissingExtraError: as in `DatasetName.content_digest`.
+        CharEmbedError: the source cannot be read.
+        MissingExtraError: `datasets` is not installed.
     """
-    if isinstance(part, DatasetName):
-        return part.content_digest()
-    return _file_digest(part) if part.is_file() else None
+    if isinstance(source, DatasetName):
+        try:
+            return f"{source.split or 'train'} {source.content_digest()}"
+        except (ValueError, OSError) as error:
+            raise CharEmbedError(f"{source} cannot be read: {error}") from error
+    if isinstance(source, Path) and not source.is_file():
+        return None
+    # The same bytes are read differently under another suffix.
+    return f"{format_suffix(source)} {_file_digest(source)}"
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_digest(file: File) -> str:
+    digest = hashlib.sha256()
+    with read_errors(file), open_raw(file) as content:
+        for block in iter(partial(content.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def _digest(lines: Iterable[str]) -> str:
+def _digest_lines(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""Reading text: every form it comes in, and what is said of text that cannot be read."""
+"""Tests of reading text in every format, and of the errors for text that cannot be read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import gzip
 import json
 import logging
 import lzma
+import os
+import sys
+import threading
 from pathlib import Path
 
+import fsspec
 import pytest
+import zstandard
 
 from charembed import CharEmbedError
-from charembed.text import corpus
+from charembed.errors import MissingExtraError
 from charembed.text.corpus import Corpus, CorpusConfig, SourceText
 from charembed.text.sources import DatasetName
 
@@ -20,18 +25,119 @@ TEXT = "First paragraph, é.\nSecond paragraph.\n\nSecond document.\n\n\n \nThir
 DOCUMENTS = ["First paragraph, é.\nSecond paragraph.", "Second document.", "Third."]
 
 
-PACKED = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+COMPRESSORS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": zstandard.compress,
+}
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-@pytest.mark.parametrize("suffix", PACKED)
+@pytest.mark.parametrize("suffix", COMPRESSORS)
 def test_text_file(tmp_path: Path, suffix: str, line_end: str) -> None:
     path = tmp_path / f"text.txt{suffix}"
-    path.write_bytes(PACKED[suffix](TEXT.replace("\n", line_end).encode()))
+    path.write_bytes(COMPRESSORS[suffix](TEXT.replace("\n", line_end).encode()))
     assert list(Corpus(str(path))) == DOCUMENTS
+    assert list(Corpus(str(tmp_path))) == DOCUMENTS, "files of a folder may be compressed"
 
 
-def test_texts_say_where_they_stand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_compressed_streams_that_follow_each_other(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"text.txt{suffix}"
+    lines = [f"line {k}\n" * 5000 for k in range(3)]
+    path.write_bytes(b"".join(COMPRESSORS[suffix](line.encode()) for line in lines))
+    assert "".join(text.text + "\n" for text in Corpus(path).texts()) == "".join(lines)
+
+
+def test_zstandard_frames_of_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt.zst"
+    skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00meta"
+    without_size = zstandard.ZstdCompressor(write_content_size=False, write_checksum=True)
+    path.write_bytes(skippable + without_size.compress(b"one\n") + zstandard.compress(b"") + zstandard.compress(b"two"))
+    assert [text.text for text in Corpus(path).texts()] == ["one", "two"]
+    path.write_bytes(b"")
+    assert list(Corpus(path)) == []
+
+
+def test_zstandard_needs_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    path = tmp_path / "text.txt.zst"
+    path.write_bytes(zstandard.compress(b"text"))
+    with pytest.raises(MissingExtraError, match=r"reading .zst files needs zstandard: .*'charembed\[zstd\]'"):
+        list(Corpus(path))
+
+
+@pytest.fixture
+def memory() -> fsspec.AbstractFileSystem:
+    """A file system that only exists in this process, as a stand-in for remote ones."""
+    files = fsspec.filesystem("memory")
+    yield files
+    files.store.clear()
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_remote_text_file(memory: fsspec.AbstractFileSystem, suffix: str) -> None:
+    memory.pipe(f"/texts/text.txt{suffix}", COMPRESSORS[suffix](TEXT.encode()))
+    corpus = Corpus(f"memory://texts/text.txt{suffix}")
+    assert list(corpus) == DOCUMENTS
+    assert list(corpus) == DOCUMENTS, "it can be read again"
+    assert next(corpus.texts()).source == f"memory://texts/text.txt{suffix}"
+
+
+def test_remote_records(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    memory.pipe("/notes.jsonl.gz", gzip.compress(b'{"text": "One"}\n{"text": "Two"}\n'))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["Three"]}), tmp_path / "notes.parquet")
+    memory.pipe("/notes.parquet", (tmp_path / "notes.parquet").read_bytes())
+    assert list(Corpus(["memory://notes.jsonl.gz", "memory://notes.parquet"])) == ["One", "Two", "Three"]
+    with pytest.raises(CharEmbedError, match=r"memory://notes.parquet: no column 'body'"):
+        list(Corpus("memory://notes.parquet", text_column="body"))
+    assert list(
+        Corpus(["memory://notes.parquet", str(tmp_path)], exclude=Corpus("memory://notes.parquet").sources)
+    ) == ["Three"], "the local file is another source"
+
+
+def test_digest_of_a_remote_file_is_that_of_its_content(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    memory.pipe("/text.txt", TEXT.encode())
+    remote = Corpus("memory://text.txt")
+    before = remote.digests()
+    assert before == Corpus(tmp_path / "text.txt").digests()
+    memory.pipe("/text.txt", TEXT.replace("Third", "Other").encode())
+    assert remote.digests() != before
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("memory://absent.txt", "memory://absent.txt: cannot be read"),
+        ("nosuchprotocol://a/b.txt", "nosuchprotocol://a/b.txt: cannot be read: ValueError: Protocol not known"),
+    ],
+)
+def test_remote_files_that_cannot_be_read(address: str, message: str) -> None:
+    with pytest.raises(CharEmbedError, match=message):
+        list(Corpus(address))
+    with pytest.raises(CharEmbedError, match=message):
+        Corpus(address).digests()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_text_from_a_pipe(tmp_path: Path, suffix: str) -> None:
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(COMPRESSORS[suffix](TEXT.encode())))
+    writer.start()
+    assert list(Corpus(pipe)) == DOCUMENTS
+    writer.join()
+    assert Corpus(pipe).digests() == [None]
+
+
+def test_texts_have_their_positions(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.\n\n Two \r\n", encoding="utf-8")
     (tmp_path / "b.ndjson").write_text('{"text": "Three\\n\\nthree"}\n\n{"text": ""}\n{"text": "Four"}\n')
     a, b = str(tmp_path / "a.txt"), str(tmp_path / "b.ndjson")
@@ -43,14 +149,13 @@ def test_texts_say_where_they_stand(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_without_blank_lines_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "MAX_BLOCK", 8)
+def test_a_file_without_blank_lines_is_read_in_blocks(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("12345\n67890\nabc\n\nde\n")
-    assert list(Corpus(path)) == ["12345\n67890", "abc", "de"]
+    assert list(Corpus(path, max_block=8)) == ["12345\n67890", "abc", "de"]
 
 
-def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     assert list(Corpus(str(path))) == DOCUMENTS
@@ -62,14 +167,14 @@ def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     assert [text.text for text in Corpus(path).texts()] == ["one\x0bline\x85\u2028still"]
 
 
-def test_folder_glob_and_list_in_order_without_doubles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_glob_and_list_in_order_without_duplicates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / ".git").mkdir()
     for name, text in {"b.txt": "B", "a.txt": "A", "sub/c.txt": "C", "photo.jpg": "no", ".git/d.txt": "no"}.items():
         (tmp_path / name).write_text(text)
     with caplog.at_level(logging.INFO):
         assert list(Corpus(str(tmp_path))) == ["A", "B", "C"]
-    assert "1 file of no known suffix left out" in caplog.text
+    assert "skipped 1 file with other suffixes" in caplog.text
     assert list(Corpus(str(tmp_path / "*.txt"))) == ["A", "B"]
     assert list(Corpus(str(tmp_path / "**" / "*.txt"))) == ["A", "B", "C"]
     assert list(Corpus([str(tmp_path / "sub"), str(tmp_path / "b.txt"), str(tmp_path)])) == ["C", "B", "A"]
@@ -135,7 +240,7 @@ def test_parquet(tmp_path: Path) -> None:
     with pytest.raises(CharEmbedError, match=r"row 2: byte 3 \(0xe9\) is not UTF-8"):
         list(Corpus(path))
     assert list(Corpus(path, errors="replace")) == ["ok", "caf\ufffd"]
-    path.write_bytes(b"no parquet at all")
+    path.write_bytes(b"not a Parquet file")
     with pytest.raises(CharEmbedError, match=r"notes.parquet: cannot be read"):
         list(Corpus(str(path)))
 
@@ -152,18 +257,18 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_hugging_face_datasets_from_local_folders(tmp_path: Path) -> None:
     import datasets
 
-    one = datasets.Dataset.from_dict({"text": ["One", "Two"]})
-    one.save_to_disk(tmp_path / "saved")
+    texts = datasets.Dataset.from_dict({"text": ["One", "Two"]})
+    texts.save_to_disk(tmp_path / "saved")
     assert list(Corpus(f"dataset:{tmp_path / 'saved'}")) == ["One", "Two"]
     assert DatasetName.parse(f"dataset:{tmp_path}/./saved") == DatasetName.parse(f"dataset:{tmp_path / 'saved'}")
     with pytest.raises(CharEmbedError, match="it is one split saved alone: leave split=test out"):
         list(Corpus(f"dataset:{tmp_path / 'saved'},split=test"))
-    datasets.DatasetDict({"train": one, "more": one.select([1])}).save_to_disk(tmp_path / "splits")
+    datasets.DatasetDict({"train": texts, "more": texts.select([1])}).save_to_disk(tmp_path / "splits")
     assert list(Corpus(f"dataset:{tmp_path / 'splits'},split=more")) == ["Two"]
     with pytest.raises(CharEmbedError, match="no split 'valid', there are: train, more"):
         list(Corpus(f"dataset:{tmp_path / 'splits'},split=valid"))
     (tmp_path / "plain").mkdir()
-    one.to_json(tmp_path / "plain" / "train.jsonl")
+    texts.to_json(tmp_path / "plain" / "train.jsonl")
     assert list(Corpus(f"dataset:{tmp_path / 'plain'}")) == ["One", "Two"]
     with pytest.raises(CharEmbedError, match="absent cannot be read"):
         list(Corpus(f"dataset:{tmp_path / 'absent'}"))
@@ -187,7 +292,7 @@ def test_invalid_utf8_is_an_error_with_file_and_byte(tmp_path: Path) -> None:
         list(Corpus(str(path)))
     packed = tmp_path / "latin.txt.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(CharEmbedError, match=r"\(unpacked\): byte 12 \(0xe9\)"):
+    with pytest.raises(CharEmbedError, match=r"\(decompressed\): byte 12 \(0xe9\)"):
         list(Corpus(str(packed)))
 
 
@@ -198,7 +303,7 @@ def test_byte_offset_counts_the_byte_order_mark(tmp_path: Path) -> None:
         list(Corpus(str(path)))
 
 
-def test_utf16_is_recognised(tmp_path: Path) -> None:
+def test_utf16_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "word.txt"
     path.write_text("Export of an office program", encoding="utf-16")
     with pytest.raises(CharEmbedError, match=r"byte 0 .*it looks like UTF-16"):
@@ -211,7 +316,7 @@ def test_replacement_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture
     replacing = Corpus(str(path), errors="replace")
     assert list(replacing) == ["\ufffd was here, caf\ufffd na\ufffdve"]
     assert list(replacing) == ["\ufffd was here, caf\ufffd na\ufffdve"]
-    assert replacing.replaced == 2, "counted anew in each pass, characters that were U+FFFD already left out"
+    assert replacing.replaced == 2, "counted from zero in each pass, without the U+FFFD of the file itself"
     assert "2 invalid UTF-8 sequences" in caplog.text
     escaped = tmp_path / "escaped.jsonl"
     escaped.write_text('{"text": "a\\ud800b"}')
@@ -231,9 +336,9 @@ def test_unreadable_sources(tmp_path: Path) -> None:
         Corpus("")
     with pytest.raises(CharEmbedError, match=r"~nosuchuser/a.txt: Could not determine home directory"):
         Corpus("~nosuchuser/a.txt")
-    for suffix in ("gz", "xz", "bz2"):
+    for suffix in ("gz", "xz", "bz2", "zst"):
         broken = tmp_path / f"broken.txt.{suffix}"
-        broken.write_bytes(b"this is not packed at all")
+        broken.write_bytes(b"this is not compressed at all")
         with pytest.raises(CharEmbedError, match=f"broken.txt.{suffix}: cannot be read"):
             list(Corpus(str(broken)))
     middle = bytearray(gzip.compress(bytes(range(256)) * 100))
@@ -241,10 +346,12 @@ def test_unreadable_sources(tmp_path: Path) -> None:
     (tmp_path / "middle.txt.gz").write_bytes(middle)
     with pytest.raises(CharEmbedError, match=r"middle.txt.gz: cannot be read"):
         list(Corpus(tmp_path / "middle.txt.gz", errors="replace"))
-    cut = tmp_path / "cut.txt.gz"
-    cut.write_bytes(gzip.compress(b"text " * 1000)[:-10])
-    with pytest.raises(CharEmbedError, match=r"cut.txt.gz: cannot be read"):
-        list(Corpus(str(cut)))
+    for suffix in (".gz", ".xz", ".bz2", ".zst"):
+        for content in (b"", COMPRESSORS[suffix](b"first stream")):
+            truncated = tmp_path / f"truncated.txt{suffix}"
+            truncated.write_bytes(content + COMPRESSORS[suffix](b"text " * 1000)[:-5])
+            with pytest.raises(CharEmbedError, match=f"truncated.txt{suffix}: cannot be read"):
+                list(Corpus(str(truncated)))
 
 
 def test_held_out_share_is_a_share() -> None:

@@ -27,13 +27,17 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def write_half(path: Path, error: BaseException) -> None:
+    path.write_text("half")
+    raise error
+
+
 def test_a_file_is_replaced_or_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     atomic_write(path, "first é")
     assert path.read_text(encoding="utf-8") == "first é"
     with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+        write_half(temporary, KeyboardInterrupt())
     assert path.read_text(encoding="utf-8") == "first é"
     atomic_write(path, b"second")
     assert path.read_bytes() == b"second"
@@ -47,8 +51,7 @@ def test_a_folder_is_replaced_or_left_as_it_was(tmp_path: Path) -> None:
             (new / content).write_text(content)
         assert names_in(target) == {content}
     with pytest.raises(OSError, match="no space"), atomic_folder(target) as new:
-        (new / "third").write_text("half")
-        raise OSError("no space")
+        write_half(new / "third", OSError("no space"))
     assert names_in(target) == {"second"}
     assert names_in(target.parent) == {"folder"}
 
