@@ -97,19 +97,22 @@ def _download(address: str, repo: str, revision: str | None) -> Path:
 @contextmanager
 def _hub_errors(address: str) -> Iterator[None]:
     """Raise the errors of `huggingface_hub` as `CharEmbedError`, with the address, the cause and a remedy."""
-    from huggingface_hub.utils import HFValidationError
+    from huggingface_hub.utils import HFValidationError  # type: ignore[attr-defined]
 
+    # HTTP errors and those of the cache derive from OSError; a failed upload of a large file is a RuntimeError.
+    handled: tuple[type[Exception], ...] = (OSError, RuntimeError, HFValidationError, *_connection_errors())
     try:
         yield
-    # HTTP errors and those of the cache derive from OSError; a failed upload of a large file is a RuntimeError.
-    except (OSError, RuntimeError, HFValidationError, *_connection_errors()) as error:
+    except handled as error:
         raise CharEmbedError(f"{address}: {_explain(error)}") from error
 
 
 def _explain(error: Exception) -> str:
     """Return the cause and the remedy of an error of `huggingface_hub`, in one line."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import (  # the module that exports all of them in every release since 0.23
+
+    # This module has all of them in every release since 0.23, huggingface_hub.errors only in later ones.
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
         LocalEntryNotFoundError,
