@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import EXCERPT
+from helpers import EXCERPT, ROOT
 
 from charembed import CharLMConfig, TrainConfig, train
 from charembed.text.corpus import CorpusConfig
@@ -51,6 +51,7 @@ def workspace_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     shutil.copytree(folder / "runs" / "mine", folder / "runs" / "other")
+    (folder / "configs").symlink_to(ROOT / "configs")
     return folder
 
 
@@ -59,9 +60,9 @@ def workspace(workspace_template: Path, tmp_path: Path) -> Path:
     """A folder with the example files, for one page.
 
     my_text.txt, other_text.txt, tweets.txt, notes.txt, notes.jsonl, notes/ (a.txt, b.txt.gz), more.txt.gz; train.conll,
-    dev.conll and test.conll; runs/mine and runs/other, two finished runs.
+    dev.conll and test.conll; runs/mine and runs/other, two finished runs; configs/ of the repository.
     """
-    return shutil.copytree(workspace_template, tmp_path / "page")
+    return shutil.copytree(workspace_template, tmp_path / "page", symlinks=True)
 
 
 @pytest.fixture
