@@ -138,9 +138,18 @@ class PageRunner:
 
 def split_commands(source: str) -> list[list[str]]:
     """Return the commands of a shell block, each as a list of its words."""
-    lines = source.replace("\\\n", " ").splitlines()
-    commands = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
-    return [command for command in commands if command]
+    commands: list[list[str]] = []
+    pending = ""
+    for line in source.replace("\\\n", " ").splitlines():
+        pending += line + "\n"
+        try:
+            words = [shlex.split(part, comments=True) for part in pending.split(" && ")]
+        except ValueError:  # a quotation that ends on a later line
+            continue
+        commands += [command for command in words if command]
+        pending = ""
+    assert not pending, f"a quotation without an end: {pending}"
+    return commands
 
 
 def run_command(command: list[str]) -> None:
