@@ -47,7 +47,7 @@ PAGES = sorted(
     ]
 )
 PLACEHOLDERS = re.compile(r"(?<= )[A-Z]{1,7}(?= |$)")
-"""Values such as LR in a command that the text around it explains: such a command is not parsed."""
+"""Values such as LR in a command that the text around it explains: commands with them are not parsed."""
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)\n"))
 MARK = re.compile(r"<!-- (?P<kind>needs|file|shows|varies): (?P<value>[^\n]+?) -->\s*\Z")
 STEPS = 4
