@@ -1,4 +1,18 @@
-"""The five recurrences."""
+"""The five recurrences: their weights, their initialisation, and which implementation runs them where.
+
+Each class names its gates and its step function in `charembed.recurrent.equations`. A layer runs on PyTorch's fused
+loop (`_run_fused`) where PyTorch has one that computes these equations, and on the step loop of this package
+elsewhere:
+
+| recurrence       | CPU                                               | CUDA      |
+| ---------------- | ------------------------------------------------- | --------- |
+| ElmanRNN         | step loop                                         | cuDNN     |
+| LSTM             | oneDNN; step loop with lengths or projection      | cuDNN     |
+| PeepholeLSTM     | step loop                                         | step loop |
+| GRU              | step loop                                         | step loop |
+| GRU, reset_after | step loop                                         | cuDNN     |
+| MGU              | step loop                                         | step loop |
+"""
 
 from __future__ import annotations
 
@@ -16,19 +30,19 @@ from charembed.recurrent.equations import (
     mgu_step,
     peephole_lstm_step,
 )
-from charembed.recurrent.kernels import ElmanKernel, GRUKernel, GRUResetAfterKernel, LSTMKernel
+from charembed.recurrent.gru_kernels import GRUKernel, GRUResetAfterKernel
+from charembed.recurrent.input_checks import check_flag
+from charembed.recurrent.kernels import ElmanKernel, LSTMKernel
 from charembed.recurrent.layers import Recurrence
+from charembed.recurrent.packed_layout import PackedLayout
 from charembed.recurrent.states import HiddenState, LSTMState
-from charembed.recurrent.step_loop import Kernel, Steps
+from charembed.recurrent.step_loop import Kernel
 
 OutputGate = Literal["updated", "previous"]
 
 
 class ElmanRNN(Recurrence[HiddenState]):
-    """The simple recurrent network, by `elman_step`.
-
-    Runs on cuDNN on CUDA and elsewhere on a step loop of ours, since PyTorch has no fused one.
-    """
+    """The simple recurrent network (Elman 1990): `elman_step`."""
 
     gates = ("output",)
     state_type = HiddenState
@@ -40,20 +54,19 @@ class ElmanRNN(Recurrence[HiddenState]):
         return elman_step(x, state, **self.layer_parameters(layer, reverse=reverse))
 
     def _run_layer(
-        self, packed: Tensor, steps: Steps, state: HiddenState, weights: dict[str, Tensor]
+        self, packed: Tensor, layout: PackedLayout, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
         if packed.is_cuda:
-            bias = weights["bias"]
-            pair = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
-            return self._run_torch(torch.rnn_tanh, packed, steps, state, pair)
-        return super()._run_layer(packed, steps, state, weights)
+            bias = weights["bias"]  # PyTorch adds a second one
+            parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
+            return self._run_fused(torch.rnn_tanh, packed, layout, state, parameters)
+        return super()._run_layer(packed, layout, state, weights)
 
 
 class LSTM(Recurrence[LSTMState]):
-    """Long short-term memory, by `lstm_step`, on PyTorch's fused kernels.
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000): `lstm_step`.
 
-    On a CPU with lengths or a projection, which oneDNN has not, it runs on a step loop of ours. The forget gate's bias
-    starts as 1 (Jozefowicz et al. 2015).
+    The bias of the forget gate is initialised to 1 (Jozefowicz et al. 2015).
     """
 
     gates = ("input", "forget", "cell", "output")
@@ -71,16 +84,16 @@ class LSTM(Recurrence[LSTMState]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of the state, and of y_t without a projection.
-            num_layers: layers, each reading the one below.
-            bidirectional: both directions, with weights for each; outputs stand side by side.
-            dropout: of the layers below the top one, in training, as in `VariationalDropout`.
-            proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014), as in PyTorch and
-                other than in `CharLMConfig`, where it is one above the top layer; none by default.
+            input_size: Width of x_t.
+            hidden_size: Width of the state, and of y_t without a projection.
+            num_layers: Number of layers, each reading the output of the one below.
+            bidirectional: Whether to read in both directions, with separate weights, and concatenate the outputs.
+            dropout: Dropout of the outputs of the layers below the top one, as in `VariationalDropout`.
+            proj_size: Width of y_t with a projection inside the recurrence (Sak et al. 2014), as in PyTorch; no
+                projection by default. (In `CharLMConfig`, the projection is above the top layer instead.)
 
         Raises:
-            CharEmbedError: an argument out of range; proj_size must be below hidden_size.
+            CharEmbedError: An argument is out of range; proj_size must be smaller than hidden_size.
         """
         self.proj_size = proj_size
         super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
@@ -95,22 +108,23 @@ class LSTM(Recurrence[LSTMState]):
         return lstm_step(x, state, **self.layer_parameters(layer, reverse=reverse))
 
     def _run_layer(
-        self, packed: Tensor, steps: Steps, state: LSTMState, weights: dict[str, Tensor]
+        self, packed: Tensor, layout: PackedLayout, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
         bias = weights["bias"]
-        if not packed.is_cuda and (self.proj_size is not None or not steps.dense):  # oneDNN has neither
-            return super()._run_layer(packed, steps, state, weights)
-        # PyTorch's kernels add two biases; one is enough, so the second is zero.
+        if not packed.is_cuda and (self.proj_size is not None or not layout.is_dense):  # which oneDNN has not
+            return super()._run_layer(packed, layout, state, weights)
+        # PyTorch adds two biases; this LSTM has one, so the second is zero.
         parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
         if self.proj_size is not None:
             parameters.append(weights["weight_hr"])
-        return self._run_torch(torch.lstm, packed, steps, state, parameters)
+        return self._run_fused(torch.lstm, packed, layout, state, parameters)
 
 
 class PeepholeLSTM(Recurrence[LSTMState]):
-    """The LSTM whose gates see the cell state, by `peephole_lstm_step`, on a step loop of ours.
+    """The LSTM whose gates see the cell state (Gers & Schmidhuber 2000): `peephole_lstm_step`.
 
-    The forget gate's bias starts as 1 (Jozefowicz et al. 2015) and the peepholes as 0: it begins as an LSTM.
+    The bias of the forget gate is initialised to 1 (Jozefowicz et al. 2015) and the peepholes to 0, so that training
+    starts from an LSTM.
     """
 
     gates = LSTM.gates
@@ -129,23 +143,26 @@ class PeepholeLSTM(Recurrence[LSTMState]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of the state, and of y_t without a projection.
-            num_layers: layers, each reading the one below.
-            bidirectional: both directions, with weights for each; outputs stand side by side.
-            dropout: of the layers below the top one, in training, as in `VariationalDropout`.
-            proj_size: width of y_t with a projection inside the recurrence (Sak et al. 2014), as in PyTorch and
-                other than in `CharLMConfig`, where it is one above the top layer; none by default.
-            output_gate: the cell state that the output gate sees, "updated" (c_t) or "previous" (c_{t-1}).
+            input_size: Width of x_t.
+            hidden_size: Width of the state, and of y_t without a projection.
+            num_layers: Number of layers, each reading the output of the one below.
+            bidirectional: Whether to read in both directions, with separate weights, and concatenate the outputs.
+            dropout: Dropout of the outputs of the layers below the top one, as in `VariationalDropout`.
+            proj_size: Width of y_t with a projection inside the recurrence (Sak et al. 2014), as in PyTorch; no
+                projection by default. (In `CharLMConfig`, the projection is above the top layer instead.)
+            output_gate: Cell state that the output gate sees, "updated" (c_t) or "previous" (c_{t-1}).
 
         Raises:
-            CharEmbedError: an argument out of range; proj_size must be below hidden_size.
+            CharEmbedError: An argument is out of range; proj_size must be smaller than hidden_size.
         """
         if output_gate not in get_args(OutputGate):
-            raise CharEmbedError(f"output_gate must be updated or previous, got {output_gate!r}")
+            raise CharEmbedError(f"output_gate must be 'updated' or 'previous', got {output_gate!r}")
         self.output_gate: OutputGate = output_gate
         self.proj_size = proj_size
         super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, output_gate={self.output_gate}"
 
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
         return super()._shapes(width) | {"weight_ch": (3, self.hidden_size)}
@@ -163,10 +180,10 @@ class PeepholeLSTM(Recurrence[LSTMState]):
 
 
 class GRU(Recurrence[HiddenState]):
-    """The gated recurrent unit, by `gru_step`, or with `reset_after` by `gru_reset_after_step`.
+    """The gated recurrent unit (Cho et al. 2014): `gru_step`, or with `reset_after`, `gru_reset_after_step`.
 
-    Runs on cuDNN on CUDA with `reset_after`, else on a step loop of ours. All biases start as 0: one that keeps the
-    state gained nothing (docs/experiments.md).
+    All biases are initialised to 0: a bias of the update gate that keeps the state gained nothing
+    (docs/experiments.md).
     """
 
     gates = ("reset", "update", "candidate")
@@ -184,21 +201,23 @@ class GRU(Recurrence[HiddenState]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of the state, and of y_t without a projection.
-            num_layers: layers, each reading the one below.
-            bidirectional: both directions, with weights for each; outputs stand side by side.
-            dropout: of the layers below the top one, in training, as in `VariationalDropout`.
-            reset_after: apply the reset gate after the matrix product, with a bias of its own inside, and swap z and 1
-                − z: PyTorch's and cuDNN's variant.
+            input_size: Width of x_t.
+            hidden_size: Width of the state, and of y_t without a projection.
+            num_layers: Number of layers, each reading the output of the one below.
+            bidirectional: Whether to read in both directions, with separate weights, and concatenate the outputs.
+            dropout: Dropout of the outputs of the layers below the top one, as in `VariationalDropout`.
+            reset_after: Whether to compute the variant of PyTorch and cuDNN: the reset gate is applied after the matrix
+                product, which has a bias of its own, and z and 1 − z are swapped.
 
         Raises:
-            CharEmbedError: an argument out of range.
+            CharEmbedError: An argument is out of range.
         """
-        if not isinstance(reset_after, bool):
-            raise CharEmbedError(f"reset_after must be true or false, got {reset_after!r}")
+        check_flag("reset_after", reset_after)
         self.reset_after = reset_after
         super().__init__(input_size, hidden_size, num_layers, bidirectional, dropout=dropout)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", reset_after=True" if self.reset_after else "")
 
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
         return super()._shapes(width) | ({"bias_hh": (self.hidden_size,)} if self.reset_after else {})
@@ -215,19 +234,21 @@ class GRU(Recurrence[HiddenState]):
         return step(x, state, **self.layer_parameters(layer, reverse=reverse))
 
     def _run_layer(
-        self, packed: Tensor, steps: Steps, state: HiddenState, weights: dict[str, Tensor]
+        self, packed: Tensor, layout: PackedLayout, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
         if self.reset_after and packed.is_cuda:
+            # PyTorch adds a second bias to each gate; only the candidate's has an effect of its own.
             bias_hh = torch.cat([torch.zeros_like(weights["bias"][: 2 * self.hidden_size]), weights["bias_hh"]])
             parameters = [weights["weight_ih"], weights["weight_hh"], weights["bias"], bias_hh]
-            return self._run_torch(torch.gru, packed, steps, state, parameters)
-        return super()._run_layer(packed, steps, state, weights)
+            return self._run_fused(torch.gru, packed, layout, state, parameters)
+        return super()._run_layer(packed, layout, state, weights)
 
 
 class MGU(Recurrence[HiddenState]):
-    """The minimal gated unit, by `mgu_step`, on a step loop of ours: two matrices instead of the LSTM's four.
+    """The minimal gated unit (Zhou et al. 2016): `mgu_step`. It has two recurrent matrices where the LSTM has four.
 
-    All biases start as 0: one that keeps the state would close the reset gate, which is the same gate.
+    All biases are initialised to 0: a bias that keeps the state would also close the reset gate, which is the same
+    gate.
     """
 
     gates = ("forget", "candidate")

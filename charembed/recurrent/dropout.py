@@ -1,4 +1,4 @@
-"""Dropout for sequences."""
+"""Dropout with one mask for all time steps of a sequence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ class VariationalDropout(nn.Module):
     """Dropout that zeroes the same units at every time step of a sequence (Gal & Ghahramani 2016)."""
 
     def __init__(self, probability: float) -> None:
+        """
+        Args:
+            probability: Probability with which a unit is zeroed.
+        """
         super().__init__()
         self.probability = probability
         self.generator: torch.Generator | None = None
-        """Where the masks come from; PyTorch's global generator by default. Models trained in parallel threads need one
-        each to be reproducible."""
+        """Source of the masks; None for PyTorch's global generator. Models that train in parallel threads need a
+        generator each to be reproducible."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Zero some units and scale the others, in training only.
+        """Zero random units and scale the others to keep the mean; in evaluation mode, return the input unchanged.
 
         Args:
             input: Shape: (seq_len, batch, width)
@@ -27,5 +31,6 @@ class VariationalDropout(nn.Module):
         """
         if not self.training or self.probability == 0.0:
             return input
-        kept = 1.0 - self.probability
-        return input * input.new_empty(input.shape[1:]).bernoulli_(kept, generator=self.generator).div_(kept)
+        keep_probability = 1.0 - self.probability
+        mask = input.new_empty(input.shape[1:]).bernoulli_(keep_probability, generator=self.generator)
+        return input * mask.div_(keep_probability)

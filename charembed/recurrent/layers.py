@@ -1,4 +1,9 @@
-"""Receives vectors a time step; hands on hidden states a time step. Layers and directions of any recurrence."""
+"""The base class of the recurrences: layers, directions, states and padded sequences.
+
+`Recurrence.forward` packs the sequences, and `_run_layers` runs each layer in each direction over the packed rows. A
+layer runs either on PyTorch's own fused loop (`_run_fused`) or on the step loop of this package (`_run_layer`, see
+`charembed.recurrent.step_loop`); the classes in `charembed.recurrent.cells` choose.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +18,34 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from charembed.errors import CharEmbedError
 from charembed.recurrent.dropout import VariationalDropout
+from charembed.recurrent.input_checks import (
+    check_dropout,
+    check_flag,
+    check_input,
+    check_lengths,
+    check_sizes,
+    check_state,
+    check_types,
+)
+from charembed.recurrent.packed_layout import PackedLayout
 from charembed.recurrent.states import LSTMState, S
-from charembed.recurrent.step_loop import Kernel, StepLoop, Steps, run_forward, without_autocast
+from charembed.recurrent.step_loop import Kernel, StepLoopFunction, run_forward, without_autocast
 
 
 class Recurrence(nn.Module, ABC, Generic[S]):
-    """Layers of one recurrence, each reading the one below; in two directions where asked for.
+    """A recurrence of one or more layers, each reading the output of the one below, in one direction or both.
 
-    Input weights are initialised uniformly (Glorot & Bengio 2010), recurrent ones orthogonally (Saxe et al. 2014), gate
-    by gate, a projection orthogonally, and biases as zero, unless the recurrence says otherwise.
+    Input weights are initialised uniformly (Glorot & Bengio 2010), recurrent weights orthogonally (Saxe et al. 2014),
+    both gate by gate; a projection is initialised orthogonally, and biases are zero unless a subclass says otherwise.
     """
 
     gates: ClassVar[tuple[str, ...]]
-    """The row blocks of `weight_ih`, `weight_hh` and `bias`, in order."""
+    """Row blocks of `weight_ih`, `weight_hh` and `bias`, in order."""
     state_type: type[S]
+    """Type of the state, `HiddenState` or `LSTMState`."""
 
     proj_size: int | None = None
-    """Width of y_t where it is a projection inside the recurrence (Sak et al. 2014)."""
+    """Width of y_t where it is projected inside the recurrence (Sak et al. 2014); None without a projection."""
 
     def __init__(
         self,
@@ -42,29 +58,21 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     ) -> None:
         """
         Args:
-            input_size: width of x_t.
-            hidden_size: width of the state, and of y_t without a projection.
-            num_layers: layers, each reading the one below.
-            bidirectional: read sequences in both directions, with weights for each; outputs stand side by side.
-            dropout: probability with which an output of a layer below the top one is zeroed in training, as in
+            input_size: Width of x_t.
+            hidden_size: Width of the state, and of y_t without a projection.
+            num_layers: Number of layers, each reading the output of the one below.
+            bidirectional: Whether to read sequences in both directions, with separate weights, and concatenate the
+                outputs.
+            dropout: Probability with which an output of a layer below the top one is zeroed in training, as in
                 `VariationalDropout`.
 
         Raises:
-            CharEmbedError: a size below 1, a dropout outside [0, 1), an option that is neither true nor false.
+            CharEmbedError: A size is not a positive integer, dropout is outside [0, 1), or an option is not a bool.
         """
         super().__init__()
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        if self.proj_size is not None:
-            sizes["proj_size"] = self.proj_size
-        for name, size in sizes.items():
-            if not hasattr(size, "__index__") or size < 1:
-                raise CharEmbedError(f"{name} must be a positive whole number, got {size!r}")
-        if self.proj_size is not None and self.proj_size >= hidden_size:
-            raise CharEmbedError(f"proj_size must be below hidden_size, {hidden_size}, got {self.proj_size}")
-        if not isinstance(bidirectional, bool):
-            raise CharEmbedError(f"bidirectional must be true or false, got {bidirectional!r}")
-        if not isinstance(dropout, (int, float)) or not 0.0 <= dropout < 1.0:
-            raise CharEmbedError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+        check_sizes(input_size, hidden_size, num_layers, self.proj_size)
+        check_flag("bidirectional", bidirectional)
+        check_dropout(dropout)
         self.input_size, self.hidden_size, self.num_layers = map(operator.index, (input_size, hidden_size, num_layers))
         self.bidirectional = bidirectional
         self.dropout = VariationalDropout(dropout)
@@ -76,32 +84,32 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         self.reset_parameters()
 
     def extra_repr(self) -> str:
+        """Return the sizes, and the options that differ from their defaults."""
         options = {
             "bidirectional": self.bidirectional,
             "dropout": self.dropout.probability,
             "proj_size": self.proj_size,
         }
-        options |= {name: getattr(self, name) for name in ("output_gate", "reset_after") if hasattr(self, name)}
         described = (f"{name}={value}" for name, value in options.items() if value)
         return ", ".join([str(self.input_size), str(self.hidden_size), str(self.num_layers), *described])
 
     @property
     def directions(self) -> tuple[bool, ...]:
-        """Whether each direction is the reverse one."""
+        """Directions of reading, each True if it is the reverse one."""
         return (False, True) if self.bidirectional else (False,)
 
     @property
     def passes(self) -> list[tuple[int, bool]]:
-        """Layer and direction of each pass over the sequence, in the order of the state."""
+        """Layer and direction of each pass over the sequences, in the order of the state's first dimension."""
         return [(layer, reverse) for layer in range(self.num_layers) for reverse in self.directions]
 
     @property
     def output_size(self) -> int:
-        """Width of the output: of y_t, in both directions side by side."""
+        """Width of the output: that of y_t, twice if bidirectional."""
         return len(self.directions) * (self.proj_size or self.hidden_size)
 
     def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of one layer's weights, for an input of that width."""
+        """Return the names and shapes of the weights of one layer that reads inputs of the given width."""
         rows = len(self.gates) * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, width),
@@ -113,20 +121,22 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         return shapes
 
     def layer_parameters(self, layer: int, *, reverse: bool = False) -> dict[str, Tensor]:
-        """The weights of one layer in one direction by name, as its step takes them.
+        """Return the weights of one layer in one direction by name, as its step function takes them.
 
         Raises:
-            CharEmbedError: there is no such layer or direction.
+            CharEmbedError: There is no such layer or direction.
         """
         if (layer, reverse) not in self.passes:
-            where = f"layer {layer}{' read backwards' if reverse else ''}"
-            raise CharEmbedError(f"no {where} in {type(self).__name__}({self.extra_repr()})")
-        # Not get_parameter: tools that prune or replicate a module put plain tensors in the place of parameters.
+            direction = "reverse" if reverse else "forward"
+            raise CharEmbedError(
+                f"{type(self).__name__}({self.extra_repr()}) has no layer {layer} in {direction} direction"
+            )
+        # Not get_parameter: tools that prune or replicate a module replace its parameters with plain tensors.
         return {name: getattr(self, f"{name}_{suffix(layer, reverse)}") for name in self._shapes(1)}
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Initialise all weights anew."""
+        """Initialise all weights."""
         for layer, reverse in self.passes:
             weights = self.layer_parameters(layer, reverse=reverse)
             for block in weights["weight_ih"].chunk(len(self.gates)):
@@ -139,31 +149,31 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             self._initialise(weights)
 
     def _initialise(self, weights: dict[str, Tensor]) -> None:
-        """What is particular to the recurrence: called last, with one layer's weights in one direction."""
+        """Initialise what is particular to a subclass. Called last, with the weights of one layer in one direction."""
 
     def _bias(self, weights: dict[str, Tensor], gate: str) -> Tensor:
-        """View of one gate's bias. Shape: (hidden,)"""
+        """Return a view of the bias of one gate. Shape: (hidden,)"""
         return weights["bias"].chunk(len(self.gates))[self.gates.index(gate)]
 
     def initial_state(self, batch: int) -> S:
-        """The zero state, on the device and in the type of the weights."""
+        """Return the zero state, on the device and in the type of the weights."""
         weights = self.layer_parameters(0)
         widths = (weights["weight_hh"].shape[1], self.hidden_size)[: len(self.state_type._fields)]
         return self.state_type(*(weights["bias"].new_zeros(len(self.passes), batch, width) for width in widths))
 
     @abstractmethod
     def _make_kernel(self) -> Kernel:
-        """The step loop of ours."""
+        """Return the step loop of this recurrence."""
 
     @abstractmethod
     def step(self, x: Tensor, state: S, layer: int = 0, *, reverse: bool = False) -> S:
-        """One time step of one layer by its equations: slow, readable, and what `forward` is tested against.
+        """Compute one time step of one layer by its equations. Slow and readable: `forward` is tested against it.
 
         Args:
             x: x_t. Shape: (batch, width of the layer's input)
-            state: that of this layer and direction alone. Shape: (batch, hidden) each
-            layer: which.
-            reverse: its weights for reading backwards.
+            state: State of this layer and direction alone. Shape: (batch, hidden) each
+            layer: Number of the layer.
+            reverse: Whether to use the weights of the reverse direction.
 
         Returns:
             The state after the step, whose `hidden` is y_t.
@@ -172,138 +182,123 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     def forward(
         self, input: Tensor, state: S | None = None, lengths: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, S]:
-        """Run over sequences.
+        """Run over a batch of sequences.
 
         Args:
             input: Shape: (seq_len, batch, input_size)
-            state: where to start; the zero state by default. Shape: (num_layers · directions, batch, hidden) each
-            lengths: steps of each sequence, the rest being padding; all of `seq_len` by default. The reverse direction
-                starts at each sequence's own end. In any order. Shape: (batch,)
+            state: Initial state; the zero state by default. Shape: (num_layers · directions, batch, hidden) each
+            lengths: Number of time steps of each sequence, in any order; the rest is padding. All of `seq_len` by
+                default. The reverse direction starts at each sequence's own end. Shape: (batch,)
 
         Returns:
-            The top layer's y_t, forward half first, zero on padding, and the state after each sequence's last step: in
-            the reverse direction, after its first. Shape: (seq_len, batch, output_size)
+            The output y_t of the top layer, forward half first, zero on padding, and the state after the last time step
+            of each sequence (in the reverse direction, after its first). Shape: (seq_len, batch, output_size)
 
         Raises:
-            CharEmbedError: shapes or lengths that do not fit.
+            CharEmbedError: Shapes, types, devices or lengths do not match.
         """
-        state = self._check(input, state)
+        check_input(input, self.input_size)
         seq_len, batch, _ = input.shape
-        if lengths is None or batch == 0:
-            steps = Steps([batch] * seq_len)
-            output, final = self._run(input.flatten(0, 1), steps, state)
-            return output.view(seq_len, batch, self.output_size), final
-        try:
-            counts = torch.as_tensor(lengths, device="cpu")
-        except (TypeError, ValueError, RuntimeError):
-            counts = torch.empty(0, device="cpu")
-        whole = not counts.is_floating_point() and not counts.is_complex()
-        if counts.shape != (batch,) or not whole or not bool(((counts >= 1) & (counts <= seq_len)).all()):
-            raise CharEmbedError(f"lengths must be {batch} whole numbers from 1 to {seq_len}, got {lengths}")
-        packed = pack_padded_sequence(input, counts.long(), enforce_sorted=False)
+        zeros = self.initial_state(batch)
+        state = zeros if state is None else check_state(state, zeros)
+        check_types(input, state, weight=zeros[0])
+        if lengths is not None and batch > 0:
+            return self._run_padded(input, state, check_lengths(lengths, seq_len, batch))
+        output, final = self._run_layers(input.flatten(0, 1), PackedLayout([batch] * seq_len), state)
+        return output.view(seq_len, batch, self.output_size), final
+
+    def _run_padded(self, input: Tensor, state: S, lengths: Tensor) -> tuple[Tensor, S]:
+        """Run over padded sequences of given lengths."""
+        # Pack, which sorts the sequences by length; the state has to follow.
+        packed = pack_padded_sequence(input, lengths, enforce_sorted=False)
         assert packed.sorted_indices is not None
         assert packed.unsorted_indices is not None
         state = self.state_type(*(tensor.index_select(1, packed.sorted_indices) for tensor in state))
-        output, final = self._run(packed.data, Steps(packed.batch_sizes.tolist()), state)
+        output, final = self._run_layers(packed.data, PackedLayout(packed.batch_sizes.tolist()), state)
+        # Unpack, back in the order of the caller.
         final = self.state_type(*(tensor.index_select(1, packed.unsorted_indices) for tensor in final))
         output, _ = pad_packed_sequence(
             PackedSequence(output, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices),
-            total_length=seq_len,
+            total_length=input.shape[0],
         )
         return output, final
 
-    def _check(self, input: Tensor, state: S | None) -> S:
-        """Where to start: the given state, or the zero state."""
-        if not isinstance(input, Tensor):
-            raise CharEmbedError(f"input must be a tensor, got a {type(input).__name__}")
-        if input.dim() != 3 or input.shape[0] < 1 or input.shape[2] != self.input_size:
-            raise CharEmbedError(
-                f"input must be (seq_len, batch, {self.input_size}) with at least one step, got {tuple(input.shape)}"
-            )
-        zeros = self.initial_state(input.shape[1])
-        if state is None:
-            state = zeros
-        elif not isinstance(state, tuple) or not all(isinstance(tensor, Tensor) for tensor in state):
-            name = self.state_type.__name__
-            raise CharEmbedError(
-                f"state must be {name}({', '.join(zeros._fields)}), got {type(state).__name__};"
-                " lengths go by name: lengths="
-            )
-        elif [tensor.shape for tensor in state] != [tensor.shape for tensor in zeros]:
-            wanted = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in zeros._asdict().items())
-            raise CharEmbedError(f"state must be ({wanted}), got {[tuple(tensor.shape) for tensor in state]}")
-        weight = zeros[0]
-        if not _autocasts(input.device):
-            for name, tensor in zip(("input", *zeros._fields), (input, *state), strict=True):
-                if (tensor.dtype, tensor.device) != (weight.dtype, weight.device):
-                    found, expected = (f"{t.dtype} on {t.device}" for t in (tensor, weight))
-                    raise CharEmbedError(f"{name} is {found}, the weights are {expected}")
-        return self.state_type(*state)
-
-    def _run(self, packed: Tensor, steps: Steps, state: S) -> tuple[Tensor, S]:
-        """All layers and directions over packed rows. Shape: (rows, input_size) to (rows, output_size)"""
+    def _run_layers(self, packed: Tensor, layout: PackedLayout, state: S) -> tuple[Tensor, S]:
+        """Run all layers in all directions over packed rows. Shape: (rows, input_size) to (rows, output_size)"""
         finals: list[S] = []
         output = packed
         for layer in range(self.num_layers):
             if layer > 0:
-                output = self._dropped(output, steps)
+                output = self._drop_out(output, layout)
             halves = []
             for reverse in self.directions:
-                start = self.state_type(*(tensor[len(finals)] for tensor in state))
+                initial = self.state_type(*(tensor[len(finals)] for tensor in state))
                 weights = self.layer_parameters(layer, reverse=reverse)
-                half, final = self._run_layer(steps.reverse(output) if reverse else output, steps, start, weights)
-                halves.append(steps.reverse(half) if reverse else half)
+                # The reverse direction reads reversed sequences; its output is put back in the order of the text.
+                layer_input = layout.reverse(output) if reverse else output
+                half, final = self._run_layer(layer_input, layout, initial, weights)
+                halves.append(layout.reverse(half) if reverse else half)
                 finals.append(final)
             output = torch.cat(halves, dim=1) if self.bidirectional else halves[0]
         return output, self.state_type(*map(torch.stack, zip(*finals, strict=True)))
 
-    def _dropped(self, packed: Tensor, steps: Steps) -> Tensor:
+    def _drop_out(self, packed: Tensor, layout: PackedLayout) -> Tensor:
+        """Apply dropout between two layers, in training, with one mask for each sequence."""
         if not self.training or self.dropout.probability == 0.0:
             return packed
-        mask = self.dropout(packed.new_ones(1, steps.batch, packed.shape[1]))[0]
-        return packed * steps.spread(mask)
+        mask = self.dropout(packed.new_ones(1, layout.batch, packed.shape[1]))[0]
+        return packed * layout.repeat_over_steps(mask)
 
-    def _run_layer(self, packed: Tensor, steps: Steps, state: S, weights: dict[str, Tensor]) -> tuple[Tensor, S]:
-        """One layer in one direction, by our step loop. Shape: (rows, width) to (rows, hidden)"""
-        recurrent = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
+    def _run_layer(
+        self, packed: Tensor, layout: PackedLayout, state: S, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, S]:
+        """Run one layer in one direction on the step loop of this package. Shape: (rows, width) to (rows, hidden)"""
+        recurrent_weights = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
         dtype = weights["weight_ih"].dtype
         with without_autocast(packed.device):
-            start = (tensor.to(dtype) for tensor in state)
-            tensors = (packed.to(dtype), weights["weight_ih"], weights["bias"], *start, *recurrent)
+            initial = (tensor.to(dtype) for tensor in state)
+            tensors = (packed.to(dtype), weights["weight_ih"], weights["bias"], *initial, *recurrent_weights)
             if torch.is_grad_enabled():
-                results = StepLoop.apply(self.kernel, steps, len(state), *tensors)  # type: ignore[no-untyped-call]
+                results = StepLoopFunction.apply(self.kernel, layout, len(state), *tensors)  # type: ignore[no-untyped-call]
             else:
-                results = run_forward(self.kernel, steps, len(state), tensors, keep=False)
+                results = run_forward(self.kernel, layout, len(state), tensors, save_for_backward=False)
         return results[0], self.state_type(*results[1:])
 
-    def _run_torch(
+    def _run_fused(
         self,
         function: Callable[..., tuple[Tensor, ...]],
         packed: Tensor,
-        steps: Steps,
+        layout: PackedLayout,
         state: S,
         weights: Sequence[Tensor],
     ) -> tuple[Tensor, S]:
-        """A layer by PyTorch's fused loop: `torch.lstm`, `torch.rnn_tanh` or `torch.gru`, with weights in its order."""
-        start: Any = (
+        """Run one layer in one direction on PyTorch's fused loop.
+
+        Args:
+            function: `torch.lstm`, `torch.rnn_tanh` or `torch.gru`.
+            packed: Inputs. Shape: (rows, width)
+            layout: Layout of the packed rows.
+            state: Initial state. Shape: (batch, hidden) each
+            weights: Weights of the layer in the order of the function.
+
+        Returns:
+            The output and the final state. Shape: (rows, hidden)
+        """
+        initial: Any = (
             [tensor.unsqueeze(0) for tensor in state] if self.state_type is LSTMState else state[0].unsqueeze(0)
         )
-        # (…, has_biases, num_layers, dropout, train, bidirectional, batch_first); whether to prepare for gradients does
-        # not depend on the mode of the module, which stands for dropout alone
+        # has_biases, num_layers, dropout, train, bidirectional, and for dense sequences batch_first. `train` also makes
+        # cuDNN prepare for the backward pass, which is needed whenever gradients are, in evaluation mode too.
         options = (True, 1, 0.0, torch.is_grad_enabled(), False)
-        if steps.dense:
-            sequences = packed.view(len(steps.sizes), steps.batch, packed.shape[1])
-            output, *final = function(sequences, start, weights, *options, False)
+        if layout.is_dense:
+            sequences = packed.view(layout.seq_len, layout.batch, packed.shape[1])
+            output, *final = function(sequences, initial, weights, *options, False)
             output = output.flatten(0, 1)
         else:
-            output, *final = function(packed, torch.tensor(steps.sizes), start, weights, *options)
+            output, *final = function(packed, torch.tensor(layout.batch_sizes), initial, weights, *options)
         return output, self.state_type(*(tensor.squeeze(0) for tensor in final))
 
 
 def suffix(layer: int, reverse: bool) -> str:
-    """How the names of one layer's weights in one direction end, here and in PyTorch."""
+    """Return the suffix of the names of one layer's weights in one direction, the same as PyTorch's."""
     return f"l{layer}_reverse" if reverse else f"l{layer}"
-
-
-def _autocasts(device: torch.device) -> bool:
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

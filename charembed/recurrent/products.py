@@ -1,4 +1,9 @@
-"""Matrix products of a recurrence: large ones over all steps, and one weight against many small inputs."""
+"""Matrix products with the weights of a recurrence, by oneDNN where PyTorch offers it.
+
+A recurrence multiplies in two ways: large products over the rows of all time steps (`linear`), and one weight with the
+small state of each step (`StepProduct`). For the second, oneDNN can reorder the weight once into the layout that its
+kernels read fastest; `ProductCache` keeps the reordered weights.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +14,69 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_PACK_FROM = 8
-"""Steps from which rearranging a weight once costs less than it saves."""
+_MIN_CALLS_TO_REORDER = 8
+"""Number of products from which reordering a weight costs less than it saves."""
 
 
 @cache
 def _onednn_linear_works() -> bool:
-    """Whether PyTorch's own oneDNN product, which its compiler uses, is there and right.
+    """Return whether PyTorch has its internal oneDNN product, the one its compiler uses, and computes it correctly.
 
-    It is no public function, so it is tried before it is trusted. It is worth it: on CPUs where MKL stays below AVX-512
-    it is twice as fast as `torch.mm`.
+    The operator is not public, so it is tried before it is trusted. It is worth the trouble: on CPUs where MKL does not
+    use AVX-512, it is twice as fast as `torch.mm`.
     """
-    numbers = torch.arange(37, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
+    # On the CPU in float32 whatever the caller's default device and type are; small integers make the result exact.
+    numbers = torch.arange(37, dtype=torch.float32, device="cpu")
     x, weight, bias = numbers[:12].view(3, 4), numbers[12:32].view(5, 4), numbers[32:]
     try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
-        plain, arranged = (torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "") for w in (weight, packed))
+        reordered = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
+        from_plain, from_reordered = (
+            torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "") for w in (weight, reordered)
+        )
     except (AttributeError, RuntimeError, TypeError):
         return False
-    wanted = x @ weight.T + bias
-    return torch.equal(plain, wanted) and torch.equal(arranged, wanted)
+    expected = x @ weight.T + bias
+    return torch.equal(from_plain, expected) and torch.equal(from_reordered, expected)
 
 
-def _by_onednn(*tensors: Tensor) -> bool:
-    usable = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0 for t in tensors)
-    return usable and _onednn_linear_works()
+def _runs_on_onednn(*tensors: Tensor) -> bool:
+    supported = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0 for t in tensors)
+    return supported and _onednn_linear_works()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b, without a graph.
+    """Compute x Wᵀ + b. Not differentiable.
 
     Args:
         x: Shape: (rows, input)
-        weight: Shape: (output, input)
-        bias: Shape: (output,)
+        weight: W. Shape: (output, input)
+        bias: b. Shape: (output,)
 
     Returns:
         Shape: (rows, output)
     """
-    if _by_onednn(x, weight):
+    if _runs_on_onednn(x, weight):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return functional.linear(x, weight, bias)
 
 
 class StepProduct:
-    """x ↦ x Wᵀ + b + addend, for one weight that many inputs meet."""
+    """The function x ↦ x Wᵀ + b + addend, for a weight that is multiplied with many inputs. Not differentiable."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, rows: int, times: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, rows: int, calls: int) -> None:
         """
         Args:
-            weight: Shape: (output, input)
-            bias: Shape: (output,)
-            rows: of x to expect at a time, a hint.
-            times: how often it will be called, a hint.
+            weight: W. Shape: (output, input)
+            bias: b. Shape: (output,)
+            rows: Expected number of rows of x in a call, a hint.
+            calls: Expected number of calls, a hint.
         """
         self._weight = weight
         self._bias = bias
-        self._packed: Tensor | None = None
-        if times >= _PACK_FROM and rows > 0 and _by_onednn(weight):
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        self._reordered: Tensor | None = None
+        if calls >= _MIN_CALLS_TO_REORDER and rows > 0 and _runs_on_onednn(weight):
+            self._reordered = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
 
     def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
         """
@@ -80,36 +88,38 @@ class StepProduct:
             A new tensor. Shape: (rows, output)
         """
         product: Tensor
-        if self._packed is None:
+        if self._reordered is None:
             product = functional.linear(x, self._weight, self._bias)
         else:
-            product = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+            product = torch.ops.mkldnn._linear_pointwise(x, self._reordered, self._bias, "none", [], "")
         return product if addend is None else product.add_(addend)
 
 
-class Products:
-    """Step products of some weights, each weight arranged once for as long as this lives and the weights stay."""
+class ProductCache:
+    """Step products of several weights, each created once. Valid as long as the weights do not change."""
 
     def __init__(self, rows: int | None = None) -> None:
         """
         Args:
-            rows: of x to expect at a time where many calls are to come; by default what the first call says counts.
+            rows: Expected number of rows of x in a call, for a cache that serves many calls. By default, the hints of
+                the first request for each weight decide.
         """
         self._rows = rows
-        self._made: dict[Hashable, StepProduct] = {}
+        self._products: dict[Hashable, StepProduct] = {}
 
-    def of(self, weight: Tensor, *, factor: int = 1, rows: int, times: int) -> StepProduct:
-        """x ↦ factor · x Wᵀ.
+    def get(self, weight: Tensor, *, factor: int = 1, rows: int, calls: int) -> StepProduct:
+        """Return the function x ↦ factor · x Wᵀ.
 
         Args:
-            weight: Shape: (output, input)
-            factor: whole number.
-            rows: of x at a time in this call.
-            times: how often it will be called, a hint.
+            weight: W. Shape: (output, input)
+            factor: Integer by which the weight is multiplied.
+            rows: Number of rows of x in this request.
+            calls: Expected number of calls, a hint.
         """
         key = (weight.data_ptr(), weight.shape, weight.stride(), factor)
-        if key not in self._made:
+        if key not in self._products:
             scaled = weight if factor == 1 else factor * weight
-            hints = (rows, times) if self._rows is None else (self._rows, _PACK_FROM)
-            self._made[key] = StepProduct(scaled, rows=hints[0], times=hints[1])
-        return self._made[key]
+            if self._rows is not None:  # a cache for many calls: reordering always pays
+                rows, calls = self._rows, _MIN_CALLS_TO_REORDER
+            self._products[key] = StepProduct(scaled, rows=rows, calls=calls)
+        return self._products[key]

@@ -1,4 +1,4 @@
-"""What a recurrence carries from one time step to the next."""
+"""Define the state that a recurrence carries from one time step to the next."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ S = TypeVar("S", bound=State)
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
-    """The state with each of its tensors put through a function: `map_state(torch.detach, state)`."""
+    """Apply a function to each tensor of a state, for example `map_state(torch.detach, state)`."""
     return type(state)(*(function(tensor) for tensor in state))

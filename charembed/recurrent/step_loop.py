@@ -1,11 +1,18 @@
-"""A recurrence over all its steps, forward and back through time, without a graph of single steps.
+"""Run a recurrence over all time steps, forward and back through time, as one node of the autograd graph.
 
-Input products are made for several steps at once beforehand, weight gradients for all steps at once afterwards;
-between them only what must be done step by step is. PyTorch has such loops of its own for the LSTM on a CPU (oneDNN)
-and for its own cells on CUDA (cuDNN); this is for the rest.
+Running the equations step by step under autograd would record thousands of small operations. Here, a layer is one node:
 
-Rows of a packed tensor are the sequences of step 0, then those of step 1, …, the longest sequence first, as in
-`torch.nn.utils.rnn.PackedSequence`.
+1. The input products W_i x_t + b are computed for several steps at once (`LoopInputs.input_products`).
+2. A `Kernel` runs the loop over the steps, which does only what depends on the state before: the recurrent product and
+   the gates. It saves the activations for the backward pass.
+3. The backward loop computes the gradient of each step's pre-activations. The gradients of the weights and of x then
+   follow from a few large products over all steps (`StepLoopFunction.backward`).
+
+On CUDA, loops over sequences of equal length run as CUDA graphs. PyTorch has loops of this kind for the LSTM on a CPU
+(oneDNN) and for its own recurrences on CUDA (cuDNN); `Recurrence` uses those where they exist, and this module
+elsewhere.
+
+All tensors of several steps are packed: see `charembed.recurrent.packed_layout`. Gradients of the loss are named d_….
 """
 
 from __future__ import annotations
@@ -13,269 +20,206 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from charembed.recurrent.cuda_graphs import captured
-from charembed.recurrent.products import Products, StepProduct, linear
+from charembed.recurrent.cuda_graphs import run_captured
+from charembed.recurrent.packed_layout import PackedLayout
+from charembed.recurrent.products import ProductCache, StepProduct, linear
 
-_BLOCK = 8
-"""Steps whose input products are computed at once."""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How many sequences take part in each step, never more than in the step before."""
-
-    sizes: list[int]
-
-    @property
-    def batch(self) -> int:
-        return self.sizes[0]
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        """Row at which each step begins."""
-        return list(accumulate(self.sizes, initial=0))
-
-    @cached_property
-    def _lengths(self) -> list[int]:
-        """Steps of each sequence."""
-        return [sum(size > column for size in self.sizes) for column in range(self.batch)]
-
-    @property
-    def dense(self) -> bool:
-        """All sequences are equally long."""
-        return self.sizes[-1] == self.sizes[0]
-
-    def split(self, packed: Tensor) -> tuple[Tensor, ...]:
-        """Views of the single steps. Shape: (sizes[t], …) each"""
-        return torch.split(packed, self.sizes)
-
-    def final(self, packed: Tensor) -> Tensor:
-        """A copy of each sequence's last row. Shape: (batch, …)"""
-        if self.dense:
-            return packed[-self.batch :].clone()
-        rows = [self._starts[length - 1] + column for column, length in enumerate(self._lengths)]
-        return packed[rows]
-
-    def reverse(self, packed: Tensor) -> Tensor:
-        """Each sequence from its own end to its start. Shape: that of `packed`"""
-        if self.dense:
-            return packed.view(len(self.sizes), self.batch, packed.shape[1]).flip(0).flatten(0, 1)
-        rows = [
-            self._starts[self._lengths[column] - 1 - step] + column
-            for step, size in enumerate(self.sizes)
-            for column in range(size)
-        ]
-        return packed[rows]
-
-    def spread(self, rows: Tensor) -> Tensor:
-        """One row a sequence, repeated for each of its steps. Shape: (rows of a packed tensor, …)"""
-        return torch.cat([rows[:size] for size in self.sizes])
-
-    def earlier(self, packed: Tensor, initial: Tensor) -> Tensor:
-        """The rows of one step before, those of step 0 from the initial state. Shape: that of `packed`"""
-        pieces = [piece[:size] for piece, size in zip(self.split(packed), self.sizes[1:], strict=False)]
-        return torch.cat([initial, *pieces])
-
-    def weight_gradient(self, gradients: Tensor, earlier: Tensor, initial: Tensor) -> Tensor:
-        """Σ_t gradients_tᵀ earlier_{t-1}. Shape: (columns of gradients, columns of earlier)"""
-        if not self.dense:
-            return linear(gradients.t(), self.earlier(earlier, initial).t())
-        batch = self.batch  # without a copy of `earlier`
-        return linear(gradients[batch:].t(), earlier[:-batch].t()).addmm_(gradients[:batch].t(), initial)
-
-    def passed_back(self, step: int, gradient: Tensor, d_final: Tensor) -> Tensor:
-        """What a step says about the state before it, as the step before must hear it.
-
-        Args:
-            step: t.
-            gradient: of the state before step t, as far as it goes through that step. Shape: (sizes[t], hidden)
-            d_final: gradient of the final state, which enters where a sequence ends. Shape: (batch, hidden)
-
-        Returns:
-            Shape: (sizes[t - 1], hidden)
-        """
-        size, wider = self.sizes[step], self.sizes[max(step - 1, 0)]
-        return gradient if size == wider else torch.cat([gradient, d_final[size:wider]])
+_STEPS_PER_BLOCK = 8
+"""Number of time steps whose input products are computed at once. More steps would leave the cache before they are
+read."""
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
-    """What a step loop works on."""
+class LoopInputs:
+    """What the loop over the time steps of one layer reads."""
 
-    steps: Steps
-    """How rows are packed."""
+    layout: PackedLayout
+    """Layout of the packed tensors."""
     x: Tensor
-    """x of all steps, or the distinct ones of them. Shape: (rows, input)"""
+    """Inputs x_t of all time steps; with `row_ids`, the distinct ones among them. Shape: (rows, input_size)"""
     weight_ih: Tensor
-    """Shape: (gates · hidden, input)"""
+    """Shape: (gates · hidden, input_size)"""
     bias: Tensor
     """Shape: (gates · hidden,)"""
-    state: tuple[Tensor, ...]
-    """The initial state. Shape: (batch, hidden) each"""
-    weights: tuple[Tensor, ...]
-    """The recurrent weights."""
-    which: Tensor | None = None
-    """Where x holds distinct inputs alone: which of them each row reads. Shape: (rows,)"""
-    products: Products = field(default_factory=Products)
-    """Products with the recurrent weights, which may have been used before."""
+    initial_state: tuple[Tensor, ...]
+    """State before the first time step. Shape: (batch, hidden) each"""
+    recurrent_weights: tuple[Tensor, ...]
+    """The other weights of the layer, in the order in which the kernel documents them."""
+    row_ids: Tensor | None = None
+    """Row of x that each time step of each sequence reads; None where x has them all in order. Shape: (rows,)"""
+    products: ProductCache = field(default_factory=ProductCache)
+    """Products with the recurrent weights, possibly kept from earlier calls."""
 
-    @property
-    def rows(self) -> int:
-        """Of all steps."""
-        return len(self.x if self.which is None else self.which)
+    def recurrent_product(self, weight: Tensor, factor: int = 1) -> StepProduct:
+        """Return the function h ↦ factor · h Wᵀ for use in every time step."""
+        return self.products.get(weight, factor=factor, rows=self.layout.batch, calls=self.layout.seq_len)
 
-    def product(self, weight: Tensor, factor: int = 1) -> StepProduct:
-        """The product with a recurrent weight times a factor, for every step."""
-        return self.products.of(weight, factor=factor, rows=self.steps.batch, times=len(self.steps.sizes))
-
-    def sums(self, gates: slice = slice(None), *, times: int = 1) -> Iterator[Tensor]:
-        """W_i x_t + b step by step: computed for several steps at once, but not for so many that they have left the
-        cache when their turn comes. They may be overwritten.
+    def input_products(self, gates: slice = slice(None), *, factor: int = 1) -> Iterator[Tensor]:
+        """Compute factor · (W_i x_t + b) for each time step. The caller may overwrite them.
 
         Args:
-            gates: rows of the weight.
-            times: factor.
+            gates: Rows of `weight_ih` and `bias` to use.
+            factor: Integer by which the result is multiplied.
 
         Yields:
-            Shape: (sizes[t], rows of the weight)
+            Shape: (batch_sizes[t], number of rows in `gates`)
         """
-        weight, bias, steps = self.weight_ih[gates], self.bias[gates], self.steps.sizes
-        if times != 1:
-            weight, bias = times * weight, times * bias
-        if self.which is not None:
+        weight, bias, batch_sizes = self.weight_ih[gates], self.bias[gates], self.layout.batch_sizes
+        if factor != 1:
+            weight, bias = factor * weight, factor * bias
+        # Distinct inputs: one product for each of them, which the steps look up.
+        if self.row_ids is not None:
             table = linear(self.x, weight, bias)
-            for rows in torch.split(self.which, steps):
+            for rows in torch.split(self.row_ids, batch_sizes):
                 yield table.index_select(0, rows)
             return
-        product = StepProduct(weight, bias, rows=_BLOCK * self.steps.batch, times=len(steps))
+        # Otherwise one product for a block of steps, small enough to stay in the cache until the loop has read it.
+        product = StepProduct(weight, bias, rows=_STEPS_PER_BLOCK * self.layout.batch, calls=len(batch_sizes))
         start = 0
-        for first in range(0, len(steps), _BLOCK):
-            sizes = steps[first : first + _BLOCK]
+        for first in range(0, len(batch_sizes), _STEPS_PER_BLOCK):
+            sizes = batch_sizes[first : first + _STEPS_PER_BLOCK]
             yield from torch.split(product(self.x[start : start + sum(sizes)]), sizes)
             start += sum(sizes)
 
 
-class Outputs(NamedTuple):
-    """What a step loop gives."""
+class LoopOutputs(NamedTuple):
+    """What the forward loop returns."""
 
     output: Tensor
-    """y of all steps. Shape: (rows, hidden)"""
-    final: tuple[Tensor, ...]
-    """The state after each sequence's last step. Shape: (batch, hidden) each"""
+    """y_t of all time steps. Shape: (rows, hidden)"""
+    final_state: tuple[Tensor, ...]
+    """State after each sequence's last time step. Shape: (batch, hidden) each"""
     saved: tuple[Tensor, ...] = ()
-    """What the way back needs besides."""
+    """Activations that the backward loop needs besides the output. Shape: (rows, …) each"""
 
 
-class Gradients(NamedTuple):
-    """What the way back gives."""
+class LoopGradients(NamedTuple):
+    """What the backward loop returns: gradients of the loss."""
 
-    sums: tuple[Tensor, ...]
-    """Of W_i x_t + b of all steps, in blocks of gates. Shape: (rows, gates of the block · hidden) each"""
-    state: tuple[Tensor, ...]
-    """Of the initial state."""
-    weights: tuple[Tensor, ...]
-    """Of the recurrent weights."""
+    input_products: tuple[Tensor, ...]
+    """Gradient of W_i x_t + b at all time steps, in blocks of gates. Shape: (rows, gates of the block · hidden) each"""
+    initial_state: tuple[Tensor, ...]
+    """Gradient of the initial state. Shape: (batch, hidden) each"""
+    recurrent_weights: tuple[Tensor, ...]
+    """Gradients of `LoopInputs.recurrent_weights`."""
 
 
 class Kernel(Protocol):
-    """The step loop of one recurrence. What is captured of it lives as long as it does."""
+    """The loop over the time steps of one recurrence. Its CUDA graphs are freed with it."""
 
-    def forward(self, inputs: Inputs, *, keep: bool) -> Outputs:
-        """All steps.
+    def forward(self, inputs: LoopInputs, *, save_for_backward: bool) -> LoopOutputs:
+        """Run all time steps.
 
         Args:
-            inputs: state and weights.
-            keep: save what the way back needs.
+            inputs: Inputs, initial state and weights.
+            save_for_backward: Whether to save the activations that `backward` needs.
         """
 
-    def backward(self, inputs: Inputs, done: Outputs, d_output: Tensor, d_final: tuple[Tensor, ...]) -> Gradients:
-        """Back-propagation through time (Werbos 1990).
+    def backward(
+        self, inputs: LoopInputs, outputs: LoopOutputs, d_output: Tensor, d_final: tuple[Tensor, ...]
+    ) -> LoopGradients:
+        """Back-propagate through time (Werbos 1990).
 
         Args:
-            inputs: what `forward` was given.
-            done: what `forward` returned.
-            d_output: gradient of y of all steps. Shape: (rows, hidden)
-            d_final: gradient of the final state. Shape: (batch, hidden) each
+            inputs: Argument of `forward`.
+            outputs: Result of `forward` with `save_for_backward`; `final_state` is not read.
+            d_output: Gradient of y_t at all time steps. Shape: (rows, hidden)
+            d_final: Gradient of the final state. Shape: (batch, hidden) each
         """
 
 
 def run_forward(
-    kernel: Kernel, steps: Steps, states: int, tensors: Sequence[Tensor], *, keep: bool
+    kernel: Kernel, layout: PackedLayout, num_states: int, tensors: Sequence[Tensor], *, save_for_backward: bool
 ) -> tuple[Tensor, ...]:
-    """A kernel over all steps; on CUDA as one graph, where its shapes return.
+    """Run the forward loop of a kernel; on CUDA as one graph where sequences are equally long.
 
     Args:
-        kernel: the recurrence.
-        steps: how rows are packed.
-        states: how many tensors the state has.
-        tensors: x, weight_ih, bias, the initial state and the recurrent weights.
-        keep: save what the way back needs.
+        kernel: Loop of the recurrence.
+        layout: Layout of the packed tensors.
+        num_states: Number of tensors in the state.
+        tensors: x, weight_ih, bias, the tensors of the initial state and the recurrent weights.
+        save_for_backward: Whether to save the activations that the backward loop needs.
 
     Returns:
-        y of all steps, the final state, and what is saved.
+        y_t of all time steps, the tensors of the final state, and the saved activations.
     """
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-        x, weight_ih, bias, *rest = tensors
-        inputs = Inputs(steps, x, weight_ih, bias, tuple(rest[:states]), tuple(rest[states:]))
-        done = kernel.forward(inputs, keep=keep)
-        return (done.output, *done.final, *done.saved)
+        outputs = kernel.forward(_loop_inputs(layout, num_states, tensors), save_for_backward=save_for_backward)
+        return (outputs.output, *outputs.final_state, *outputs.saved)
 
-    return (
-        captured(run, tensors, owner=kernel, key=("forward", len(steps.sizes), keep)) if steps.dense else run(*tensors)
-    )
+    if not layout.is_dense:  # there are too many combinations of lengths for a graph each
+        return run(*tensors)
+    return run_captured(run, tensors, owner=kernel, key=("forward", layout.seq_len, save_for_backward))
+
+
+def _loop_inputs(layout: PackedLayout, num_states: int, tensors: Sequence[Tensor]) -> LoopInputs:
+    """Take apart the tensors that `run_forward` receives."""
+    x, weight_ih, bias, *rest = tensors
+    return LoopInputs(layout, x, weight_ih, bias, tuple(rest[:num_states]), tuple(rest[num_states:]))
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """A step loop stays in the type of its weights: products would be cast, what they are written into would not."""
+    """Return a context in which autocast is off.
+
+    A step loop computes in the type of its weights: autocast would cast its products, but not the tensors that they are
+    written to.
+    """
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 
-class StepLoop(torch.autograd.Function):
-    """A kernel as one node of the graph."""
+class StepLoopFunction(torch.autograd.Function):
+    """A kernel as one node of the autograd graph. It can be differentiated once."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, steps: Steps, states: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """`run_forward`, without what is saved."""
-        results = run_forward(kernel, steps, states, tensors, keep=True)
-        ctx.kernel, ctx.steps, ctx.states, ctx.inputs = kernel, steps, states, len(tensors)
-        ctx.save_for_backward(*tensors, results[0], *results[1 + states :])
-        return results[: 1 + states]
+    def forward(
+        ctx: Any, kernel: Kernel, layout: PackedLayout, num_states: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the results of `run_forward` except the saved activations."""
+        results = run_forward(kernel, layout, num_states, tensors, save_for_backward=True)
+        ctx.kernel, ctx.layout, ctx.num_states, ctx.num_inputs = kernel, layout, num_states, len(tensors)
+        ctx.save_for_backward(*tensors, results[0], *results[1 + num_states :])
+        return results[: 1 + num_states]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        kernel, steps, states, count = ctx.kernel, ctx.steps, ctx.states, ctx.inputs
-        wants_d_x = ctx.needs_input_grad[3]
+        """Return the gradients of the arguments of `forward`."""
+        kernel, layout, num_states, num_inputs = ctx.kernel, ctx.layout, ctx.num_states, ctx.num_inputs
+        needs_d_x = ctx.needs_input_grad[3]
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-            (x, weight_ih, bias, *rest), (output, *saved) = tensors[:count], tensors[count : -1 - states]
-            d_output, *d_final = tensors[-1 - states :]
-            inputs = Inputs(steps, x, weight_ih, bias, tuple(rest[:states]), tuple(rest[states:]))
-            gradients = kernel.backward(inputs, Outputs(output, (), tuple(saved)), d_output, tuple(d_final))
-            d_weight_ih = torch.cat([linear(sums.t(), x.t()) for sums in gradients.sums])
-            d_bias = torch.cat([sums.sum(0) for sums in gradients.sums])
-            results = (d_weight_ih, d_bias, *gradients.state, *gradients.weights)
-            if not wants_d_x:
+            # The loop, back through time.
+            inputs = _loop_inputs(layout, num_states, tensors[:num_inputs])
+            output, *saved = tensors[num_inputs : -1 - num_states]
+            d_output, *d_final = tensors[-1 - num_states :]
+            gradients = kernel.backward(inputs, LoopOutputs(output, (), tuple(saved)), d_output, tuple(d_final))
+
+            # The gradients of the input weights, over all steps at once.
+            d_weight_ih = torch.cat([linear(block.t(), inputs.x.t()) for block in gradients.input_products])
+            d_bias = torch.cat([block.sum(0) for block in gradients.input_products])
+            results = (d_weight_ih, d_bias, *gradients.initial_state, *gradients.recurrent_weights)
+            if not needs_d_x:
                 return results
-            blocks = torch.split(weight_ih, [sums.shape[1] for sums in gradients.sums])
-            d_x, *others = (linear(sums, w.t()) for sums, w in zip(gradients.sums, blocks, strict=True))
+
+            # The gradient of x, the sum over the blocks of gates.
+            weights = torch.split(inputs.weight_ih, [block.shape[1] for block in gradients.input_products])
+            d_x, *others = (linear(block, w.t()) for block, w in zip(gradients.input_products, weights, strict=True))
             for other in others:
                 d_x += other
             return (d_x, *results)
 
         tensors = (*ctx.saved_tensors, *d_outputs)
-        key = ("backward", len(steps.sizes), wants_d_x)
+        key = ("backward", layout.seq_len, needs_d_x)
         with without_autocast(d_outputs[0].device):
-            results = captured(run, tensors, owner=kernel, key=key) if steps.dense else run(*tensors)
-        return (None, None, None, *(() if wants_d_x else (None,)), *results)
+            results = run_captured(run, tensors, owner=kernel, key=key) if layout.is_dense else run(*tensors)
+        no_d_x = () if needs_d_x else (None,)
+        return (None, None, None, *no_d_x, *results)

@@ -1,4 +1,4 @@
-"""Every recurrence all the way: trained, saved, loaded, embedded with, scored and generated from."""
+"""Every recurrence from end to end: train, save, load, embed, score and generate."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ CELLS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_vectors_are_those_of_the_reference(cell: str, num_layers: int) -> None:
+def test_vectors_match_the_reference(cell: str, num_layers: int) -> None:
     pretrained = small_model(num_layers=num_layers, **CELLS[cell])
-    for text, found in zip(AWKWARD_TEXTS, CharEmbedder(pretrained).embed(AWKWARD_TEXTS), strict=True):
-        assert_same_vectors(found.vectors, reference_vectors(pretrained, text), found.words)
+    for text, embedded in zip(AWKWARD_TEXTS, CharEmbedder(pretrained).embed(AWKWARD_TEXTS), strict=True):
+        assert_same_vectors(embedded.vectors, reference_vectors(pretrained, text), embedded.words)
 
 
-def run(folder: Path, cell: str) -> Pretrained:
+def train_model(folder: Path, cell: str) -> Pretrained:
+    """Train a small model for 200 steps."""
     config = TrainConfig(
         output=str(folder),
         data=CorpusConfig(train=str(EXCERPT), held_out=0.03),
@@ -52,11 +53,13 @@ def run(folder: Path, cell: str) -> Pretrained:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_trained_saved_loaded_and_used(cell: str, tmp_path: Path) -> None:
-    trained, again = (run(tmp_path / name, cell) for name in ("one", "two"))
+def test_train_save_load_and_use(cell: str, tmp_path: Path) -> None:
+    # The same seed gives the same weights.
+    trained, repeated = (train_model(tmp_path / name, cell) for name in ("one", "two"))
     for name, tensor in trained.model.state_dict().items():
-        assert torch.equal(tensor, again.model.state_dict()[name]), f"{name} depends on more than the seed"
+        assert torch.equal(tensor, repeated.model.state_dict()[name]), f"{name} depends on more than the seed"
 
+    # Embed and generate.
     embedder = CharEmbedder(trained)
     assert_same_vectors(
         embedder.embed(["The city of Rome."])[0].vectors,
@@ -65,15 +68,17 @@ def test_trained_saved_loaded_and_used(cell: str, tmp_path: Path) -> None:
     )
     assert len("".join(islice(generate(trained.model.forward_lm, trained.vocab, "The ", seed=1), 20))) == 20
 
+    # The model predicts better than character frequencies, and worse without its recurrent weights.
     ids = trained.vocab.encode(EXCERPT.read_text(encoding="utf-8")[:20_000])
     counts = np.unique(ids, return_counts=True)[1]
     entropy = float(-(counts / len(ids) * np.log2(counts / len(ids))).sum())
     pool = WorkerPool()
-    learned = score_all(trained.model, ids, trained.vocab, pool)
+    scores = score_all(trained.model, ids, trained.vocab, pool)
     for name, parameter in trained.model.named_parameters():
         if "weight_hh" in name:
             parameter.detach().zero_()
-    forgetful = score_all(trained.model, ids, trained.vocab, pool)
-    for direction, score in learned.items():
-        assert score.bits_per_character < entropy - 0.3, f"{direction} has learned little more than frequencies"
-        assert score.bits_per_character < forgetful[direction].bits_per_character - 0.1, f"{direction} has no use for y"
+    scores_without_memory = score_all(trained.model, ids, trained.vocab, pool)
+    for direction, score in scores.items():
+        without_memory = scores_without_memory[direction].bits_per_character
+        assert score.bits_per_character < entropy - 0.3, f"{direction} learned little more than frequencies"
+        assert score.bits_per_character < without_memory - 0.1, f"{direction} does not use its state"

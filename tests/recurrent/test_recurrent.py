@@ -1,4 +1,4 @@
-"""The recurrences: every fast path against the readable step, values and gradients, and how they are put together."""
+"""The recurrences: every fast path against the equations, in values and gradients, and the options of the modules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def randomised(recurrence: Recurrence[Any], dtype: torch.dtype = torch.float64) -> Recurrence[Any]:
-    """Every weight, biases and peepholes too, large enough to leave its mark."""
+    """Draw all weights, including biases and peepholes, large enough to affect the output."""
     for parameter in recurrence.to(dtype).parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return recurrence
@@ -43,32 +43,32 @@ def random_state(recurrence: Recurrence[Any], batch: int) -> Any:
     return map_state(lambda tensor: torch.randn_like(tensor).requires_grad_(), recurrence.initial_state(batch))
 
 
-def by_steps(
+def run_by_equations(
     recurrence: Recurrence[Any], input: Tensor, state: Any, lengths: Sequence[int]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Each sequence on its own, layer by layer and step by step: slow and obvious.
+    """Run each sequence on its own, layer by layer and step by step: slow and obvious.
 
     Returns:
-        The output of each sequence (its length, output_size) and its final state, tensors one after the other.
+        The output of each sequence, (its length, output_size), and the tensors of the final state.
     """
-    outputs, finals = [], []
+    outputs, final_states = [], []
     for column, length in enumerate(lengths):
         sequence = input[:length, column]
-        ends = []
+        finals = []
         for layer in range(recurrence.num_layers):
             halves = []
             for reverse in recurrence.directions:
-                now = map_state(lambda tensor: tensor[len(ends), column : column + 1], state)  # noqa: B023
+                now = map_state(lambda tensor: tensor[len(finals), column : column + 1], state)  # noqa: B023
                 ys = []
                 for x in sequence.flip(0) if reverse else sequence:
                     now = recurrence.step(x.unsqueeze(0), now, layer, reverse=reverse)
                     ys.append(now.hidden[0])
                 halves.append(torch.stack(ys[::-1] if reverse else ys))
-                ends.append(now)
+                finals.append(now)
             sequence = torch.cat(halves, dim=1)
         outputs.append(sequence)
-        finals.append([torch.cat(tensors) for tensors in zip(*ends, strict=True)])
-    return outputs, [torch.stack(tensors, dim=1) for tensors in zip(*finals, strict=True)]
+        final_states.append([torch.cat(tensors) for tensors in zip(*finals, strict=True)])
+    return outputs, [torch.stack(tensors, dim=1) for tensors in zip(*final_states, strict=True)]
 
 
 SHAPES = {
@@ -82,8 +82,8 @@ SHAPES = {
 @variants
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-def test_forward_is_the_readable_step(variant: str, shape: str, dtype: torch.dtype, tolerance: float) -> None:
-    """Outputs, final states, and the gradients of everything that has one."""
+def test_forward_matches_equations(variant: str, shape: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Compare outputs, final states and all gradients."""
     torch.manual_seed(0)
     num_layers, bidirectional, lengths = SHAPES[shape]
     recurrence = randomised(VARIANTS[variant](6, 5, num_layers, bidirectional), dtype)
@@ -91,43 +91,43 @@ def test_forward_is_the_readable_step(variant: str, shape: str, dtype: torch.dty
     state = random_state(recurrence, 4)
 
     output, final = recurrence(x, state, lengths)
-    wanted, wanted_final = by_steps(recurrence, x, state, lengths or [11] * 4)
+    expected, expected_final = run_by_equations(recurrence, x, state, lengths or [11] * 4)
 
     assert output.shape == (11, 4, recurrence.output_size)
-    for column, sequence in enumerate(wanted):
+    for column, sequence in enumerate(expected):
         torch.testing.assert_close(output[: len(sequence), column], sequence, rtol=0, atol=tolerance)
-        assert not output[len(sequence) :, column].any(), "padding must give zeros"
-    for name, found, expected in zip(final._fields, final, wanted_final, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
+        assert not output[len(sequence) :, column].any(), "the output on padding must be zero"
+    for name, a, b in zip(final._fields, final, expected_final, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
 
     weights = torch.randn_like(output)
     state_weights = [torch.randn_like(tensor) for tensor in final]
     loss = (output * weights).sum() + sum((a * b).sum() for a, b in zip(final, state_weights, strict=True))
-    wanted_loss = sum(
-        ((sequence * weights[: len(sequence), column]).sum() for column, sequence in enumerate(wanted)),
-        sum((a * b).sum() for a, b in zip(wanted_final, state_weights, strict=True)),
+    expected_loss = sum(
+        ((sequence * weights[: len(sequence), column]).sum() for column, sequence in enumerate(expected)),
+        sum((a * b).sum() for a, b in zip(expected_final, state_weights, strict=True)),
     )
     names = ["x", *final._fields, *(name for name, _ in recurrence.named_parameters())]
     leaves = [x, *state, *recurrence.parameters()]
     gradients = torch.autograd.grad(loss, leaves)
-    wanted_gradients = torch.autograd.grad(wanted_loss, leaves)
-    for name, found, expected in zip(names, gradients, wanted_gradients, strict=True):
+    expected_gradients = torch.autograd.grad(expected_loss, leaves)
+    for name, a, b in zip(names, gradients, expected_gradients, strict=True):
         torch.testing.assert_close(
-            found, expected, rtol=0, atol=20 * tolerance, msg=lambda m, name=name: f"gradient of {name}: {m}"
+            a, b, rtol=0, atol=20 * tolerance, msg=lambda m, name=name: f"gradient of {name}: {m}"
         )
 
 
 @variants
 @pytest.mark.parametrize("lengths", [None, [3, 1]])
-def test_gradients_by_finite_differences(variant: str, lengths: list[int] | None) -> None:
+def test_gradients_match_finite_differences(variant: str, lengths: list[int] | None) -> None:
     torch.manual_seed(0)
     recurrence = randomised(VARIANTS[variant](2, 4))
     names = [name for name, _ in recurrence.named_parameters()]
 
     def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(names, tensors[: len(names)], strict=True))
+        parameters = dict(zip(names, tensors[: len(names)], strict=True))
         state = recurrence.state_type(*tensors[len(names) :])
-        output, final = torch.func.functional_call(recurrence, given, (x, state, lengths))
+        output, final = torch.func.functional_call(recurrence, parameters, (x, state, lengths))
         return (output, *final)
 
     inputs = (torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True), *recurrence.parameters())
@@ -135,21 +135,21 @@ def test_gradients_by_finite_differences(variant: str, lengths: list[int] | None
 
 
 @variants
-def test_without_gradients_it_computes_the_same(variant: str) -> None:
+def test_inference_matches_training(variant: str) -> None:
     torch.manual_seed(0)
     recurrence = randomised(VARIANTS[variant](6, 5, 2, True), torch.float32)
     x = torch.randn(20, 3, 6)
     output, final = recurrence(x)
     with torch.inference_mode():
-        quiet, quiet_final = recurrence(x)
-    torch.testing.assert_close(quiet, output, rtol=0, atol=1e-6)
-    for a, b in zip(quiet_final, final, strict=True):
+        inferred, inferred_final = recurrence(x)
+    torch.testing.assert_close(inferred, output, rtol=0, atol=1e-6)
+    for a, b in zip(inferred_final, final, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-    assert not quiet.requires_grad
+    assert not inferred.requires_grad
 
 
 @variants
-def test_a_carried_state_makes_one_long_sequence(variant: str) -> None:
+def test_carried_state_continues_the_sequence(variant: str) -> None:
     torch.manual_seed(0)
     recurrence = randomised(VARIANTS[variant](6, 5, 2))
     x = torch.randn(23, 3, 6, dtype=torch.float64)
@@ -166,8 +166,8 @@ def test_a_carried_state_makes_one_long_sequence(variant: str) -> None:
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     padding=st.integers(0, 3),
 )
-def test_padding_and_company_change_nothing(variant: str, lengths: list[int], padding: int) -> None:
-    """Each sequence of a padded batch comes out as it does alone, whatever the padding holds."""
+def test_padding_and_batch_do_not_change_the_output(variant: str, lengths: list[int], padding: int) -> None:
+    """Each sequence of a padded batch gives the same output as on its own, whatever the padding contains."""
     torch.manual_seed(0)
     recurrence = randomised(VARIANTS[variant](3, 4, 2, True))
     x = torch.randn(max(lengths) + padding, len(lengths), 3, dtype=torch.float64)
@@ -182,7 +182,7 @@ def test_padding_and_company_change_nothing(variant: str, lengths: list[int], pa
 
 
 @variants
-def test_strided_input_and_an_empty_batch(variant: str) -> None:
+def test_strided_input_and_empty_batch(variant: str) -> None:
     torch.manual_seed(0)
     recurrence = randomised(VARIANTS[variant](6, 5), torch.float32)
     x = torch.randn(4, 12, 12)[:, :, ::2].transpose(0, 1)
@@ -195,24 +195,24 @@ def test_strided_input_and_an_empty_batch(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lstm"])
 @pytest.mark.parametrize("seq_len", [4, 12])
-def test_a_step_loop_under_autocast_is_as_exact_as_without(variant: str, seq_len: int) -> None:
-    """Forward and backward, inside the region and after something that has been cast."""
+def test_step_loop_is_exact_under_autocast(variant: str, seq_len: int) -> None:
+    """Compare forward and backward inside an autocast region, and accept a state that was cast."""
     torch.manual_seed(0)
     recurrence = VARIANTS[variant](6, 5)
     x = torch.randn(seq_len, 3, 6).bfloat16()
     exact, _ = recurrence(x.float())
-    wanted = torch.autograd.grad(exact.sum(), list(recurrence.parameters()))
+    exact_gradients = torch.autograd.grad(exact.sum(), list(recurrence.parameters()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output, state = recurrence(x)
-        found = torch.autograd.grad(output.sum(), list(recurrence.parameters()))
+        gradients = torch.autograd.grad(output.sum(), list(recurrence.parameters()))
         recurrence(x, map_state(torch.Tensor.bfloat16, state))
     torch.testing.assert_close(output, exact, rtol=0, atol=1e-6)
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(gradients, exact_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
 @needs_bf16_lstm
-def test_an_lstm_under_autocast() -> None:
+def test_lstm_under_autocast() -> None:
     torch.manual_seed(0)
     lstm, x = LSTM(6, 5), torch.randn(12, 3, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -223,24 +223,24 @@ def test_an_lstm_under_autocast() -> None:
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "lstm"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_as_exact_as_the_step_in_it(variant: str, dtype: torch.dtype) -> None:
-    """Of small signals too, where an absolute error of tanh would swallow the values."""
+def test_half_precision_is_as_exact_as_the_equations(variant: str, dtype: torch.dtype) -> None:
+    """Compare small values, which an absolute error of tanh would swallow."""
     torch.manual_seed(0)
     recurrence = VARIANTS[variant](32, 32).to(dtype)
     x = (0.05 * torch.randn(6, 4, 32)).to(dtype)
     with torch.no_grad():
         output, _ = recurrence(x)
-        stepped, _ = by_steps(recurrence, x, recurrence.initial_state(4), [6] * 4)
+        stepped, _ = run_by_equations(recurrence, x, recurrence.initial_state(4), [6] * 4)
         recurrence.double()
-        exact, _ = by_steps(recurrence, x.double(), recurrence.initial_state(4), [6] * 4)
+        exact, _ = run_by_equations(recurrence, x.double(), recurrence.initial_state(4), [6] * 4)
     assert output.dtype == dtype
     error = (output - torch.stack(exact, dim=1)).abs().mean()
     assert error <= 2 * (torch.stack(stepped, dim=1) - torch.stack(exact, dim=1)).abs().mean()
 
 
 @variants
-def test_plain_tensors_in_the_place_of_parameters(variant: str) -> None:
-    """As tools that prune, replicate or transform a module put them there."""
+def test_plain_tensors_as_parameters(variant: str) -> None:
+    """Tools that prune, replicate or transform a module replace its parameters with plain tensors."""
     recurrence = VARIANTS[variant](3, 5)
     x = torch.randn(4, 2, 3)
     plain = {name: parameter.detach() for name, parameter in recurrence.named_parameters()}
@@ -249,43 +249,43 @@ def test_plain_tensors_in_the_place_of_parameters(variant: str) -> None:
 
 
 @variants
-def test_shapes_without_numbers(variant: str) -> None:
+def test_meta_device(variant: str) -> None:
     output, _ = VARIANTS[variant](3, 5).to("meta")(torch.empty(9, 2, 3, device="meta"))
     assert output.is_meta
     assert output.shape[:2] == (9, 2)
 
 
 @variants
-def test_a_bidirectional_encoder_learns_what_takes_both_sides(variant: str) -> None:
-    """At each place of a padded sequence: what its first and its last character were."""
+def test_bidirectional_encoder_learns_from_both_sides(variant: str) -> None:
+    """At each position of a padded sequence, predict its first and its last character."""
     torch.manual_seed(0)
     encoder = VARIANTS[variant](3, 16, 1, True)
     head = torch.nn.Linear(encoder.output_size, 6)
     optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.03)
-    right = 0.0
+    accuracy = 0.0
     for _ in range(80):
         characters = torch.randint(0, 3, (5, 32))
         lengths = torch.randint(2, 6, (32,))
         inside = torch.arange(5).unsqueeze(1) < lengths
         ends = torch.stack([characters[0], characters[lengths - 1, torch.arange(32)]])
-        wanted = ends.expand(5, 2, 32).transpose(1, 2)[inside]
+        targets = ends.expand(5, 2, 32).transpose(1, 2)[inside]
         output, _ = encoder(torch.nn.functional.one_hot(characters, 3).float(), lengths=lengths)
         logits = head(output)[inside].unflatten(1, (2, 3))
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        right = (logits.argmax(2) == wanted).float().mean().item()
-    assert right > 0.95, right
+        accuracy = (logits.argmax(2) == targets).float().mean().item()
+    assert accuracy > 0.95, accuracy
 
 
-def test_it_tells_its_sizes() -> None:
+def test_repr_shows_sizes_and_options() -> None:
     assert "MGU(\n  3, 5, 2, bidirectional=True\n" in repr(MGU(3, 5, 2, True))
     assert "3, 5, 1, dropout=0.2, reset_after=True\n" in repr(GRU(3, 5, dropout=0.2, reset_after=True))
     assert "3, 5, 1, proj_size=2, output_gate=updated\n" in repr(PeepholeLSTM(3, 5, proj_size=2))
 
 
-def test_a_second_derivative_is_refused_not_wrong() -> None:
+def test_second_derivative_raises() -> None:
     gru = GRU(2, 3)
     x = torch.randn(4, 1, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(gru(x)[0].square().sum(), x, create_graph=True)
@@ -293,33 +293,33 @@ def test_a_second_derivative_is_refused_not_wrong() -> None:
         gradient.sum().backward()
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-def test_products_with_and_without_onednn(trusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not trusted:
+@pytest.mark.parametrize("onednn", [True, False])
+def test_products_with_and_without_onednn(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not onednn:
         monkeypatch.setattr(products_module, "_onednn_linear_works", lambda: False)
     torch.manual_seed(0)
     weight, bias = torch.randn(7, 5), torch.randn(7)
     x, addend = torch.randn(4, 5), torch.randn(4, 14)[:, ::2]
     before = addend.clone()
-    wanted = x @ weight.T + bias
-    torch.testing.assert_close(linear(x, weight, bias), wanted)
+    expected = x @ weight.T + bias
+    torch.testing.assert_close(linear(x, weight, bias), expected)
     other = torch.randn(4, 6)
     torch.testing.assert_close(linear(x.t(), other.t()), x.T @ other)
-    product = StepProduct(weight, bias, rows=4, times=100)
-    torch.testing.assert_close(product(x), wanted)
-    torch.testing.assert_close(product(x, addend), wanted + addend)
+    product = StepProduct(weight, bias, rows=4, calls=100)
+    torch.testing.assert_close(product(x), expected)
+    torch.testing.assert_close(product(x, addend), expected + addend)
     assert torch.equal(addend, before)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN on this machine")
-def test_this_pytorch_has_the_fast_product() -> None:
-    """If a new PyTorch drops it, everything still works, at half the speed: that should not go unseen."""
+def test_onednn_product_works() -> None:
+    """If a new PyTorch drops the operator, everything still works at half the speed; this test makes it noticed."""
     assert products_module._onednn_linear_works()
 
 
 @variants
 def test_initial_weights(variant: str) -> None:
-    """Orthogonal recurrent matrices gate by gate; an LSTM that keeps its state."""
+    """Recurrent matrices are orthogonal gate by gate, and the forget gate of an LSTM starts open."""
     recurrence = VARIANTS[variant](6, 8)
     weights = recurrence.layer_parameters(0)
     for block in weights["weight_hh"].chunk(len(recurrence.gates)):
@@ -329,11 +329,11 @@ def test_initial_weights(variant: str) -> None:
     lstm = isinstance(recurrence, (LSTM, PeepholeLSTM))
     for gate, bias in biases.items():
         assert bias.tolist() == [1.0 if lstm and gate == "forget" else 0.0] * 8, gate
-    assert not weights.get("weight_ch", torch.zeros(1)).any(), "a peephole LSTM begins as an LSTM"
+    assert not weights.get("weight_ch", torch.zeros(1)).any(), "a peephole LSTM must start as an LSTM"
     assert not weights.get("bias_hh", torch.zeros(1)).any()
 
 
-def test_variational_dropout_zeroes_the_same_units_at_every_step_and_keeps_the_mean() -> None:
+def test_variational_dropout_uses_one_mask_and_keeps_the_mean() -> None:
     dropout = VariationalDropout(0.4)
     dropout.generator = torch.Generator().manual_seed(1)
     x = torch.ones(5, 20, 500)
@@ -345,7 +345,7 @@ def test_variational_dropout_zeroes_the_same_units_at_every_step_and_keeps_the_m
 
 
 @pytest.mark.parametrize("lengths", [None, [4, 2, 1]])
-def test_dropout_acts_between_layers_in_training_alone(lengths: list[int] | None) -> None:
+def test_dropout_acts_between_layers_in_training_only(lengths: list[int] | None) -> None:
     torch.manual_seed(0)
     gru = GRU(3, 5, num_layers=2, dropout=0.5)
     x = torch.randn(4, 3, 3)
@@ -356,11 +356,11 @@ def test_dropout_acts_between_layers_in_training_alone(lengths: list[int] | None
     assert torch.equal(one_layer(x, lengths=lengths)[0], one_layer(x, lengths=lengths)[0])
 
 
-def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
-    """Of sequences of different lengths in any order: the rows of the mask must follow them into the packed order."""
+def test_dropout_uses_one_mask_per_padded_sequence() -> None:
+    """The rows of the mask must follow sequences of different lengths, in any order, into the packed order."""
     rnn = ElmanRNN(1, 40, num_layers=2, dropout=0.5)
     with torch.no_grad():
-        for name, parameter in rnn.named_parameters():  # each layer hands its input on, unit by unit
+        for name, parameter in rnn.named_parameters():  # each layer copies its input, unit by unit
             parameter.zero_()
             if name.startswith("weight_ih"):
                 parameter.copy_(torch.eye(40, parameter.shape[1]) if name.endswith("1") else torch.ones(40, 1))
@@ -368,10 +368,10 @@ def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
     masks = []
     for column, length in enumerate([2, 6, 1, 4, 6]):
         kept = output[:length, column] != 0
-        assert (kept == kept[0]).all(), f"sequence {column} changes its mask"
+        assert (kept == kept[0]).all(), f"the mask of sequence {column} changes"
         assert 5 < kept[0].sum() < 35
         masks.append(kept[0])
-    assert len({tuple(mask.tolist()) for mask in masks}) == 5, "sequences share a mask"
+    assert len({tuple(mask.tolist()) for mask in masks}) == 5, "sequences must not share a mask"
     torch.manual_seed(1)
     dense, _ = rnn(torch.full((6, 5, 1), 0.3))
     torch.manual_seed(1)
@@ -382,52 +382,55 @@ def test_dropout_of_padded_sequences_is_one_mask_a_sequence() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LSTM(0, 5), "input_size must be a positive whole number, got 0"),
-        (lambda: MGU(3, 5.0), "hidden_size must be a positive whole number, got 5.0"),
-        (lambda: GRU(3, 5, 0), "num_layers must be a positive whole number, got 0"),
-        (lambda: LSTM(3, 5, proj_size=0), "proj_size must be a positive whole number, got 0"),
-        (lambda: LSTM(3, 5, proj_size=5), "proj_size must be below hidden_size, 5, got 5"),
-        (lambda: GRU(3, 5, reset_after="no"), "reset_after must be true or false, got 'no'"),
-        (lambda: GRU(3, 5, 1, 0.1), "bidirectional must be true or false, got 0.1"),
-        (lambda: GRU(3, 5).layer_parameters(1), "no layer 1 in GRU"),
-        (lambda: GRU(3, 5).layer_parameters(0, reverse=True), "no layer 0 read backwards in GRU"),
-        (lambda: ElmanRNN(3, 5, dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
-        (lambda: PeepholeLSTM(3, 5, output_gate="next"), "output_gate must be updated or previous, got 'next'"),
-        (lambda: GRU(3, 5)(torch.zeros(4, 3)), r"input must be \(seq_len, batch, 3\) .* got \(4, 3\)"),
-        (lambda: GRU(3, 5)(torch.zeros(0, 2, 3)), r"at least one step, got \(0, 2, 3\)"),
-        (lambda: GRU(3, 5)(torch.zeros(4, 2, 4)), r"input must be \(seq_len, batch, 3\)"),
+        (lambda: LSTM(0, 5), "input_size must be a positive integer, got 0"),
+        (lambda: MGU(3, 5.0), "hidden_size must be a positive integer, got 5.0"),
+        (lambda: GRU(3, 5, 0), "num_layers must be a positive integer, got 0"),
+        (lambda: LSTM(3, 5, proj_size=0), "proj_size must be a positive integer, got 0"),
+        (lambda: LSTM(3, 5, proj_size=5), r"proj_size must be smaller than hidden_size \(5\), got 5"),
+        (lambda: GRU(3, 5, reset_after="no"), "reset_after must be True or False, got 'no'"),
+        (lambda: GRU(3, 5, 1, 0.1), "bidirectional must be True or False, got 0.1"),
+        (lambda: GRU(3, 5).layer_parameters(1), r"GRU\(3, 5, 1\) has no layer 1 in forward direction"),
+        (lambda: GRU(3, 5).layer_parameters(0, reverse=True), r"GRU\(3, 5, 1\) has no layer 0 in reverse direction"),
+        (lambda: ElmanRNN(3, 5, dropout=1.0), "dropout must be at least 0 and less than 1, got 1.0"),
+        (lambda: PeepholeLSTM(3, 5, output_gate="next"), "output_gate must be 'updated' or 'previous', got 'next'"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 3)), r"input must have shape \(seq_len, batch, 3\) .* got \(4, 3\)"),
+        (lambda: GRU(3, 5)(torch.zeros(0, 2, 3)), r"at least one time step, got \(0, 2, 3\)"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 4)), r"input must have shape \(seq_len, batch, 3\)"),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), torch.zeros(1, 2, 5)),
-            r"state must be HiddenState\(hidden\), got Tensor; lengths go by name",
+            r"state must be HiddenState\(hidden\), got Tensor; pass lengths by keyword",
         ),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 4),)),
-            r"state must be \(hidden \(1, 2, 5\)\), got \[\(1, 2, 4\)\]",
+            r"state must have the shapes hidden \(1, 2, 5\), got \(1, 2, 4\)",
         ),
         (
             lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), None)),
             r"state must be LSTMState\(hidden, cell\)",
         ),
         (lambda: GRU(3, 5)([[1.0]]), "input must be a tensor, got a list"),
-        (lambda: MGU(3, 5)(torch.zeros(4, 2, 3, dtype=torch.int64)), "input is torch.int64 on cpu, the weights are"),
+        (
+            lambda: MGU(3, 5)(torch.zeros(4, 2, 3, dtype=torch.int64)),
+            "input is torch.int64 on cpu, but the weights are",
+        ),
         (
             lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5).double())),
-            "cell is torch.float64 on cpu, the weights are torch.float32 on cpu",
+            "cell is torch.float64 on cpu, but the weights are torch.float32 on cpu",
         ),
         (
             lambda: LSTM(3, 5)(torch.zeros(4, 2, 3), GRU(3, 5).initial_state(2)),
-            r"cell \(1, 2, 5\)\), got \[\(1, 2, 5\)\]",
+            r"cell \(1, 2, 5\), got \(1, 2, 5\)$",
         ),
         (
             lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4, 0]),
-            r"lengths must be 2 whole numbers from 1 to 4, got \[4, 0\]",
+            r"lengths must be 2 integers from 1 to 4, got \[4, 0\]",
         ),
         (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[5, 1]), "from 1 to 4"),
-        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4]), "lengths must be 2 whole numbers"),
-        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[3.5, 1]), r"whole numbers from 1 to 4, got \[3.5, 1\]"),
-        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths="ab"), "whole numbers from 1 to 4, got ab"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[4]), "lengths must be 2 integers"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths=[3.5, 1]), r"integers from 1 to 4, got \[3.5, 1\]"),
+        (lambda: GRU(3, 5)(torch.zeros(4, 2, 3), lengths="ab"), "integers from 1 to 4, got ab"),
     ],
 )
-def test_what_does_not_fit_is_refused(build: Callable[[], object], message: str) -> None:
+def test_invalid_arguments_raise(build: Callable[[], object], message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         build()
