@@ -1,4 +1,4 @@
-"""Contextual character embeddings: train character language models on your own text, embed words with them."""
+"""Train character language models on your own text, and use them as contextual word embeddings."""
 
 from __future__ import annotations
 
@@ -8,51 +8,74 @@ from typing import TYPE_CHECKING
 from charembed.version import __version__
 
 if TYPE_CHECKING:
+    from charembed.dataset.encoded_corpus import VocabConfig
     from charembed.embedding.context import Context
     from charembed.embedding.embedder import CharEmbedder
     from charembed.embedding.word_embeddings import WordEmbeddings
     from charembed.embedding.word_encoder import WordEncoder
     from charembed.errors import CharEmbedError
     from charembed.lm.model import BiCharLM, CharLM, CharLMConfig
+    from charembed.output.writer import OutputConfig, write_embeddings
+    from charembed.pretrained.model_folder import Pretrained, join
+    from charembed.text.corpus import Corpus, CorpusConfig
     from charembed.text.vocab import CharVocab
     from charembed.training.config import TrainConfig
+    from charembed.training.schedule import BudgetConfig, OptimizerConfig
     from charembed.training.train import train
 
-# Imported on first use, so that embedding never loads training code and `import charembed` never waits for PyTorch.
+# Each name is imported on first use: embedding loads no training code, and `import charembed` does not load PyTorch.
 _MODULES = {
     "BiCharLM": "lm.model",
+    "BudgetConfig": "training.schedule",
     "CharEmbedError": "errors",
     "CharEmbedder": "embedding.embedder",
     "CharLM": "lm.model",
     "CharLMConfig": "lm.model",
     "CharVocab": "text.vocab",
     "Context": "embedding.context",
+    "Corpus": "text.corpus",
+    "CorpusConfig": "text.corpus",
+    "OptimizerConfig": "training.schedule",
+    "OutputConfig": "output.writer",
+    "Pretrained": "pretrained.model_folder",
     "TrainConfig": "training.config",
+    "VocabConfig": "dataset.encoded_corpus",
     "WordEmbeddings": "embedding.word_embeddings",
     "WordEncoder": "embedding.word_encoder",
+    "join": "pretrained.model_folder",
     "train": "training.train",
+    "write_embeddings": "output.writer",
 }
 
 __all__ = [
     "BiCharLM",
+    "BudgetConfig",
     "CharEmbedError",
     "CharEmbedder",
     "CharLM",
     "CharLMConfig",
     "CharVocab",
     "Context",
+    "Corpus",
+    "CorpusConfig",
+    "OptimizerConfig",
+    "OutputConfig",
+    "Pretrained",
     "TrainConfig",
+    "VocabConfig",
     "WordEmbeddings",
     "WordEncoder",
     "__version__",
+    "join",
     "train",
+    "write_embeddings",
 ]
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         value = getattr(importlib.import_module(f"charembed.{_MODULES[name]}"), name)
-        globals()[name] = value  # later look-ups need no import
+        globals()[name] = value  # the next access does not call this function
         return value
     raise AttributeError(f"module 'charembed' has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""The road has one direction: embedding imports no training code, the core no optional package."""
+"""Public names and imports: names are lazy, embedding loads no training code, the core needs no optional package."""
 
 from __future__ import annotations
 
@@ -12,20 +12,36 @@ from charembed.errors import MissingExtraError, import_extra
 
 
 def modules_after(statement: str) -> set[str]:
+    """Return the names of the modules that a new process has loaded after a statement."""
     code = f"import sys\n{statement}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_front_door_is_small_and_quick() -> None:
-    loaded = modules_after("import charembed")
+def packages_of(modules: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in modules if name.startswith("charembed.")}
+
+
+def test_import_is_quick() -> None:
+    loaded = modules_after("import charembed; dir(charembed)")
     assert not {"torch", "numpy", "tokenizers"} & loaded
 
 
 @pytest.mark.parametrize("name", charembed.__all__)
-def test_every_public_name_is_there_and_documented(name: str) -> None:
-    thing = getattr(charembed, name)
-    assert name == "__version__" or thing.__doc__
+def test_every_public_name_is_importable_documented_and_listed(name: str) -> None:
+    assert name in dir(charembed)
+    if name == "__version__":
+        return
+    value = getattr(charembed, name)
+    assert value.__name__ == name
+    # A docstring of its own: dataclasses without one get their signature as docstring.
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}(")
+
+
+def test_every_public_name_is_lazy() -> None:
+    assert set(charembed.__all__) == {*charembed._MODULES, "__version__"}
+    assert charembed.__all__ == sorted(charembed.__all__)
 
 
 def test_unknown_names_are_attribute_errors() -> None:
@@ -34,9 +50,9 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 def test_embedding_imports_no_training_code() -> None:
-    loaded = modules_after("from charembed import CharEmbedder")
-    packages = {name.split(".")[1] for name in loaded if name.startswith("charembed.")}
-    assert not packages & {"cli", "dataset", "training"}, packages
+    names = "CharEmbedder, Context, Corpus, Pretrained, WordEmbeddings, WordEncoder, join, write_embeddings"
+    loaded = modules_after(f"from charembed import {names}\nCharEmbedder.from_pretrained().embed(['A text.'])")
+    assert not packages_of(loaded) & {"cli", "dataset", "training"}
     assert "jsonargparse" not in loaded
 
 
@@ -50,9 +66,12 @@ def test_training_and_the_command_line_import_no_optional_package() -> None:
     )
 
 
-def test_a_missing_extra_says_how_to_install_it() -> None:
+def test_missing_extra_names_the_command_that_installs_it() -> None:
     with pytest.raises(MissingExtraError, match=r"reading it needs absent_package: pip install 'charembed\[train\]'"):
         import_extra("absent_package.sub", extra="train", purpose="reading it")
+
+
+EXPORT = "from charembed.integrations.onnx import *; export_onnx(None, 'out')"
 
 
 @pytest.mark.parametrize(
@@ -61,16 +80,13 @@ def test_a_missing_extra_says_how_to_install_it() -> None:
         ("flair", "flair", "import charembed.integrations.flair", "charembed.integrations.flair"),
         ("spacy", "spacy", "import charembed.integrations.spacy", "charembed.integrations.spacy"),
         ("sklearn", "sklearn", "import charembed.integrations.sklearn", "charembed.integrations.sklearn"),
-        (
-            "onnxruntime",
-            "onnx",
-            "from charembed.integrations.onnx import *; export_onnx(None, 'out')",
-            "exporting to ONNX",
-        ),
-        ("onnx", "onnx", "from charembed.integrations.onnx import *; export_onnx(None, 'out')", "exporting to ONNX"),
+        ("onnxruntime", "onnx", EXPORT, "exporting to ONNX"),
+        ("onnx", "onnx", EXPORT, "exporting to ONNX"),
     ],
 )
-def test_what_needs_an_extra_says_so(package: str, extra: str, statement: str, purpose: str) -> None:
+def test_integration_without_its_package_names_the_extra(
+    package: str, extra: str, statement: str, purpose: str
+) -> None:
     code = f"import sys; sys.modules['{package}'] = None\n{statement}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"{purpose} needs {package}: pip install 'charembed[{extra}]'" in done.stderr
