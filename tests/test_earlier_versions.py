@@ -11,9 +11,9 @@ import yaml
 from helpers import DATA, EXCERPT, ROOT, weights_of
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
-from charembed.dataset.encoded_corpus import VocabConfig
 from charembed.output import OutputConfig, write_embeddings
 from charembed.text.corpus import Corpus, CorpusConfig
+from charembed.text.vocab import VocabConfig
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 
 

@@ -1,1 +1,1 @@
-"""Training data: encoded corpora, held-out text, windows."""
+"""Encode text for training, hold out validation text and cut the rest into windows."""

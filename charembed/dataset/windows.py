@@ -1,4 +1,4 @@
-"""Receives encoded documents; hands them on in a random order, cut into windows for back-propagation through time."""
+"""Cut encoded text into windows for truncated back-propagation through time, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -11,74 +11,78 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charembed.dataset.encoded_corpus import ID_TYPE, SEGMENT, EncodedCorpus, corpora
+from charembed.dataset.encoded_corpus import EncodedCorpus
+from charembed.dataset.encoding import DEFAULT_LIMITS, ID_TYPE, CorpusLimits, open_corpora
+from charembed.dataset.split import Bounds
 from charembed.errors import CharEmbedError
 from charembed.text.corpus import CorpusConfig, document_texts, take_characters
 from charembed.text.vocab import Ids
 
-_READ_AHEAD = 64
-"""Windows that a lane reads at once."""
+_WINDOWS_PER_READ = 64
+"""Windows that a lane reads from the file at once."""
 
 
 class EpochText:
-    """The documents of one epoch in a random order, one after the other, as a stream without ends.
+    """The documents of one epoch in a random order, as an endless stream: after its end it begins again.
 
-    Position 0 is a random place in it: text of a single document has nothing to shuffle.
+    Position 0 is a random one: text of a single document has no order to shuffle.
     """
 
-    def __init__(self, ids: Ids, segments: NDArray[np.int64], seed: int, epoch: int) -> None:
+    def __init__(self, ids: Ids, segments: Bounds, seed: int, epoch: int) -> None:
         """
         Args:
-            ids: the text, perhaps in a memory-mapped file. Shape: (characters,)
-            segments: first character of each document in it, and one past its last. Shape: (documents, 2)
-            seed: of the order.
-            epoch: each has another.
+            ids: the text, possibly in a memory-mapped file. Shape: (characters,)
+            segments: bounds of the documents in `ids`. Shape: (documents, 2)
+            seed: seed of the order.
+            epoch: number of the epoch, which gives each epoch another order.
         """
         random = np.random.default_rng([seed, epoch])
         order = random.permutation(len(segments))
         self._ids = ids
         lengths = segments[order, 1] - segments[order, 0]
+        # Positions in the shuffled stream at which the documents end, and what to add to a position in a document to
+        # get the offset of the same character in `ids`.
         self._ends = np.cumsum(lengths)
-        """Of the documents, in the shuffled stream."""
         self._shifts = segments[order, 1] - self._ends
-        """From a place in the shuffled stream to that of the same character in `ids`."""
         self.length = int(self._ends[-1])
+        """Number of characters."""
         self._rotation = int(random.integers(self.length))
 
     def read(self, start: int, stop: int) -> Ids:
-        """Ids from one place to another, beyond the end those from the beginning again.
+        """Return the ids from one position up to another, which may be past the end.
 
         Shape: (stop - start,)
         """
-        found = np.empty(stop - start, dtype=self._ids.dtype)
+        result = np.empty(stop - start, dtype=self._ids.dtype)
         filled = 0
-        place = (start + self._rotation) % self.length
-        document = int(np.searchsorted(self._ends, place, side="right"))
-        while filled < len(found):
+        position = (start + self._rotation) % self.length
+        document = int(np.searchsorted(self._ends, position, side="right"))
+        # Copy document by document; after the last one comes the first.
+        while filled < len(result):
             end = int(self._ends[document])
-            count = min(end - place, len(found) - filled)
-            at = place + int(self._shifts[document])
-            found[filled : filled + count] = self._ids[at : at + count]
+            count = min(end - position, len(result) - filled)
+            offset = position + int(self._shifts[document])
+            result[filled : filled + count] = self._ids[offset : offset + count]
             filled += count
             document = (document + 1) % len(self._ends)
-            place = end % self.length
-        return found
+            position = end % self.length
+        return result
 
 
 @dataclass(frozen=True)
 class Window:
-    """Ids of one pass through the model: `targets` are `inputs` one character later."""
+    """The ids of one pass through the model."""
 
     inputs: Tensor
-    """Shape: (seq_len, batch)"""
+    """Characters to read. Shape: (seq_len, batch)"""
     targets: Tensor
-    """Shape: (seq_len, batch)"""
+    """Characters to predict: the one after each input. Shape: (seq_len, batch)"""
 
 
 class WindowStream:
-    """Cuts an epoch's text into lanes read side by side, `seq_len` characters a window.
+    """The windows of an epoch. The text is cut into lanes of equal length, which are read side by side.
 
-    Each lane's window goes on where the lane's last window ended, so hidden states can be carried over.
+    Each lane of a window continues the same lane of the window before it, so hidden states can be carried over.
     """
 
     def __init__(
@@ -93,23 +97,23 @@ class WindowStream:
     ) -> None:
         """
         Args:
-            text: of the epoch.
-            batch_size: lanes.
-            seq_len: characters a window.
-            backward: read the text from its end.
-            rank: of the processes that share the text; each has lanes of its own.
+            text: the text of the epoch.
+            batch_size: number of lanes.
+            seq_len: characters per window and lane.
+            backward: whether to read the text from its end to its beginning.
+            rank: number of this process among those that share the text; each has lanes of its own.
             world_size: number of those processes.
 
         Raises:
-            CharEmbedError: the text is too short for one window in each lane.
+            CharEmbedError: the text is too short for one window per lane.
         """
         lanes = batch_size * world_size
         if text.length < lanes * seq_len:
             processes = f" × {world_size} processes" if world_size > 1 else ""
             raise CharEmbedError(
-                f"the corpus is too small for the batch: {text.length:,} characters to train on, batch_size"
-                f" {batch_size} × seq_len {seq_len}{processes} needs {lanes * seq_len:,}: lower one of"
-                " these, or give more text"
+                f"the corpus is too small for the batch: it has {text.length:,} characters to train on, batch_size"
+                f" {batch_size} × seq_len {seq_len}{processes} needs {lanes * seq_len:,}: lower one of these, or"
+                " provide more text"
             )
         lane_length = text.length // lanes
         self._text = text
@@ -118,91 +122,103 @@ class WindowStream:
         self._starts = [(rank * batch_size + lane) * lane_length for lane in range(batch_size)]
         self.windows = lane_length // seq_len
         """Number of windows in the epoch."""
-        self._ahead: tuple[int, NDArray[np.int64]] | None = None
+        self._buffered: tuple[int, NDArray[np.int64]] | None = None
 
     def window(self, number: int) -> Window:
-        """A window of the epoch, counted from 0."""
-        block, k = divmod(number, _READ_AHEAD)
-        if self._ahead is None or self._ahead[0] != block:
-            self._ahead = block, self._read(block)
-        ids = torch.from_numpy(self._ahead[1][k * self._seq_len : (k + 1) * self._seq_len + 1])
+        """Return a window of the epoch, counted from 0."""
+        block, index = divmod(number, _WINDOWS_PER_READ)
+        if self._buffered is None or self._buffered[0] != block:
+            self._buffered = block, self._read(block)
+        ids = torch.from_numpy(self._buffered[1][index * self._seq_len : (index + 1) * self._seq_len + 1])
         return Window(inputs=ids[:-1], targets=ids[1:])
 
     def _read(self, block: int) -> NDArray[np.int64]:
-        """Windows that follow one another, and one character more. Shape: (characters, batch)"""
-        first = block * _READ_AHEAD * self._seq_len
-        last = min(first + _READ_AHEAD * self._seq_len, self.windows * self._seq_len) + 1
-        lanes = [self._lane(start + first, start + last) for start in self._starts]
+        """Return the ids of consecutive windows and the last target after them. Shape: (characters, batch)"""
+        first = block * _WINDOWS_PER_READ * self._seq_len
+        last = min(first + _WINDOWS_PER_READ * self._seq_len, self.windows * self._seq_len) + 1
+        lanes = [self._read_lane(start + first, start + last) for start in self._starts]
         return np.stack(lanes, axis=1).astype(np.int64)
 
-    def _lane(self, start: int, stop: int) -> Ids:
+    def _read_lane(self, start: int, stop: int) -> Ids:
         if self._backward:
             return self._text.read(self._text.length - stop, self._text.length - start)[::-1]
         return self._text.read(start, stop)
 
 
 class Epochs:
-    """The text of one epoch after the other.
+    """The text of each epoch.
 
-    With `streaming`, an epoch is a segment of the stream. The first one, minus what is held out, is the encoded corpus
-    itself; where the stream ends, it comes again.
+    With `streaming`, an epoch is a segment of the stream. The first segment, without its held-out text, is the encoded
+    corpus itself. When the stream ends, it is read from the beginning again.
     """
 
-    def __init__(self, encoded: EncodedCorpus, config: CorpusConfig, seed: int, at_least: int = 1) -> None:
+    def __init__(
+        self,
+        encoded: EncodedCorpus,
+        config: CorpusConfig,
+        seed: int,
+        *,
+        min_characters: int = 1,
+        limits: CorpusLimits = DEFAULT_LIMITS,
+    ) -> None:
         """
         Args:
-            encoded: the corpus, or the first segment of it.
-            config: where it comes from.
-            seed: of the order of documents.
-            at_least: characters that a segment must have; a shorter end of the stream is left out.
+            encoded: the corpus, or the first segment of the stream.
+            config: where the text comes from.
+            seed: seed of the order of documents.
+            min_characters: shortest segment to train on; what is left of the stream is dropped if it is shorter.
+            limits: how long a segment is; the same as those of `encode_corpus`.
         """
         self._encoded = encoded
         self._config = config
         self._seed = seed
-        self._at_least = at_least
+        self._min_characters = min_characters
+        self._limits = limits
         self.number = 0
-        """Of the epoch, from 0."""
+        """Number of the current epoch, from 0."""
         self.documents = 0
-        """Of the stream, read before this epoch; 0 for the encoded corpus."""
-        self._following = 0
+        """Number of documents of the stream read before this epoch; 0 if its text is the encoded corpus."""
+        self._next_documents = 0
         self._stream: Iterator[str] | None = None
-        self.text = self._whole()
-        """Of the epoch."""
+        self.text = self._encoded_text()
+        """Text of the current epoch."""
 
     def advance(self) -> None:
-        """Go on to the next epoch.
+        """Move to the next epoch.
 
         Raises:
             CharEmbedError: the stream cannot be read.
         """
-        self._go_to(self.number + 1, self._following)
+        self._move_to(self.number + 1, self._next_documents)
 
     def seek(self, number: int, documents: int) -> None:
-        """Go to an epoch, given what `number` and `documents` were there.
+        """Move to an epoch, given the values that `number` and `documents` had there.
 
         Raises:
             CharEmbedError: the stream cannot be read.
         """
         self._stream = None
-        self._go_to(number, documents)
+        self._move_to(number, documents)
 
-    def _go_to(self, number: int, documents: int) -> None:
+    def _move_to(self, number: int, documents: int) -> None:
         self.number, self.documents = number, documents
-        self.text = self._segment() if documents else self._whole()
+        self.text = self._next_segment() if documents else self._encoded_text()
 
-    def _whole(self) -> EpochText:
-        self._following = self._encoded.documents if self._config.streaming else 0
+    def _encoded_text(self) -> EpochText:
+        self._next_documents = self._encoded.documents if self._config.streaming else 0
         self._stream = None
         return EpochText(self._encoded.ids, self._encoded.segments, self._seed, self.number)
 
-    def _segment(self) -> EpochText:
+    def _next_segment(self) -> EpochText:
         if self._stream is None:
-            self._stream = islice(document_texts(corpora(self._config)[0]), self.documents, None)
-        pieces = list(take_characters(SEGMENT, self._stream))
-        if sum(map(len, pieces)) < self._at_least:
+            self._stream = islice(document_texts(open_corpora(self._config)[0]), self.documents, None)
+        texts = list(take_characters(self._limits.segment, self._stream))
+        # The stream has ended: begin again.
+        if sum(map(len, texts)) < self._min_characters:
             self.documents = 0
-            return self._whole()
-        self._following = self.documents + len(pieces)
-        ends = np.cumsum([len(piece) for piece in pieces])
-        ids = self._encoded.vocab.encode("".join(pieces)).astype(ID_TYPE)
-        return EpochText(ids, np.stack([ends - np.diff(ends, prepend=0), ends], axis=1), self._seed, self.number)
+            return self._encoded_text()
+        self._next_documents = self.documents + len(texts)
+        ends = np.cumsum([len(text) for text in texts])
+        bounds = np.stack([ends - np.diff(ends, prepend=0), ends], axis=1)
+        ids = self._encoded.vocab.encode("".join(texts)).astype(ID_TYPE)
+        return EpochText(ids, bounds, self._seed, self.number)

@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from charembed.dataset.encoded_corpus import VocabConfig
 from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS, CharLMConfig, Direction
 from charembed.pretrained.hub import BUNDLED_MODELS, resolve_folder
 from charembed.pretrained.model_folder import read_architecture
 from charembed.text.corpus import CorpusConfig, SourceNames
+from charembed.text.vocab import VocabConfig
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.util.checks import check_seed
 from charembed.util.devices import check_device, has_bfloat16_units, runs_bfloat16_lstm

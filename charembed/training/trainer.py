@@ -91,7 +91,7 @@ class Trainer:
             for direction in config.directions
         }
         self._characters_per_step = config.characters_per_step(distributed.world_size)
-        self._epochs = Epochs(encoded, config.data, config.seed, at_least=self._characters_per_step)
+        self._epochs = Epochs(encoded, config.data, config.seed, min_characters=self._characters_per_step)
         self._start_epoch()
         self._step = self._step_of_epoch = 0
         self._validations: list[Validation] = []

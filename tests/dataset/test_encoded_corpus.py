@@ -1,4 +1,4 @@
-"""From documents to ids in files: nothing lost, nothing read twice, encoded again when and only when it must be."""
+"""Tests of encoding a corpus: complete, read once, and encoded again only when text or options have changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charembed import CharEmbedError, CharVocab
-from charembed.dataset import encoded_corpus as encoded
-from charembed.dataset.encoded_corpus import EncodedCorpus, VocabConfig, encode_corpus
+from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus, remove_other_entries
+from charembed.dataset.encoding import CorpusEncoder, CorpusLimits
 from charembed.dataset.split import subtract_bounds
 from charembed.text.corpus import CorpusConfig
+from charembed.text.vocab import VocabConfig
 
 
 def encode(path: Path, **options: object) -> EncodedCorpus:
@@ -36,7 +37,7 @@ def training_text(corpus: EncodedCorpus) -> str:
     return "".join(training_texts(corpus))
 
 
-def test_validation_text_of_its_own(tmp_path: Path) -> None:
+def test_separate_validation_text(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.mkdir()
     (text / "train.txt").write_text("One.\n\nTwo.\n")
@@ -81,13 +82,14 @@ def test_text_that_is_repeated_is_not_held_out(tmp_path: Path) -> None:
     assert not train & valid
 
 
-def test_validation_text_is_its_first_characters_where_there_are_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_validation_text_is_limited_to_its_first_characters(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(encoded, "MAX_VALIDATION", 10)
     (tmp_path / "train.txt").write_text("Seen, one two three.")
     (tmp_path / "valid.txt").write_text("one\n\ntwo\n\nthree\n")
-    corpus = encode(tmp_path / "train.txt", valid=str(tmp_path / "valid.txt"))
+    config = CorpusConfig(train=str(tmp_path / "train.txt"), valid=str(tmp_path / "valid.txt"))
+    limits = CorpusLimits(validation=10)
+    corpus = encode_corpus(config, VocabConfig(coverage=1.0), 5, tmp_path / "encoded", limits=limits)
     assert corpus.vocab.decode(corpus.valid) == "one\n\ntwo\n\n"
 
 
@@ -105,15 +107,13 @@ def test_one_long_document_is_held_out_in_passages(tmp_path: Path, separator: st
 
 
 @given(st.data())
-def test_what_is_held_out_and_what_is_left_are_all_there_is(data: st.DataObject) -> None:
+def test_subtracted_bounds_and_what_is_left_cover_everything(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=8))
     ends = np.cumsum(lengths)
     bounds = np.stack([ends - lengths, ends], axis=1)
     marks = np.array(data.draw(st.lists(st.booleans(), min_size=int(ends[-1]), max_size=int(ends[-1]))))
-    pieces = [  # runs of marked characters, none across the end of a document
-        (start + k, start + k + 1) for start, end in bounds for k in range(end - start) if marks[start + k]
-    ]
-    segments = subtract_bounds(bounds, np.array(pieces, dtype=np.int64).reshape(-1, 2))
+    held_out = [(k, k + 1) for k in np.flatnonzero(marks)]
+    segments = subtract_bounds(bounds, np.array(held_out, dtype=np.int64).reshape(-1, 2))
     left = np.zeros(int(ends[-1]), dtype=bool)
     for start, end in segments:
         assert not left[start:end].any(), "no character twice"
@@ -122,12 +122,12 @@ def test_what_is_held_out_and_what_is_left_are_all_there_is(data: st.DataObject)
     assert np.array_equal(left, ~marks)
 
 
-def test_fingerprint_is_that_of_the_documents(tmp_path: Path) -> None:
+def test_fingerprint_is_the_digest_of_the_documents(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     numbers = " ".join(map(str, range(100)))
     path.write_text("\n\nOne é.\n\n\n\nTwo.\n" + numbers, encoding="utf-8")
-    wanted = hashlib.sha256(("One é.\n\nTwo.\n" + numbers + "\n\n").encode()).hexdigest()
-    assert encode(path, held_out=0.2).fingerprint == wanted
+    expected = hashlib.sha256(("One é.\n\nTwo.\n" + numbers + "\n\n").encode()).hexdigest()
+    assert encode(path, held_out=0.2).fingerprint == expected
 
 
 @pytest.mark.parametrize("content", ["", "\n \n\n"])
@@ -150,32 +150,30 @@ def test_too_little_to_hold_out(tmp_path: Path) -> None:
         encode(path)
 
 
-def test_a_vocabulary_can_be_given_and_grown(tmp_path: Path) -> None:
+def test_a_vocabulary_can_be_used_and_extended(tmp_path: Path) -> None:
     CharVocab("xyz").save(tmp_path / "tokenizer.json")
-    given = str(tmp_path / "tokenizer.json")
-    kept = encode_corpus(CorpusConfig(train=str(EXCERPT)), VocabConfig(path=given), 1, tmp_path / "encoded")
+    path = str(tmp_path / "tokenizer.json")
+    kept = encode_corpus(CorpusConfig(train=str(EXCERPT)), VocabConfig(path=path), 1, tmp_path / "encoded")
     assert kept.vocab == CharVocab("xyz")
     assert kept.unknown_rate > 0.9
-    config = VocabConfig(path=given, grow=True)
+    config = VocabConfig(path=path, grow=True)
     grown = encode_corpus(CorpusConfig(train=str(EXCERPT)), config, 1, tmp_path / "encoded")
     own = CharVocab.build([EXCERPT.read_text(encoding="utf-8")])
-    assert grown.vocab.characters[:3] == ("x", "y", "z"), "ids of the given characters stay"
+    assert grown.vocab.characters[:3] == ("x", "y", "z"), "known characters keep their ids"
     assert set(grown.vocab.characters) == set(own.characters) | set("xyz")
     assert grown.unknown_rate <= 1e-4
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30), min_size=1, max_size=6))
-def test_ids_are_those_of_the_vocabulary_whatever_the_text(
-    tmp_path_factory: pytest.TempPathFactory, texts: list
-) -> None:
+def test_ids_are_those_of_the_vocabulary_for_any_text(tmp_path_factory: pytest.TempPathFactory, texts: list) -> None:
     path = tmp_path_factory.mktemp("any") / "text.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    wanted = "".join(line + "\n\n" for text in texts if (line := document_of(text)))
-    if not wanted:
+    expected = "".join(line + "\n\n" for text in texts if (line := document_of(text)))
+    if not expected:
         return
     corpus = encode(path, valid=str(EXCERPT))
-    assert np.array_equal(corpus.ids, corpus.vocab.encode(wanted))
-    assert corpus.counts.sum() == len(wanted)
+    assert np.array_equal(corpus.ids, corpus.vocab.encode(expected))
+    assert corpus.counts.sum() == len(expected)
     assert np.array_equal(corpus.counts, np.bincount(corpus.ids, minlength=len(corpus.vocab)))
 
 
@@ -183,17 +181,17 @@ def document_of(text: str) -> str:
     return "\n".join(line for line in text.replace("\r\n", "\n").split("\n") if line.strip())
 
 
-def test_encoded_once_and_again_when_it_must_be(tmp_path: Path) -> None:
+def test_text_is_encoded_again_only_if_text_or_options_change(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("\n\n".join(f"Document {k}." for k in range(100)))
     first = encode(path, held_out=0.1)
     written = (first.folder / "ids.bin").stat().st_mtime_ns
-    assert (encode(path, held_out=0.1).folder / "ids.bin").stat().st_mtime_ns == written, "taken as it is"
+    assert (encode(path, held_out=0.1).folder / "ids.bin").stat().st_mtime_ns == written, "loaded, not encoded again"
     before = path.stat()
     path.write_text(path.read_text().replace("99", "77"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     changed = encode(path, held_out=0.1)
-    assert changed.fingerprint != first.fingerprint, "same size, same time, other text"
+    assert changed.fingerprint != first.fingerprint, "same size and time, different text"
     others = [encode(path, held_out=0.2), encode(path, held_out=0.1, valid=str(EXCERPT))]
     config = CorpusConfig(train=str(path), held_out=0.1)
     for vocab, seed in ((VocabConfig(coverage=0.5), 5), (VocabConfig(coverage=1.0), 6)):
@@ -201,7 +199,7 @@ def test_encoded_once_and_again_when_it_must_be(tmp_path: Path) -> None:
     assert len({corpus.folder for corpus in [first, changed, *others]}) == 6
 
 
-def test_two_bytes_a_character(tmp_path: Path) -> None:
+def test_disk_space_is_two_bytes_per_character(tmp_path: Path) -> None:
     corpus = encode_corpus(CorpusConfig(train=str(EXCERPT)), VocabConfig(), 1, tmp_path / "encoded")
     on_disk = sum(path.stat().st_size for path in corpus.folder.iterdir())
     assert on_disk <= 2 * len(corpus.ids) + 2 * len(corpus.valid) + 16 * len(corpus.segments) + 20_000
@@ -209,48 +207,62 @@ def test_two_bytes_a_character(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ids.bin", "facts.json", "segments.npy", "tokenizer.json", "counts.npy"])
-def test_damaged_files_are_made_anew(tmp_path: Path, name: str) -> None:
+def test_damaged_files_are_encoded_again(tmp_path: Path, name: str) -> None:
     config = CorpusConfig(train=str(EXCERPT))
     first = encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded")
-    wanted = np.array(first.ids)
+    expected = np.array(first.ids)
     path = first.folder / name
     for damage in (lambda raw: raw[:-10], lambda _: b"", lambda _: b"1"):
         path.write_bytes(damage(path.read_bytes()))
-        assert np.array_equal(encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded").ids, wanted)
-    assert not list((tmp_path / "encoded").glob(".*.tmp"))
+        assert np.array_equal(encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded").ids, expected)
+    assert not list((tmp_path / "encoded").glob(".*")), "nothing temporary is left"
 
 
-def test_two_runs_at_once_encode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_runs_encode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "text.txt"
     path.write_text("\n\n".join(f"Document {k}." for k in range(100)))
     calls = []
-    original = encoded._encode
-    monkeypatch.setattr(encoded, "_encode", lambda *arguments: (calls.append(1), original(*arguments)))
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(encode(path, held_out=0.1))) for _ in range(4)]
+    original = CorpusEncoder.write
+    monkeypatch.setattr(CorpusEncoder, "write", lambda *arguments: (calls.append(1), original(*arguments)))
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(encode(path, held_out=0.1))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(calls) == 1
-    assert len({corpus.folder for corpus in found}) == 1
-    assert len(found) == 4
+    assert len({corpus.folder for corpus in results}) == 1
+    assert len(results) == 4
 
 
-def test_what_a_killed_run_leaves_is_cleared_away(tmp_path: Path) -> None:
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("\n\n".join(f"Document {k}." for k in range(100)))
     code = (
-        "import os, signal; from pathlib import Path; from charembed.dataset import encoded_corpus as encoded\n"
-        "encoded._translate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from charembed.text.corpus import CorpusConfig\n"
-        f"encoded.encode_corpus(CorpusConfig({str(path)!r}), encoded.VocabConfig(coverage=1.0), 5,"
+        "import os, signal; from pathlib import Path; from charembed.dataset import encoded_corpus, encoding\n"
+        "encoding._translate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from charembed.text.corpus import CorpusConfig; from charembed.text.vocab import VocabConfig\n"
+        f"encoded_corpus.encode_corpus(CorpusConfig({str(path)!r}), VocabConfig(coverage=1.0), 5,"
         f" Path({str(tmp_path / 'encoded')!r}))"
     )
+    encoded = tmp_path / "encoded"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    assert list((tmp_path / "encoded").glob(".*.tmp")), "the test itself: something was half-written"
+    assert list(encoded.glob(".*/new/ids.bin")), "the killed run was writing"
     encode(path, held_out=0.02)
-    assert not list((tmp_path / "encoded").glob(".*.tmp"))
+    assert not list(encoded.glob(".*"))
+
+
+def test_other_entries_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n".join(f"Document {k}." for k in range(100)))
+    other, kept = encode(path, held_out=0.1), encode(path, held_out=0.2)
+    folder = kept.folder.parent
+    (folder / f".{other.folder.name}.charembed-killed").mkdir()
+    for key in (other.folder.name, kept.folder.name):
+        (folder / f".{key}.tmp").mkdir()  # left by a killed run of version 0.1.0
+    (folder / "notes").mkdir()
+    remove_other_entries(folder, kept)
+    assert {path.name for path in folder.iterdir()} == {kept.folder.name, f"{kept.folder.name}.lock", "notes"}
 
 
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:

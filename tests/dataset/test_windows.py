@@ -1,4 +1,4 @@
-"""From shuffled documents to windows: every character once an epoch, every target one character after its input."""
+"""Tests of epochs and windows: each character once per epoch, each target one character after its input."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DOCUMENTS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 
 
 def epoch_text(lengths: list[int], seed: int = 0, epoch: int = 0) -> EpochText:
-    """Ids that tell characters apart: each stands once."""
+    """Documents of the given lengths in which each character has an id of its own."""
     ends = np.cumsum(lengths)
     ids = np.arange(ends[-1], dtype=np.uint16)
     return EpochText(ids, np.stack([ends - lengths, ends], axis=1), seed, epoch)
 
 
 @given(DOCUMENTS, st.integers(0, 3), st.integers(0, 3))
-def test_an_epoch_holds_every_document_whole_and_once(lengths: list[int], seed: int, epoch: int) -> None:
+def test_an_epoch_holds_each_document_whole_and_once(lengths: list[int], seed: int, epoch: int) -> None:
     text = epoch_text(lengths, seed, epoch)
     read = text.read(0, text.length)
     assert sorted(read.tolist()) == list(range(sum(lengths)))
@@ -29,22 +29,22 @@ def test_an_epoch_holds_every_document_whole_and_once(lengths: list[int], seed: 
     breaks = [k for k in range(len(read)) if read[k] != read[k - 1] + 1]
     assert len(breaks) <= len(lengths)
     for k in breaks:
-        assert int(read[k - 1]) + 1 in ends, "a document is left at its end alone"
+        assert int(read[k - 1]) + 1 in ends, "the order jumps only at the ends of documents"
 
 
 @given(DOCUMENTS, st.integers(0, 200), st.integers(0, 100))
-def test_any_part_can_be_read(lengths: list[int], start: int, length: int) -> None:
+def test_any_range_can_be_read(lengths: list[int], start: int, length: int) -> None:
     text = epoch_text(lengths)
     whole = np.tile(text.read(0, text.length), 2 + (start + length) // text.length)
     assert np.array_equal(text.read(start, start + length), whole[start : start + length])
 
 
-def test_each_epoch_and_seed_has_its_order() -> None:
+def test_each_epoch_and_seed_has_its_own_order() -> None:
     orders = {tuple(epoch_text([5] * 50, seed, epoch).read(0, 250).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
     one = epoch_text([1000], seed=0, epoch=0).read(0, 5)
     two = epoch_text([1000], seed=0, epoch=1).read(0, 5)
-    assert one[0] != two[0], "a single document starts at different places"
+    assert one[0] != two[0], "a single document starts at different positions"
 
 
 @given(
@@ -54,7 +54,7 @@ def test_each_epoch_and_seed_has_its_order() -> None:
     world_size=st.integers(1, 3),
     backward=st.booleans(),
 )
-def test_windows_go_on_where_the_last_ones_ended(
+def test_windows_continue_the_ones_before(
     length: int, batch_size: int, seq_len: int, world_size: int, backward: bool
 ) -> None:
     lanes = batch_size * world_size
@@ -64,18 +64,18 @@ def test_windows_go_on_where_the_last_ones_ended(
     after = -1 if backward else 1
     seen: list[int] = []
     for rank in range(world_size):
-        cut = WindowStream(text, batch_size, seq_len, backward=backward, rank=rank, world_size=world_size)
-        windows = [cut.window(k) for k in range(cut.windows)]
+        stream = WindowStream(text, batch_size, seq_len, backward=backward, rank=rank, world_size=world_size)
+        windows = [stream.window(k) for k in range(stream.windows)]
         for k, window in enumerate(windows):
             assert window.inputs.shape == window.targets.shape == (seq_len, batch_size)
-            assert ((window.inputs + after) % length == window.targets).all(), "a target is the character after"
+            assert ((window.inputs + after) % length == window.targets).all(), "a target is the next character"
             if k:
-                assert (window.inputs[0] == windows[k - 1].targets[-1]).all(), "lanes go on"
+                assert (window.inputs[0] == windows[k - 1].targets[-1]).all(), "lanes continue"
             seen += window.inputs.flatten().tolist()
-        again = cut.window(0)
-        assert (again.inputs == windows[0].inputs).all(), "windows can be asked for in any order"
-    assert len(set(seen)) == len(seen), "no character twice in an epoch, in no process"
-    assert len(seen) > length - lanes * (seq_len + 1), "no more left out than the lanes' last cuts"
+        first = stream.window(0)
+        assert (first.inputs == windows[0].inputs).all(), "windows can be read in any order"
+    assert len(set(seen)) == len(seen), "no character occurs twice, in one process or two"
+    assert len(seen) > length - lanes * (seq_len + 1), "only the ends of lanes are left out"
 
 
 def test_corpus_too_small_for_the_batch() -> None:

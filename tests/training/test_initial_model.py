@@ -10,9 +10,10 @@ import torch
 from helpers import EXCERPT, tiny_config
 
 from charembed import CharEmbedder, CharEmbedError, CharLMConfig, train
-from charembed.dataset.encoded_corpus import VocabConfig, encode_corpus
+from charembed.dataset.encoded_corpus import encode_corpus
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.corpus import CorpusConfig
+from charembed.text.vocab import VocabConfig
 from charembed.training.initial_model import load_initial, starting_model
 from charembed.training.schedule import BudgetConfig
 from charembed.training.trainer import TrainResult

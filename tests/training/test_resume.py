@@ -16,9 +16,9 @@ import torch
 from helpers import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
 
 from charembed import CharEmbedError, CharLMConfig, CharVocab, TrainConfig, train
-from charembed.dataset.encoded_corpus import VocabConfig
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.corpus import CorpusConfig
+from charembed.text.vocab import VocabConfig
 from charembed.training import config as train_config
 from charembed.training import meter
 from charembed.training.checkpoint import Checkpoint, saved_checkpoints

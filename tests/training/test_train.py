@@ -20,11 +20,12 @@ from filelock import FileLock
 from helpers import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
 
 from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, train
-from charembed.dataset.encoded_corpus import VocabConfig, encode_corpus
+from charembed.dataset.encoded_corpus import encode_corpus
 from charembed.dataset.windows import Epochs, EpochText, WindowStream
 from charembed.pretrained.model_folder import Pretrained
 from charembed.recurrent import LSTMState, map_state
 from charembed.text.corpus import CorpusConfig
+from charembed.text.vocab import VocabConfig
 from charembed.training import config as train_config
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
 from charembed.training.distributed import DistributedContext
