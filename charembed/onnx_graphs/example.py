@@ -1,4 +1,4 @@
-"""Embed the words of a sentence with what `charembed export-onnx` wrote: needs numpy and onnxruntime, nothing else.
+"""Embed the words of a sentence with the files that `charembed export-onnx` wrote. Needs numpy and onnxruntime only.
 
 python embed.py FOLDER The words of a sentence
 """
@@ -19,13 +19,15 @@ def embed(folder: str | Path, words: list[str]) -> np.ndarray:
     halves = []
     for direction in config["directions"]:
         session = onnxruntime.InferenceSession(str(Path(folder, f"{direction}.onnx")))
+        # The backward model reads the text reversed. A vector is read just outside the word, or on its last character.
         forward = direction == "forward"
-        read = config["delimiter"] + (text if forward else text[::-1]) + " "
-        places = len(config["delimiter"]) + (ends if forward else len(text) - starts)
-        places = places - (1 if config["readout"] == "word" else 0)
-        floats = [given for given in session.get_inputs() if given.type == "tensor(float)"]
-        feeds = {given.name: np.zeros((1, given.shape[1]), np.float32) for given in floats}  # the state to start from
-        feeds |= {"ids": np.array([[ids.get(character, 0)] for character in read]), "places": places}
+        characters = config["delimiter"] + (text if forward else text[::-1]) + " "
+        positions = len(config["delimiter"]) + (ends if forward else len(text) - starts)
+        positions = positions - (1 if config["readout"] == "word" else 0)
+        # The initial state is zero; id 0 stands for an unknown character.
+        states = [tensor for tensor in session.get_inputs() if tensor.type == "tensor(float)"]
+        feeds = {tensor.name: np.zeros((1, tensor.shape[1]), np.float32) for tensor in states}
+        feeds |= {"ids": np.array([[ids.get(character, 0)] for character in characters]), "places": positions}
         halves.append(session.run(["vectors"], feeds)[0])
     return np.concatenate(halves, axis=1)  # (words, config["embedding_dim"])
 

@@ -1,4 +1,11 @@
-"""Receives an LSTM language model; hands on its recurrence as ONNX Runtime's own int8 LSTM."""
+"""Build the recurrence of an LSTM language model as ONNX Runtime's int8 LSTM.
+
+For a single sentence, `com.microsoft.DynamicQuantizeLSTM` is faster than a `Scan`. But it quantizes its input and the
+hidden state by the smallest and the largest value in the whole batch, so a vector would depend on the other texts.
+Therefore the range is pinned: two more input dimensions are always 1 and -1, and two more hidden units always have
+the states 1 and -1, the extremes of any hidden state. No other unit reads them, because their weights are zero, and
+the scale is the same in every call. The inputs are scaled, dimension by dimension, to use the whole range.
+"""
 
 from __future__ import annotations
 
@@ -8,90 +15,129 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.lm.model import CharLM
-from charembed.onnx_graphs.builder import GraphBuilder, as_array, layer_weights
+from charembed.onnx_graphs.builder import GraphBuilder
+from charembed.onnx_graphs.lm_weights import as_array, layer_weights
 
-PINS = 2
-"""Further hidden units."""
-_SATURATED, _FULL = 50.0, 20.0
-"""A sum that opens or shuts a gate for good, and a cell whose tanh is 1."""
+PINNED_UNITS = 2
+"""Number of hidden units that pin the range."""
+_SATURATED = 50.0
+"""Pre-activation that opens or closes a gate completely in float32."""
+_PINNED_CELL = 20.0
+"""Cell state of a pinned unit: its tanh is 1 in float32."""
 
 
-def int8_lstm_states(graph: GraphBuilder, lm: CharLM, states: Sequence[Sequence[str]]) -> str:
-    """All layers as `com.microsoft.DynamicQuantizeLSTM`, from `ids` and states to `next_…` states.
-
-    For a single sentence it is faster than a Scan, but it takes the scale of what it multiplies from the least and the
-    largest number among all that is in the batch. Two further inputs and hidden units, which nothing else hears of, are
-    therefore held at the least and the largest number there can be: the scale is always the same, and a vector depends
-    on its own text alone. Inputs are scaled to the full range, dimension by dimension.
+def int8_lstm_states(graph: GraphBuilder, lm: CharLM, layer_states: Sequence[Sequence[str]]) -> str:
+    """Add all layers as `DynamicQuantizeLSTM`, from `ids` and the initial states to the `next_…` states.
 
     Args:
-        graph: where the operators go.
-        lm: an LSTM, with peepholes or without; its weights are copied.
-        states: names of each layer's hidden state and cell.
+        graph: Graph to add the nodes to.
+        lm: Language model with an LSTM, with or without peepholes; its weights are copied.
+        layer_states: Names of the hidden state and the cell state, for each layer.
 
     Returns:
-        The top layer's states. Shape: (characters, readings, hidden + PINS)
+        Name of the states of the top layer. Shape: (characters, readings, hidden + PINNED_UNITS)
     """
-    width = lm.config.hidden_size
+    # The embedding, each dimension scaled to [-1, 1], next to the pinned inputs.
     embedding = as_array(lm.embedding.weight)
     largest = np.maximum(np.abs(embedding).max(axis=0), np.finfo(np.float32).tiny)
-    pinned = np.broadcast_to(np.array([1, -1], np.float32), (len(embedding), PINS))
-    below = graph("Gather", graph.weight(np.concatenate([embedding / largest, pinned], axis=1)), "ids")
-    readings = graph("Gather", graph("Shape", states[0][0]), graph.weight(np.array([0])))
-    shape = graph("Concat", readings, graph.weight(np.array([PINS])), axis=0)
-    first, second = graph.weight(np.array([0])), graph.weight(np.array([1]))
-    for layer, state in enumerate(states):
+    pinned = np.broadcast_to(np.array([1, -1], np.float32), (len(embedding), PINNED_UNITS))
+    below = graph("Gather", graph.constant(np.concatenate([embedding / largest, pinned], axis=1)), "ids")
+
+    # Shape of the pinned units' initial states: (readings, PINNED_UNITS).
+    readings = graph("Gather", graph("Shape", layer_states[0][0]), graph.constant(np.array([0])))
+    pinned_shape = graph("Concat", readings, graph.constant(np.array([PINNED_UNITS])), axis=0)
+    axes = graph.constant(np.array([0])), graph.constant(np.array([1]))
+    for layer, names in enumerate(layer_states):
         weights = layer_weights(lm, layer)
-        inputs = weights["weight_ih"] * (largest if layer == 0 else 1)
-        starts = []
-        for name, pin in zip(state, (1.0, _FULL), strict=True):
-            pins = graph("Expand", graph.weight(np.array([[pin, -pin]], np.float32)), shape)
-            starts.append(graph("Unsqueeze", graph("Concat", name, pins, axis=1), first))
-        bias = _with_pins(weights["bias"])
-        for gate, total in ((0, -_SATURATED), (1, _SATURATED), (2, _SATURATED)):  # input shut, forget and output open
-            bias.reshape(4, -1)[gate, width:] = total
-        matrices, scales = zip(*(_quantized(graph, matrix) for matrix in (inputs, weights["weight_hh"])), strict=True)
-        peepholes = ""
-        if "weight_ch" in weights:  # of i, f, o; here i, o, f
-            rows = np.concatenate([weights["weight_ch"], np.zeros((3, PINS), np.float32)], axis=1)
-            peepholes = graph.weight(rows[[0, 2, 1]].reshape(1, -1))
-        zero_points = graph.weight(np.zeros((1, 4 * (width + PINS)), np.int8))
-        biases = np.concatenate([_iofg(bias), np.zeros_like(bias)])[None]
-        given = [below, *map(graph.weight, matrices), graph.weight(biases), "", *starts, peepholes]
-        for scale in scales:
-            given += [graph.weight(scale), zero_points]
-        output, *ends = graph(
-            "DynamicQuantizeLSTM",
-            *given,
-            outputs=3,
-            domain="com.microsoft",
-            hidden_size=width + PINS,
-            direction="forward",
-        )
-        for name, end in zip(state, ends, strict=True):
-            graph.split(graph("Squeeze", end, first), width, PINS, outputs=(f"next_{name}", graph.new("pins")))
-        below = graph("Squeeze", output, second)
-    return str(below)
+        if layer == 0:
+            weights["weight_ih"] = weights["weight_ih"] * largest  # undoes the scaling of the embedding
+        below = _layer(graph, weights, below, names, pinned_shape, axes)
+    return below
 
 
-def _with_pins(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Four blocks of gates with rows of zeros for the pins."""
+def _layer(
+    graph: GraphBuilder,
+    weights: dict[str, NDArray[np.float32]],
+    below: str,
+    names: Sequence[str],
+    pinned_shape: str,
+    axes: tuple[str, str],
+) -> str:
+    """Add one layer.
+
+    Args:
+        graph: Graph to add the nodes to.
+        weights: Weights of the layer, from `layer_weights`.
+        below: Name of its input. Shape: (characters, readings, input + PINNED_UNITS)
+        names: Names of its hidden state and cell state.
+        pinned_shape: Name of the shape of the pinned units' state.
+        axes: Names of the constants [0] and [1].
+
+    Returns:
+        Name of its output. Shape: (characters, readings, hidden + PINNED_UNITS)
+    """
+    hidden = weights["weight_hh"].shape[1]
+
+    # The initial states, with the pinned units appended, and a first dimension for the direction.
+    initial_states = []
+    for name, value in zip(names, (1.0, _PINNED_CELL), strict=True):
+        pinned = graph("Expand", graph.constant(np.array([[value, -value]], np.float32)), pinned_shape)
+        initial_states.append(graph("Unsqueeze", graph("Concat", name, pinned, axis=1), axes[0]))
+
+    # The weights. The pinned units keep their cell state: input gate closed, forget gate and output gate open.
+    bias = _append_pinned_rows(weights["bias"])
+    for gate, preactivation in ((0, -_SATURATED), (1, _SATURATED), (2, _SATURATED)):
+        bias.reshape(4, -1)[gate, hidden:] = preactivation
+    quantized = [_quantize(graph, weights[name]) for name in ("weight_ih", "weight_hh")]
+    peepholes = ""
+    if "weight_ch" in weights:  # i, f, o in charembed; i, o, f in ONNX
+        rows = np.concatenate([weights["weight_ch"], np.zeros((3, PINNED_UNITS), np.float32)], axis=1)
+        peepholes = graph.constant(rows[[0, 2, 1]].reshape(1, -1))
+    zero_points = graph.constant(np.zeros((1, 4 * (hidden + PINNED_UNITS)), np.int8))
+    matrices = [graph.constant(integers) for integers, _ in quantized]
+    biases = graph.constant(np.concatenate([_to_onnx_order(bias), np.zeros_like(bias)])[None])
+
+    # X, W, R, B, sequence_lens (left out), initial_h, initial_c, P; then scale and zero points of W and of R.
+    inputs = [below, *matrices, biases, "", *initial_states, peepholes]
+    for _, scales in quantized:
+        inputs += [graph.constant(scales), zero_points]
+    output, *final_states = graph(
+        "DynamicQuantizeLSTM",
+        *inputs,
+        outputs=3,
+        domain="com.microsoft",
+        hidden_size=hidden + PINNED_UNITS,
+        direction="forward",
+    )
+
+    # The final states without the pinned units, and the output without the dimension for the direction.
+    for name, final_state in zip(names, final_states, strict=True):
+        squeezed = graph("Squeeze", final_state, axes[0])
+        graph.split(squeezed, hidden, PINNED_UNITS, outputs=(f"next_{name}", graph.new_name("pins")))
+    return str(graph("Squeeze", output, axes[1]))
+
+
+def _append_pinned_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Append rows of zeros for the pinned units to each of the four gates."""
     blocks = rows.reshape(4, -1, *rows.shape[1:])
-    zeros = np.zeros((4, PINS, *rows.shape[1:]), np.float32)
+    zeros = np.zeros((4, PINNED_UNITS, *rows.shape[1:]), np.float32)
     return np.concatenate([blocks, zeros], axis=1).reshape(-1, *rows.shape[1:])
 
 
-def _iofg(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Blocks of gates i, f, o, g in the order of ONNX."""
+def _to_onnx_order(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reorder gates from i, f, o, g to ONNX's i, o, f, g."""
     i, f, o, g = np.split(rows, 4)
     return np.concatenate([i, o, f, g])
 
 
-def _quantized(graph: GraphBuilder, matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """A matrix as the operator takes it, deaf to the pins, and its scales.
+def _quantize(graph: GraphBuilder, matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Quantize a matrix for the operator, with zero weights from and to the pinned units.
 
-    Shape: (1, input + PINS, 4 · (hidden + PINS)), (1, 4 · (hidden + PINS))
+    Returns:
+        The integers and the scales. Shape: (1, input + PINNED_UNITS, 4 · (hidden + PINNED_UNITS)),
+        (1, 4 · (hidden + PINNED_UNITS))
     """
-    rows = _iofg(_with_pins(matrix))
-    whole, scales = graph.quantized(np.concatenate([rows, np.zeros((len(rows), PINS), np.float32)], axis=1))
-    return whole.T[None], scales[None]
+    rows = _to_onnx_order(_append_pinned_rows(matrix))
+    columns = np.zeros((len(rows), PINNED_UNITS), np.float32)
+    integers, scales = graph.quantize(np.concatenate([rows, columns], axis=1))
+    return integers.T[None], scales[None]

@@ -15,7 +15,7 @@ from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model
 from charembed import CharEmbedder, CharEmbedError
 from charembed.cli.main import main
 from charembed.integrations.onnx import export_onnx
-from charembed.onnx_graphs import builder
+from charembed.onnx_graphs import lm_weights
 from charembed.onnx_graphs.example import embed
 
 CELLS: list[dict] = [
@@ -95,7 +95,7 @@ def test_one_direction_alone(tmp_path: Path) -> None:
 def test_graphs_that_are_wrong_are_not_written(
     precision: str, pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = builder.layer_weights
+    right = lm_weights.layer_weights
     for module in ("scan", "int8_lstm"):
         monkeypatch.setattr(
             f"charembed.onnx_graphs.{module}.layer_weights",

@@ -1,4 +1,4 @@
-"""ONNX graphs of the language models: what is in them, and int8."""
+"""ONNX graphs of language models: operators, values and int8 weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from helpers import AWKWARD_TEXTS, small_model, states_one_by_one
 
 from charembed import CharEmbedder
-from charembed.onnx_graphs import builder, language_model_graph, scan
+from charembed.onnx_graphs import builder, language_model_graph
 from charembed.onnx_graphs.builder import GraphBuilder
 from charembed.util.devices import has_int8_units
 
@@ -24,50 +24,51 @@ CELLS: list[dict] = [
 
 
 def run(model: onnx.ModelProto, ids: np.ndarray) -> np.ndarray:
-    """All states of one reading, in ONNX Runtime alone."""
+    """Return the vectors at all positions of one text, computed by ONNX Runtime."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    zeros = {given.name: np.zeros((1, given.shape[1]), np.float32) for given in session.get_inputs()[1:-1]}
-    feeds = zeros | {"ids": ids[:, None].astype(np.int64), "places": np.arange(len(ids))}
+    states = {tensor.name: np.zeros((1, tensor.shape[1]), np.float32) for tensor in session.get_inputs()[1:-1]}
+    feeds = states | {"ids": ids[:, None].astype(np.int64), "places": np.arange(len(ids))}
     return session.run(["vectors"], feeds)[0]
 
 
 @pytest.mark.parametrize("options", CELLS, ids=str)
-def test_graphs_are_standard_onnx_and_right(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_are_valid_and_match_the_equations(options: dict) -> None:
     lm = small_model(**options).model.forward_lm
     ids = np.arange(30) % lm.config.vocab_size
-    wanted = states_one_by_one(lm, ids)
-    for table_up_to in (2048, 0):
-        monkeypatch.setattr(scan, "_TABLE_UP_TO", table_up_to)
+    expected = states_one_by_one(lm, ids)
+    for max_table_rows in (2048, 0):
         for precision, tolerance in (("float32", 1e-5), ("int8", 0.03)):
-            model = language_model_graph(lm, precision)
+            model = language_model_graph(lm, precision, max_table_rows=max_table_rows)
             onnx.checker.check_model(model, full_check=True)
-            fused = "lstm" in options["cell"] and precision == "int8"
-            assert {domain.domain for domain in model.opset_import} == {"", "com.microsoft"} if fused else {""}
-            assert np.abs(run(model, ids) - wanted).max() < tolerance
+            uses_int8_lstm = "lstm" in options["cell"] and precision == "int8"
+            domains = {"", "com.microsoft"} if uses_int8_lstm else {""}
+            assert {opset.domain for opset in model.opset_import} == domains
+            assert np.abs(run(model, ids) - expected).max() < tolerance
 
 
-@pytest.mark.parametrize("units", [True, False])
+@pytest.mark.parametrize("int8_units", [True, False])
 @pytest.mark.parametrize("options", CELLS, ids=str)
-def test_int8_is_near_float32_and_not_the_same(options: dict, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if units and not has_int8_units():
-        pytest.skip("this CPU adds up products of int8 in 16 bits")
-    monkeypatch.setattr(builder, "has_int8_units", lambda: units)
+def test_int8_is_close_to_float32(options: dict, int8_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close, but not equal: int8 must really be used."""
+    if int8_units and not has_int8_units():
+        pytest.skip("this CPU adds products of int8 in 16 bits")
+    monkeypatch.setattr(builder, "has_int8_units", lambda: int8_units)
     pretrained = small_model(**options)
     texts = [text for text in AWKWARD_TEXTS if len(text) < 1000]
-    exact, coarse = (
-        np.concatenate([found.vectors for found in CharEmbedder(pretrained, precision=precision).embed(texts)])
+    exact, approximate = (
+        np.concatenate([embedded.vectors for embedded in CharEmbedder(pretrained, precision=precision).embed(texts)])
         for precision in ("float32", "int8")
     )
-    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(coarse, axis=1)
-    cosines = (exact * coarse).sum(axis=1) / norms
-    assert cosines.min() > (0.9995 if units else 0.998)
-    assert np.abs(exact - coarse).max() > 1e-4
+    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(approximate, axis=1)
+    cosines = (exact * approximate).sum(axis=1) / norms
+    assert cosines.min() > (0.9995 if int8_units else 0.998)
+    assert np.abs(exact - approximate).max() > 1e-4
 
 
-@pytest.mark.parametrize(("units", "largest"), [(True, 127), (False, 63)])
-def test_weights_are_rounded_row_by_row(units: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "has_int8_units", lambda: units)
+@pytest.mark.parametrize(("int8_units", "largest"), [(True, 127), (False, 63)])
+def test_weights_are_quantized_row_by_row(int8_units: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "has_int8_units", lambda: int8_units)
     weight = np.array([[0.5, -1.0, 0.1], [100.0, 3.0, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32)
-    whole, scales = GraphBuilder().quantized(weight)
-    assert np.abs(whole).max(axis=1).tolist() == [largest, largest, 0]
-    assert (np.abs(whole * scales[:, None] - weight) <= scales[:, None] / 2 + 1e-7).all()
+    integers, scales = GraphBuilder().quantize(weight)
+    assert np.abs(integers).max(axis=1).tolist() == [largest, largest, 0]
+    assert (np.abs(integers * scales[:, None] - weight) <= scales[:, None] / 2 + 1e-7).all()

@@ -1,0 +1,95 @@
+"""Build the ONNX graph of a language model of one direction."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from charembed.errors import import_extra
+from charembed.lm.model import CharLM
+from charembed.onnx_graphs.builder import GraphBuilder
+from charembed.onnx_graphs.int8_lstm import PINNED_UNITS, int8_lstm_states
+from charembed.onnx_graphs.lm_weights import as_array
+from charembed.onnx_graphs.scan import MAX_TABLE_ROWS, scan_states
+from charembed.onnx_graphs.scan_steps import GraphPrecision
+from charembed.recurrent import LSTMState
+
+_OPSETS, _IR_VERSION = {"": 17, "com.microsoft": 1}, 8
+"""Versions of 2022, which ONNX Runtime has read ever since."""
+
+
+def language_model_graph(
+    lm: CharLM,
+    precision: GraphPrecision = "float32",
+    weight_bits: Literal[7, 8] | None = None,
+    *,
+    max_table_rows: int = MAX_TABLE_ROWS,
+) -> Any:
+    """Build the ONNX graph of a language model of one direction.
+
+    Inputs, where `characters` is seq_len and `readings` is batch:
+
+    - `ids`: character ids, int64. Shape: (characters, readings)
+    - `hidden_0`, …, and for LSTMs `cell_0`, …: initial state of each layer. Shape: (readings, hidden)
+    - `places`: positions of the vectors to return, int64, each character · readings + reading. Shape: (wanted,)
+
+    Outputs:
+
+    - `vectors`: Shape: (wanted, output_size)
+    - `next_hidden_0`, …, and for LSTMs `next_cell_0`, …: state after the last character. Shape: (readings, hidden)
+
+    Args:
+        lm: Language model; its weights are copied.
+        precision: Precision of the products with recurrent weights.
+        weight_bits: Bits of int8 weights. 7 bits are correct on every CPU; by default the number that suits this one.
+        max_table_rows: Largest number of characters whose input products are stored in the graph.
+
+    Returns:
+        An `onnx.ModelProto`.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    onnx = import_extra("onnx", extra="onnx", purpose="building ONNX graphs")
+    graph = GraphBuilder(weight_bits)
+    hidden = lm.config.hidden_size
+    is_lstm = lm.rnn.state_type is LSTMState
+    uses_int8_lstm = is_lstm and precision == "int8"
+    kinds = ("hidden", "cell") if is_lstm else ("hidden",)
+    layer_states = [[f"{kind}_{layer}" for kind in kinds] for layer in range(lm.config.num_layers)]
+    state_names = [name for names in layer_states for name in names]
+
+    # Run the recurrence over all characters and gather the states at the positions asked for.
+    if uses_int8_lstm:
+        states, width = int8_lstm_states(graph, lm, layer_states), hidden + PINNED_UNITS
+    else:
+        states, width = scan_states(graph, lm, precision, layer_states, max_table_rows), hidden
+    rows = graph("Reshape", states, graph.constant(np.array([-1, width])))
+    vectors = graph("Gather", rows, "places")
+    if uses_int8_lstm:
+        vectors, _ = graph.split(vectors, hidden, PINNED_UNITS)
+
+    # The projection above the top layer.
+    if lm.proj is not None:
+        weight, bias = graph.constant(as_array(lm.proj.weight)), graph.constant(as_array(lm.proj.bias))
+        vectors = graph("Gemm", vectors, weight, bias, transB=1)
+    graph.rename(vectors, "vectors")
+
+    inputs = [
+        graph.value_info("ids", ["characters", "readings"], "int64"),
+        *(graph.value_info(name, ["readings", hidden]) for name in state_names),
+        graph.value_info("places", ["wanted"], "int64"),
+    ]
+    outputs = [
+        graph.value_info("vectors", ["wanted", lm.config.output_size]),
+        *(graph.value_info(f"next_{name}", ["readings", hidden]) for name in state_names),
+    ]
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    proto = onnx.helper.make_graph(graph.take_nodes(), "charembed", inputs, outputs, constants)
+    opsets = [
+        onnx.helper.make_opsetid(domain, version)
+        for domain, version in _OPSETS.items()
+        if uses_int8_lstm or domain == ""
+    ]
+    return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="charembed")
