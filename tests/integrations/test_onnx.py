@@ -15,7 +15,7 @@ from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model
 from charembed import CharEmbedder, CharEmbedError
 from charembed.cli.main import main
 from charembed.integrations.onnx import export_onnx
-from charembed.onnx_graphs import lm_weights
+from charembed.onnx_graphs import builder, lm_weights
 from charembed.onnx_graphs.example import embed
 
 CELLS: list[dict] = [
