@@ -1,133 +1,121 @@
-"""Train a Flair sequence tagger (BiLSTM-CRF) on charembed vectors, and print its score on the test file.
+"""Train a sequence tagger on the word vectors of a language model, and print its score on test sentences.
 
-    python scripts/train_tagger.py --model runs/mine/best --train train.conll --dev dev.conll --test test.conll
+    python scripts/train_tagger.py --model en --train train.conll --dev dev.conll --test test.conll
+    python scripts/train_tagger.py --model en --train train.conll --tagger bilstm-crf --fine-tune
 
-Reads CoNLL columns (one token a line, a blank line after a sentence) and CoNLL-U, plain or .gz/.xz/.bz2. Named entities
-are scored by entity F1, parts of speech by accuracy. Needs `pip install 'charembed[flair]'`.
+Labelled files are CoNLL columns (one word and its tag per line, a blank line after each sentence) or CoNLL-U, plain or
+compressed (.gz, .xz, .bz2). Two taggers: Flair's SequenceTagger (default, needs `pip install 'charembed[flair]'`), and
+a BiLSTM-CRF in plain PyTorch (needs `pip install 'charembed[crf]'`).
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jsonargparse import auto_cli
 
-from charembed.integrations.flair import CharEmbedderEmbeddings  # first: it says what to install where flair is not
-from charembed.tagging.labelled_text import METRICS, LabelledSentence, Splits, Task, entities, read_splits
-
-# isort: split
-import flair
-from flair.data import Corpus, Sentence
-from flair.embeddings import TokenEmbeddings
-from flair.models import SequenceTagger
-from flair.trainers import ModelTrainer
+from charembed import CharEmbedder, CharEmbedError, WordEncoder
+from charembed.cli.runner import run_script
+from charembed.tagging.labelled_text import LabelledSentence, Splits, read_splits
+from charembed.tagging.metrics import METRICS, Task
+from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit
 
 
-def flair_sentence(labelled: LabelledSentence, task: Task) -> Sentence:
-    """A sentence with its labels, in Flair's form."""
-    sentence = Sentence(labelled.words)
-    if task == "ner":
-        for start, end, kind in sorted(entities(labelled.tags)):
-            sentence[start:end].add_label(task, kind)
-    else:
-        for token, tag in zip(sentence, labelled.tags, strict=True):
-            token.add_label(task, tag)
-    return sentence
+@dataclass
+class TrainTagger:
+    """Train a tagger on the word vectors of a language model, and print its score on test sentences."""
 
+    model: str
+    """Language model: name of a bundled one, or a model folder."""
+    train: str
+    """Labelled file to train on."""
+    dev: str | None = None
+    """Labelled file that chooses the best epoch; a tenth of the training sentences by default."""
+    test: str | None = None
+    """Labelled file to report the score on; a quarter of the training sentences by default."""
+    tagger: Literal["flair", "bilstm-crf"] = "flair"
+    """Flair's SequenceTagger, or a BiLSTM-CRF in plain PyTorch."""
+    task: Task = "ner"
+    """ner: named entities in BIO or IO tags, scored by entity F1; upos: parts of speech, scored by accuracy."""
+    token_column: int = 0
+    """Column of the word, from 0; not used for CoNLL-U."""
+    tag_column: int = 1
+    """Column of the tag, from 0; not used for CoNLL-U."""
+    hidden_size: int = 256
+    """Width of the tagger's LSTM in each direction."""
+    epochs: int | None = None
+    """Passes over the training sentences; 30 for Flair, which may stop earlier, 15 for the BiLSTM-CRF by default."""
+    seed: int = 1
+    """Seed of the tagger's weights, dropout and order of sentences."""
+    threads: int = 1
+    """CPU threads."""
+    output: str | None = None
+    """With flair: folder to save the tagger in; nothing is saved by default. Import charembed.integrations.flair before
+    you load it with Flair; the saved tagger contains the language model."""
+    fine_tune: bool = False
+    """With bilstm-crf: also train the language model, at a tenth of the learning rate."""
+    dropout: float = 0.3
+    """With bilstm-crf: probability of dropping units of the LSTM's input and output."""
+    learning_rate: float = 0.002
+    """With bilstm-crf: initial learning rate of Adam, which decreases linearly to zero."""
+    batch_size: int = 32
+    """With bilstm-crf: sentences per step."""
 
-def flair_corpus(splits: Splits[LabelledSentence], task: Task) -> Corpus[Sentence]:
-    """The splits of a task, in Flair's form and in their order."""
-    found = [[flair_sentence(one, task) for one in split] for split in splits]
-    return Corpus(train=found[0], dev=found[1], test=found[2], name=task)  # type: ignore[arg-type]
+    def __call__(self) -> None:
+        """Train the tagger and print its score."""
+        torch.set_num_threads(self.threads)
+        splits = read_splits(self.train, self.dev, self.test, self.token_column, self.tag_column)
+        if self.tagger == "flair":
+            test_score = self._train_flair(splits)
+        else:
+            dev_score, test_score = self._train_bilstm_crf(splits)
+            print(f"{METRICS[self.task].name} {dev_score:.2f} on {self.dev or 'a tenth of ' + self.train} (dev)")
+        print(f"{METRICS[self.task].name} {test_score:.2f} on {self.test or 'a quarter of ' + self.train} (test)")
 
+    def _train_flair(self, splits: Splits[LabelledSentence]) -> float:
+        # In this order: the first import says which extra to install if Flair is missing.
+        from charembed.integrations.flair import CharEmbedderEmbeddings
+        from flair import set_seed  # isort: skip
+        from scripts.quality.flair_tagger import FlairConfig, flair_corpus, train_flair_tagger
 
-def train_tagger(
-    corpus: Corpus[Sentence],
-    embeddings: TokenEmbeddings,
-    task: Task,
-    folder: Path,
-    *,
-    hidden_size: int,
-    max_epochs: int,
-    storage: Literal["none", "cpu"] = "cpu",
-) -> float:
-    """Train Flair's tagger with the settings of Akbik et al. (2018), and keep the epoch that is best on dev.
+        if self.fine_tune:
+            raise CharEmbedError("--fine-tune works with --tagger bilstm-crf only: choose that, or leave it out")
+        set_seed(self.seed)
+        config = FlairConfig(hidden_size=self.hidden_size, max_epochs=self.epochs or 30)
+        corpus, embeddings = flair_corpus(splits, self.task), CharEmbedderEmbeddings(self.model)
+        with tempfile.TemporaryDirectory() as temporary:
+            return train_flair_tagger(corpus, embeddings, self.task, Path(self.output or temporary), config)
 
-    Args:
-        corpus: labelled sentences.
-        embeddings: of their tokens.
-        task: what the labels are; a CRF is for entities alone.
-        folder: where Flair writes.
-        hidden_size: of the BiLSTM.
-        max_epochs: how often the sentences are read at most: the learning rate is halved where dev does not get better.
-        storage: whether Flair keeps the vectors of tokens.
-
-    Returns:
-        Its score on the test sentences, in per cent.
-    """
-    labels = corpus.make_label_dictionary(label_type=task, add_unk=False)
-    tagger = SequenceTagger(
-        hidden_size=hidden_size,
-        embeddings=embeddings,
-        tag_dictionary=labels,
-        tag_type=task,
-        use_crf=task == "ner",
-    )
-    result = ModelTrainer(tagger, corpus).train(
-        folder,
-        learning_rate=0.1,
-        mini_batch_size=32,
-        max_epochs=max_epochs,
-        embeddings_storage_mode=storage,
-        write_weights=False,
-    )
-    return 100 * float(result["test_score"])
-
-
-def main(
-    model: str,
-    train: str,
-    dev: str | None = None,
-    test: str | None = None,
-    task: Task = "ner",
-    token_column: int = 0,
-    tag_column: int = 1,
-    hidden_size: int = 256,
-    max_epochs: int = 30,
-    seed: int = 1,
-    threads: int = 1,
-    output: str | None = None,
-) -> None:
-    """Train a Flair tagger on charembed vectors and print its score.
-
-    Args:
-        model: folder of the language model.
-        train: labelled training file.
-        dev: labelled file that chooses the epoch; a tenth of the training file by default.
-        test: labelled file that is scored; a quarter of the training file by default.
-        task: named entities (BIO or IO tags) or parts of speech.
-        token_column: column of the token in column files, from 0.
-        tag_column: column of the tag in column files, from 0; CoNLL-U files are known by their name.
-        hidden_size: of the tagger's BiLSTM.
-        max_epochs: epochs of the tagger.
-        seed: of the tagger.
-        threads: threads inside PyTorch's operators.
-        output: folder that keeps the tagger; nothing is kept by default. To load it with Flair, import
-            charembed.integrations.flair first; the folder of the language model is not needed any more.
-    """
-    torch.set_num_threads(threads)
-    flair.set_seed(seed)
-    splits = read_splits(train, dev, test, token_column, tag_column)
-    corpus = flair_corpus(splits, task)
-    embeddings = CharEmbedderEmbeddings(model)
-    with tempfile.TemporaryDirectory() as workspace:
-        folder = Path(output or workspace)
-        reached = train_tagger(corpus, embeddings, task, folder, hidden_size=hidden_size, max_epochs=max_epochs)
-    print(f"{METRICS[task]} {reached:.2f} on {test or 'a quarter of ' + train}")
+    def _train_bilstm_crf(self, splits: Splits[LabelledSentence]) -> tuple[float, float]:
+        if self.output is not None:
+            raise CharEmbedError("--output works with --tagger flair only: choose that, or leave it out")
+        torch.manual_seed(self.seed)
+        # Vectors that training does not change are computed once and cached for later epochs.
+        embedder = CharEmbedder.from_pretrained(
+            self.model, threads=self.threads, cache_mb=0 if self.fine_tune else 2048
+        )
+        encoder = WordEncoder(embedder, trainable=self.fine_tune)
+        tags = sorted({tag for sentence in splits.train for tag in sentence.tags})
+        tagger = BiLSTMCRF(encoder, embedder.embedding_dim, tags, self.hidden_size, self.dropout)
+        train, dev, test = (
+            TaggedSentences([one.text for one in split], [one.tags for one in split]) for split in splits
+        )
+        config = FitConfig(
+            learning_rate=self.learning_rate,
+            encoder_learning_rate=self.learning_rate / 10,
+            batch_size=self.batch_size,
+            epochs=self.epochs or 15,
+            seed=self.seed,
+        )
+        metric = METRICS[self.task]
+        dev_score = fit(tagger, train, dev, metric, config)
+        return dev_score, metric.compute(tagger.predict(test.sentences), test.tags)
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for scripts.quality, wherever this is called from
+    run_script(TrainTagger, renamed={"max_epochs": "epochs"})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from helpers import EXCERPT, small_model
+from helpers import COLUMNS, EXCERPT, small_model
 from hypothesis import settings
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
@@ -24,6 +26,14 @@ def pretrained() -> Pretrained:
 @pytest.fixture
 def embedder(pretrained: Pretrained) -> CharEmbedder:
     return CharEmbedder(pretrained)
+
+
+@pytest.fixture
+def columns(tmp_path: Path) -> Path:
+    """A file of labelled sentences in columns, train.conll in the temporary folder."""
+    path = tmp_path / "train.conll"
+    path.write_text(COLUMNS)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,28 @@ AWKWARD_TEXTS = [
     "<unk> is five characters",
 ]
 
+COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\t\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
+TREEBANK = """# text = I don't  go (now).
+1\tI\tI\tPRON\t_\t_\t0\t_\t_\t_
+2-3\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tdo\tdo\tAUX\t_\t_\t0\t_\t_\t_
+3\tn't\tnot\tPART\t_\t_\t0\t_\t_\t_
+3.1\tgone\tgo\tVERB\t_\t_\t_\t_\t_\t_
+4\tgo\tgo\tVERB\t_\t_\t0\t_\t_\tSpaceAfter=No
+5\t(\t(\tPUNCT\t_\t_\t0\t_\t_\t_
+6\tnow\tnow\tADV\t_\t_\t0\t_\t_\t_
+7\t)\t)\tPUNCT\t_\t_\t0\t_\t_\t_
+8\t.\t.\tPUNCT\t_\t_\t0\t_\t_\t_
+
+# text = im Haus
+1-2\tim\t_\t_\t_\t_\t_\t_\t_\t_
+1\tin\tin\tADP\t_\t_\t0\t_\t_\t_
+2\tdem\tder\tDET\t_\t_\t0\t_\t_\t_
+3\tHaus\tHaus\tNOUN\t_\t_\t0\t_\t_\t_
+
+"""
+"""Two sentences in CoNLL-U: with a multi-word token, an empty node and white space, and with a contraction."""
+
 
 def small_model(
     seed: int = 3,

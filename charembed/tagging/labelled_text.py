@@ -1,4 +1,4 @@
-"""Labelled sentences for the tagger scripts: CoNLL columns and CoNLL-U in, scores out."""
+"""Read labelled sentences from CoNLL columns and CoNLL-U, and divide them into train, dev and test."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import itertools
 import json
 import random
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from charembed.errors import CharEmbedError, import_extra
 from charembed.text.opening import open_binary
 from charembed.text.words import SpannedText, TextInput
 
@@ -22,16 +21,13 @@ T = TypeVar("T")
 
 
 class InDocument(Protocol):
-    """What knows the document that it is of."""
+    """A sentence that knows its document."""
 
     @property
     def document(self) -> int: ...
 
 
 S = TypeVar("S", bound=InDocument)
-Task = Literal["ner", "upos"]
-"""Named entities, tagged BIO or IO, or parts of speech."""
-METRICS: dict[Task, str] = {"ner": "entity F1", "upos": "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -39,15 +35,17 @@ class LabelledSentence:
     """A sentence as its file has it."""
 
     words: list[str]
+    """The words."""
     tags: list[str]
+    """One tag per word."""
     original: SpannedText | None = None
-    """Its text before it was cut into words, where the file says it (CoNLL-U)."""
+    """The text before tokenization with the spans of the words, where the file gives it (CoNLL-U)."""
     document: int = 0
-    """Number of the document that it is of, in its file."""
+    """Number of the document in its file."""
 
     @property
     def text(self) -> TextInput:
-        """What an embedder is given to read it as it was written: words alone are joined by spaces."""
+        """The input for an embedder that reads the sentence as it was written; without `original`, the words."""
         if self.original is None:
             return self.words
         return self.original.text, [(start, end) for start, end in self.original.spans.tolist()]
@@ -58,66 +56,80 @@ class Splits(Generic[T]):
     """The sentences of a task, in some form."""
 
     train: list[T]
+    """Sentences to train on."""
     dev: list[T]
+    """Sentences that choose the best epoch."""
     test: list[T]
+    """Sentences to report the score on."""
 
     def __iter__(self) -> Iterator[list[T]]:
         return iter((self.train, self.dev, self.test))
 
 
-_COLUMN = re.compile(r"[^ \t\r\n]+")  # a word may hold other white space, such as a no-break space
+# Not str.split: a word may contain other white space, such as a no-break space.
+_COLUMN = re.compile(r"[^ \t\r\n]+")
 
 
 def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) -> list[LabelledSentence]:
-    """The sentences of a file, packed or not: CoNLL-U where its name says so, and columns otherwise.
+    """Read the sentences of a file: CoNLL-U if the name contains `.conllu`, columns otherwise.
 
-    Multi-word tokens and empty nodes of a treebank are left out. Documents begin at lines of `-DOCSTART-`, in CoNLL-U
-    at comments of `newdoc`; a file without them is one.
+    The file may be compressed. Multi-word tokens and empty nodes of a treebank are left out. A document begins at a
+    `-DOCSTART-` line, in CoNLL-U at a `newdoc` comment; a file without them is one document.
+
+    Args:
+        path: the file.
+        token_column: column of the word, from 0; not used for CoNLL-U.
+        tag_column: column of the tag, from 0; not used for CoNLL-U, where tags are universal parts of speech.
+
+    Raises:
+        CharEmbedError: a line has too few columns.
+        MissingExtraError: CoNLL-U without the package conllu.
+        OSError: the file cannot be read.
     """
     with open_binary(Path(path)) as content, io.TextIOWrapper(content, encoding="utf-8-sig") as file:
         if ".conllu" in Path(str(path).lower()).suffixes:
-            return [sentence for sentence in _treebank(file) if sentence.words]
-        return list(_columns(file, token_column, tag_column, str(path)))
+            return [sentence for sentence in _read_treebank(file) if sentence.words]
+        return list(_read_columns(file, token_column, tag_column, str(path)))
 
 
-def _columns(lines: Iterable[str], token_column: int, tag_column: int, name: str) -> Iterator[LabelledSentence]:
+def _read_columns(lines: Iterable[str], token_column: int, tag_column: int, name: str) -> Iterator[LabelledSentence]:
     words: list[str] = []
     tags: list[str] = []
     document = 0
     for number, line in enumerate(lines, start=1):
         columns = _COLUMN.findall(line)
-        starts = line.startswith("-DOCSTART-")
-        if columns and not starts:
+        begins_document = line.startswith("-DOCSTART-")
+        if columns and not begins_document:
             try:
                 word, tag = columns[token_column], columns[tag_column]
-            except IndexError:
-                sys.exit(f"{name}, line {number} has {len(columns)} columns: see token_column and tag_column")
+            except IndexError as error:
+                raise CharEmbedError(
+                    f"{name}, line {number} has {len(columns)} columns, but token_column is {token_column} and"
+                    f" tag_column is {tag_column} (counted from 0): correct these options"
+                ) from error
             words.append(word)
             tags.append(tag)
         elif words:
             yield LabelledSentence(words, tags, document=document)
             words, tags = [], []
-        document += starts
+        document += begins_document
     if words:
         yield LabelledSentence(words, tags, document=document)
 
 
-def _treebank(lines: io.TextIOWrapper) -> Iterator[LabelledSentence]:
-    try:
-        import conllu
-    except ImportError:
-        sys.exit("reading CoNLL-U needs the package conllu, which charembed[flair] installs")
+def _read_treebank(file: io.TextIOWrapper) -> Iterator[LabelledSentence]:
+    conllu: Any = import_extra("conllu", extra="flair", purpose="reading CoNLL-U")
     document = 0
-    for rows in conllu.parse_incr(lines):
+    for rows in conllu.parse_incr(file):
         document += any(key.startswith("newdoc") for key in rows.metadata)
         tokens = [row for row in rows if isinstance(row["id"], int)]
         words = [row["form"] for row in tokens]
-        original = _found(words, rows.metadata.get("text", ""))
+        original = _align(words, rows.metadata.get("text", ""))
         yield LabelledSentence(words, [row["upos"] for row in tokens], original, document)
 
 
-def _found(words: list[str], text: str) -> SpannedText | None:
-    """Where the words stand in the text; None if one of them does not, as in a contraction's parts."""
+def _align(words: list[str], text: str) -> SpannedText | None:
+    """Return the text with the spans of the words; None if a word is not in it, such as a part of a contraction."""
     spans = []
     end = 0
     for word in words:
@@ -130,21 +142,25 @@ def _found(words: list[str], text: str) -> SpannedText | None:
 
 
 def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[S]:
-    """Take what is missing from the training sentences: a quarter of them for the test, then a tenth of the rest to
-    choose the epoch. They are drawn with a seed that never changes, so that every tagger has the same ones.
+    """Draw missing splits from the training sentences: a quarter of them for test, a tenth of the rest for dev.
 
-    Where there are several documents, whole ones are drawn until there are enough sentences: a document repeats its
-    names.
+    The seed of the draw is fixed, so that every tagger gets the same splits. If the training sentences come from
+    several documents, whole documents are drawn until there are enough sentences, because a document repeats its names.
+
+    Args:
+        train: sentences of the training file.
+        dev: sentences of the dev file; None draws them.
+        test: sentences of the test file; None draws them.
     """
-    groups = [list(group) for _, group in itertools.groupby(train, key=lambda one: one.document)]
+    groups = [list(group) for _, group in itertools.groupby(train, key=lambda sentence: sentence.document)]
     if len(groups) == 1:
-        groups = [[one] for one in train]
+        groups = [[sentence] for sentence in train]
     random.Random(1).shuffle(groups)
 
     def draw(share: int) -> list[S]:
-        wanted = max(1, sum(map(len, groups)) // share)
+        count = max(1, sum(map(len, groups)) // share)
         drawn: list[S] = []
-        while groups and len(drawn) < wanted:
+        while groups and len(drawn) < count:
             drawn += groups.pop(0)
         return drawn
 
@@ -152,80 +168,46 @@ def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[
         test = draw(4)
     if dev is None:
         dev = draw(10)
-    return Splits([one for group in groups for one in group], dev, test)
+    return Splits([sentence for group in groups for sentence in group], dev, test)
 
 
 def read_splits(
     train: str, dev: str | None, test: str | None, token_column: int = 0, tag_column: int = 1
 ) -> Splits[LabelledSentence]:
-    """The sentences of a task; what has no file of its own is taken from the training sentences.
+    """Read the splits of a task; a split without a file is drawn from the training sentences (see `divide`).
 
     Raises:
-        SystemExit: nothing to learn from, to choose the epoch with or to score.
+        CharEmbedError: a split is empty, there is nothing to learn, or a line has too few columns.
     """
-    found = [None if path is None else read_labelled(path, token_column, tag_column) for path in (dev, test)]
-    splits = divide(read_labelled(train, token_column, tag_column), *found)
+    dev_sentences, test_sentences = (
+        None if path is None else read_labelled(path, token_column, tag_column) for path in (dev, test)
+    )
+    splits = divide(read_labelled(train, token_column, tag_column), dev_sentences, test_sentences)
     check_splits(splits, train)
     return splits
 
 
 def check_splits(splits: Splits[LabelledSentence], train: str) -> None:
-    """
+    """Check that a tagger can be trained, selected and scored on some splits.
+
     Args:
-        splits: of a task.
-        train: the file of its training sentences, and of those that have no file of their own.
+        splits: the splits of a task.
+        train: name of the training file, from which missing splits were drawn.
 
     Raises:
-        SystemExit: nothing to learn from, to choose the epoch with or to score.
+        CharEmbedError: a split is empty, or all training tags are O.
     """
-    for name, split in zip(("to learn from", "to choose the epoch with", "to score"), splits, strict=True):
+    for name, split in zip(("train", "dev", "test"), splits, strict=True):
         if not split:
-            sys.exit(
-                f"there is no sentence {name}: give train, dev and test files that hold some, or in {train} more"
-                " sentences, of more documents where it is divided into such"
+            raise CharEmbedError(
+                f"the {name} split has no sentences: give train, dev and test files that contain some, or add"
+                f" sentences to {train} (documents, if it has several: they are never divided)"
             )
     if {tag for sentence in splits.train for tag in sentence.tags} <= {"O"}:
-        sys.exit(f"{train} has no label but O to learn: see token_column and tag_column")
+        raise CharEmbedError(f"all tags in {train} are O: check token_column and tag_column")
 
 
 def sentences_digest(splits: Splits[LabelledSentence]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of all words and tags, and of how they are divided."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of all words and tags and their division into splits."""
     content = [[(sentence.words, sentence.tags) for sentence in split] for split in splits]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def entities(tags: list[str]) -> set[tuple[int, int, str]]:
-    """First word, one past the last, and kind of each entity.
-
-    Raises:
-        SystemExit: a tag of another scheme.
-    """
-    for tag in tags:
-        if tag != "O" and tag[:2] not in ("B-", "I-"):
-            sys.exit(f"tags of entities are O, B-KIND and I-KIND, got {tag!r}: see task and tag_column")
-    found, start = set(), 0
-    for k, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
-        if tag.startswith("B-") or tag[2:] != before[2:]:
-            if before != "O":
-                found.add((start, k, before[2:]))
-            start = k
-    return found
-
-
-def score(task: Task, predicted: Iterable[list[str]], wanted: Iterable[list[str]]) -> float:
-    """Micro-averaged F1 of whole entities, their extent and kind, or the share of right parts of speech; in per cent.
-
-    Args:
-        task: which of them.
-        predicted: tags of each sentence.
-        wanted: the true ones.
-    """
-    right = total = 0
-    for found, true in zip(predicted, wanted, strict=True):
-        if task == "ner":
-            right += 2 * len(entities(found) & entities(true))
-            total += len(entities(found)) + len(entities(true))
-        else:
-            right += sum(one == other for one, other in zip(found, true, strict=True))
-            total += len(true)
-    return 100 * right / max(1, total)

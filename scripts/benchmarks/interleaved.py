@@ -1,4 +1,4 @@
-"""Times of several kinds of work that can be compared: measured by turns, on a machine that others use too."""
+"""Measure several kinds of work in turn, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 
 
 def interleaved(kinds: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each kind of work in each round, in one order and in the other. A round before them warms up and is
-    not counted.
+    """Return the seconds that each kind of work takes in each round.
+
+    The order alternates from round to round. One more round before them warms up and is not counted.
 
     Args:
-        kinds: what is measured, by name.
-        rounds: how many times.
+        kinds: functions to measure, by name.
+        rounds: number of rounds.
     """
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(rounds + 1):
         for name in kinds if number % 2 else reversed(kinds):
-            began = time.perf_counter()
+            started = time.perf_counter()
             kinds[name]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if number:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - started)
     return times

@@ -1,27 +1,98 @@
-"""Flair's tagger on vectors that are there already, for `evaluate_quality.py`."""
+"""Train Flair's sequence tagger, on the embeddings of a model or on stored vectors."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import flair
-from flair.data import Sentence
+from flair import set_seed
+from flair.data import Corpus, Sentence
 from flair.embeddings.base import TokenEmbeddings, register_embeddings
+from flair.models import SequenceTagger
+from flair.trainers import ModelTrainer
 
-from charembed.tagging.labelled_text import Splits, Task
+from charembed.tagging.labelled_text import LabelledSentence, Splits
+from charembed.tagging.metrics import Task, entities
 from scripts.quality.embedders import EmbeddedTask
-from scripts.train_tagger import flair_corpus, train_tagger
+
+
+@dataclass(frozen=True)
+class FlairConfig:
+    """Settings of Flair's tagger."""
+
+    hidden_size: int = 256
+    """Width of the BiLSTM in each direction."""
+    max_epochs: int = 30
+    """Largest number of passes over the training sentences; training stops when dev no longer improves."""
+    storage: Literal["none", "cpu"] = "cpu"
+    """Whether Flair keeps the vectors of words between epochs."""
+
+
+def flair_sentence(labelled: LabelledSentence, task: Task) -> Sentence:
+    """Convert a labelled sentence to Flair's class."""
+    sentence = Sentence(labelled.words)
+    if task == "ner":
+        for start, end, kind in sorted(entities(labelled.tags)):
+            sentence[start:end].add_label(task, kind)
+    else:
+        for token, tag in zip(sentence, labelled.tags, strict=True):
+            token.add_label(task, tag)
+    return sentence
+
+
+def flair_corpus(splits: Splits[LabelledSentence], task: Task) -> Corpus[Sentence]:
+    """Convert the splits of a task to Flair's class, in their order."""
+    train, dev, test = ([flair_sentence(labelled, task) for labelled in split] for split in splits)
+    return Corpus(train=train, dev=dev, test=test, name=task)  # type: ignore[arg-type]
+
+
+def train_flair_tagger(
+    corpus: Corpus[Sentence], embeddings: TokenEmbeddings, task: Task, folder: Path, config: FlairConfig
+) -> float:
+    """Train Flair's tagger with the settings of Akbik et al. (2018), and keep the epoch that is best on dev.
+
+    Args:
+        corpus: labelled sentences.
+        embeddings: embeddings of their tokens.
+        task: kind of the labels; only entities use a CRF.
+        folder: folder that Flair writes to.
+        config: settings.
+
+    Returns:
+        The score on the test sentences, in per cent.
+    """
+    labels = corpus.make_label_dictionary(label_type=task, add_unk=False)
+    tagger = SequenceTagger(
+        hidden_size=config.hidden_size,
+        embeddings=embeddings,
+        tag_dictionary=labels,
+        tag_type=task,
+        use_crf=task == "ner",
+    )
+    result = ModelTrainer(tagger, corpus).train(
+        folder,
+        learning_rate=0.1,
+        mini_batch_size=32,
+        max_epochs=config.max_epochs,
+        embeddings_storage_mode=config.storage,
+        write_weights=False,
+    )
+    return 100 * float(result["test_score"])
 
 
 @register_embeddings
-class StoredVectors(TokenEmbeddings):
-    """The vectors that a sentence carries with it."""
+class StoredEmbeddings(TokenEmbeddings):
+    """Embeddings that return the vectors stored in a sentence's metadata."""
 
     name = "stored"
 
     def __init__(self, width: int) -> None:
+        """
+        Args:
+            width: dimensions of the vectors.
+        """
         super().__init__()
         self._width = width
 
@@ -43,19 +114,17 @@ class StoredVectors(TokenEmbeddings):
         return {"width": self._width}
 
     @classmethod
-    def from_params(cls, params: dict[str, Any]) -> StoredVectors:
+    def from_params(cls, params: dict[str, Any]) -> StoredEmbeddings:
         return cls(**params)
 
 
-def flair_score(embedded: EmbeddedTask, task: Task, seed: int, *, epochs: int, hidden_size: int) -> float:
-    """Score of Flair's `SequenceTagger` on the vectors, in per cent, by `train_tagger`."""
-    flair.set_seed(seed)
-    corpus = flair_corpus(Splits(*([one.labelled for one in split] for split in embedded)), task)
-    for theirs, ours in zip((corpus.train, corpus.dev, corpus.test), embedded, strict=True):
-        for number, sentence in enumerate(ours):
-            theirs[number].add_metadata("vectors", sentence.vectors)  # type: ignore[index]
-    embeddings = StoredVectors(embedded.train[0].vectors.shape[1])
+def score_flair_tagger(embedded: EmbeddedTask, task: Task, seed: int, config: FlairConfig) -> float:
+    """Train Flair's tagger on embedded sentences, and return its test score in per cent."""
+    set_seed(seed)
+    corpus = flair_corpus(Splits(*([sentence.labelled for sentence in split] for split in embedded)), task)
+    for flair_split, split in zip((corpus.train, corpus.dev, corpus.test), embedded, strict=True):
+        for number, sentence in enumerate(split):
+            flair_split[number].add_metadata("vectors", sentence.vectors)  # type: ignore[index]
+    embeddings = StoredEmbeddings(embedded.train[0].vectors.shape[1])
     with tempfile.TemporaryDirectory() as folder:
-        return train_tagger(
-            corpus, embeddings, task, Path(folder), hidden_size=hidden_size, max_epochs=epochs, storage="none"
-        )
+        return train_flair_tagger(corpus, embeddings, task, Path(folder), config)

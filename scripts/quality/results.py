@@ -1,14 +1,18 @@
-"""The scores that `evaluate_quality.py` finds, as lines of a file and as a table."""
+"""Read and write results files of the comparison, and print them as tables."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tabulate import tabulate
+
+from charembed import CharEmbedError
 from charembed.util.files import atomic_write
 
 TaggerName = Literal["probe", "flair"]
@@ -16,56 +20,67 @@ TaggerName = Literal["probe", "flair"]
 
 @dataclass(frozen=True)
 class Result:
-    """One tagger's score: a line of the file of results."""
+    """The score of one tagger: a line of a results file."""
 
     embedder: str
+    """Name of the embedder."""
     task: str
+    """Name of the task."""
     tagger: TaggerName
+    """Name of the tagger."""
     seed: int
+    """Seed of the tagger."""
     metric: str
+    """Name of the metric."""
     score: float
-    """On the test sentences, in per cent."""
+    """Score on the test sentences, in per cent."""
     dev_score: float | None
-    """Of the epoch that it chose, on the sentences that it chose it with; None where the tagger does not tell."""
+    """Score of the chosen epoch on the dev sentences; None where the tagger does not report it."""
     minutes: float
-    """Of training and scoring the tagger."""
+    """Time to train and score the tagger."""
     settings: dict[str, Any]
-    """Of the embedder."""
+    """Settings of the embedder."""
     task_settings: dict[str, Any]
-    """Of the task."""
+    """Settings of the task."""
     tagger_settings: dict[str, Any]
-    """Of the tagger."""
+    """Settings of the tagger."""
     weights: str
-    """Digest of the embedder's."""
+    """Digest of the embedder's weights."""
     sentences: str
-    """Digest of the task's."""
+    """Digest of the task's sentences."""
 
 
-def mend(path: str) -> None:
-    """Take a last line away that was not written to its end, and end one that only lacks that, so that the next result
-    gets a line of its own."""
+def drop_incomplete_line(path: str) -> None:
+    """Remove a last line that was not written completely, and end a complete one that lacks its line break.
+
+    The next result then gets a line of its own. A missing file is left alone.
+    """
     file = Path(path)
     content = file.read_bytes() if file.exists() else b""
     if not content or content.endswith(b"\n"):
         return
-    whole, _, last = content.rpartition(b"\n")
+    complete, _, last = content.rpartition(b"\n")
     try:
         json.loads(last)
     except ValueError:
-        print(f"{path}: its last line was not written to its end, and goes", file=sys.stderr)
-        atomic_write(file, whole + b"\n" if whole else b"")
+        print(f"{path}: removed its last line, which was not written completely", file=sys.stderr)
+        atomic_write(file, complete + b"\n" if complete else b"")
     else:
         atomic_write(file, content + b"\n")
 
 
 def add_result(path: str, result: Result) -> None:
-    """Add a line to a file of results."""
+    """Append a line to a results file."""
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(result)) + "\n")
 
 
 def read_results(path: str) -> list[Result]:
-    """What a file of results holds; nothing if there is none yet."""
+    """Read a results file; a missing file has no results.
+
+    Raises:
+        CharEmbedError: a line is not a result of this version.
+    """
     if not Path(path).exists():
         return []
     results = []
@@ -73,33 +88,73 @@ def read_results(path: str) -> list[Result]:
         try:
             results.append(Result(**json.loads(line)))
         except (TypeError, ValueError) as error:
-            sys.exit(f"{path}, line {number} is no result, or one of another version ({error}): delete it")
+            raise CharEmbedError(
+                f"{path}, line {number} is not a result, or was written by another version ({error}): delete the line"
+            ) from error
     return results
 
 
-def summary(results: list[Result]) -> str:
-    """Mean over seeds, and beside it the standard deviation between them."""
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a recorded result, and its value today."""
+
+    owner: str
+    """Name of the embedder or task."""
+    key: str
+    """Name of the setting."""
+    recorded: Any
+    """Value in the results file."""
+    current: Any
+    """Value now."""
+
+
+def check_unchanged(path: str, settings: Iterable[Setting]) -> None:
+    """Check that a results file was made with today's settings: otherwise its table would mix scores of both.
+
+    Args:
+        path: the results file.
+        settings: settings of its results; those with a recorded and a current value that differ are changed.
+
+    Raises:
+        CharEmbedError: a setting has changed; the message names its owner and all settings of it that have.
+    """
+    changed = [setting for setting in settings if setting.recorded != setting.current]
+    if changed:
+        owner = changed[0].owner
+        keys = sorted({setting.key for setting in changed if setting.owner == owner})
+        raise CharEmbedError(
+            f"{path} contains results of {owner} made with other {', '.join(keys)}: rename it, delete the lines of"
+            f" {owner}, or choose another --output"
+        )
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return the mean score over seeds, and their standard deviation if there are several."""
     if not results:
         return ""
-    found = [one.score for one in results]
-    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.2f}{spread}"
+    scores = [result.score for result in results]
+    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.2f}{spread}"
 
 
 def print_table(results: list[Result], rows: list[str], columns: dict[str, str], tagger: TaggerName) -> None:
-    """One tagger's scores.
+    """Print the scores of one tagger as a Markdown table.
 
     Args:
-        results: of all taggers.
+        results: results of all taggers.
         rows: names of embedders.
         columns: metric of each task.
-        tagger: which one.
+        tagger: name of the tagger.
     """
-    print(f"\n| {tagger} | {' | '.join(f'{name}, {metric}' for name, metric in columns.items())} |")
-    print("| --- " * (len(columns) + 1) + "|")
-    for row in rows:
-        cells = [
-            summary([one for one in results if (one.embedder, one.task, one.tagger) == (row, column, tagger)])
-            for column in columns
+    headers = [tagger, *(f"{name}, {metric}" for name, metric in columns.items())]
+    cells = [
+        [
+            row,
+            *(
+                summary([one for one in results if (one.embedder, one.task, one.tagger) == (row, column, tagger)])
+                for column in columns
+            ),
         ]
-        print(f"| {row} | {' | '.join(cells)} |")
+        for row in rows
+    ]
+    print("\n" + tabulate(cells, headers, tablefmt="github", disable_numparse=True))

@@ -37,7 +37,7 @@ def test_the_whole_road(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("George Washington went home.\n\nHe slept.\n")
     embedded = charembed("embed", "--model", model, text, "-o", tmp_path / "vectors")
-    assert "8 words in 1 file, 32 numbers each" in embedded.stdout, embedded.stderr
+    assert "8 words in 1 file, 32 dimensions" in embedded.stdout, embedded.stderr
     assert np.load(tmp_path / "vectors" / "part-00000.npz")["vector"].shape == (8, 32)
     options = [
         "--precision",
@@ -52,7 +52,7 @@ def test_the_whole_road(tmp_path: Path) -> None:
         "1",
     ]
     small = charembed("embed", "--model", model, text, "-o", tmp_path / "small", *options)
-    assert "8 words in 1 file, 4 numbers each" in small.stdout, small.stderr
+    assert "8 words in 1 file, 4 dimensions" in small.stdout, small.stderr
     assert "engine='onnx', precision='int8'" in small.stderr
     evaluated = charembed("evaluate", "--model", model, text)
     assert "41 characters" in evaluated.stdout, evaluated.stderr

@@ -263,7 +263,7 @@ assert np.array_equal(found, np.load(r"{tmp_path / "wanted.npy"}")), "other vect
 
 
 def train_tagger(*arguments: str | Path) -> str:
-    return run_script("train_tagger.py", *arguments, "--hidden_size", "8", "--max_epochs", "1")
+    return run_script("train_tagger.py", *arguments, "--hidden-size", "8", "--epochs", "1")
 
 
 def test_tagger_script_on_columns(embedder, tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import lzma
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,143 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import run_script
+from helpers import COLUMNS, TREEBANK, run_script
 
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.lm.model import BiCharLM
 from charembed.pretrained.model_folder import Pretrained
-from charembed.tagging import tagger as train_bilstm_crf
-from charembed.tagging.labelled_text import LabelledSentence, divide, entities, read_labelled, read_splits, score
-from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbedderConfig, load
-from scripts.quality.evaluate import StoredVectors, TaskConfig, embed_task, read_task
-from scripts.quality.results import mend
-
-COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\t\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
-TREEBANK = """# text = I don't  go (now).
-1\tI\tI\tPRON\t_\t_\t0\t_\t_\t_
-2-3\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
-2\tdo\tdo\tAUX\t_\t_\t0\t_\t_\t_
-3\tn't\tnot\tPART\t_\t_\t0\t_\t_\t_
-3.1\tgone\tgo\tVERB\t_\t_\t_\t_\t_\t_
-4\tgo\tgo\tVERB\t_\t_\t0\t_\t_\tSpaceAfter=No
-5\t(\t(\tPUNCT\t_\t_\t0\t_\t_\t_
-6\tnow\tnow\tADV\t_\t_\t0\t_\t_\t_
-7\t)\t)\tPUNCT\t_\t_\t0\t_\t_\t_
-8\t.\t.\tPUNCT\t_\t_\t0\t_\t_\t_
-
-# text = im Haus
-1-2\tim\t_\t_\t_\t_\t_\t_\t_\t_
-1\tin\tin\tADP\t_\t_\t0\t_\t_\t_
-2\tdem\tder\tDET\t_\t_\t0\t_\t_\t_
-3\tHaus\tHaus\tNOUN\t_\t_\t0\t_\t_\t_
-
-"""
-
-
-@pytest.fixture
-def columns(tmp_path: Path) -> Path:
-    path = tmp_path / "train.conll"
-    path.write_text(COLUMNS)
-    return path
-
-
-def test_columns(columns: Path) -> None:
-    first, second, third = read_labelled(columns)
-    assert (first.words, first.tags) == (["EU", "rejects", "German", "call"], ["B-ORG", "O", "B-MISC", "O"])
-    assert second.text == ["Peter", "Blackburn"]
-    assert third.tags == ["B-LOC"]
-    with pytest.raises(SystemExit, match=r"train.conll, line 1 has 2 columns: see token_column and tag_column"):
-        read_labelled(columns, 0, 2)
-
-
-def test_files_of_other_systems(tmp_path: Path) -> None:
-    """A byte order mark, carriage returns, words of white space that is none between columns, names in capitals."""
-    (tmp_path / "a.conll").write_bytes("\ufeff-DOCSTART- O\r\n\r\n10\u00a0000\tO\r\n\u3000 O \r\n".encode())
-    (sentence,) = read_labelled(tmp_path / "a.conll")
-    assert (sentence.words, sentence.tags) == (["10\u00a0000", "\u3000"], ["O", "O"])
-    (tmp_path / "B.CONLLU").write_text("\ufeff" + TREEBANK)
-    assert [len(sentence.words) for sentence in read_labelled(tmp_path / "B.CONLLU")] == [8, 3]
-
-
-def test_documents(tmp_path: Path) -> None:
-    (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nOne O\n\nTwo O\n-DOCSTART- O\nThree O\n")
-    (tmp_path / "b.conll").write_text("One O\n\nTwo O\n")
-    rows = [f"1\t{word}\t_\tX\t_\t_\t0\t_\t_\t_\n\n" for word in ("One", "Two", "Three")]
-    (tmp_path / "c.conllu").write_text(f"# newdoc id = 1\n{rows[0]}{rows[1]}# newdoc\n# newpar\n{rows[2]}")
-    first, second, third = read_labelled(tmp_path / "a.conll")
-    assert first.document == second.document != third.document
-    assert third.words == ["Three"]
-    assert len({sentence.document for sentence in read_labelled(tmp_path / "b.conll")}) == 1
-    first, second, third = read_labelled(tmp_path / "c.conllu")
-    assert first.document == second.document != third.document
-
-
-def test_treebank(tmp_path: Path) -> None:
-    with lzma.open(tmp_path / "train.conllu.xz", "wt", encoding="utf-8") as file:
-        file.write(TREEBANK)
-    first, second = read_labelled(tmp_path / "train.conllu.xz")
-    assert first.words == ["I", "do", "n't", "go", "(", "now", ")", "."]
-    assert first.tags == ["PRON", "AUX", "PART", "VERB", "PUNCT", "ADV", "PUNCT", "PUNCT"]
-    text, spans = first.text
-    assert text == "I don't  go (now)."
-    assert [text[start:end] for start, end in spans] == first.words
-    assert second.text == ["in", "dem", "Haus"]  # its words are not in its text
-
-
-def test_what_is_missing_is_taken_from_the_training_sentences() -> None:
-    sentences = [LabelledSentence([str(number)], ["O"]) for number in range(40)]
-    splits = divide(sentences, None, None)
-    assert [len(split) for split in splits] == [27, 3, 10]
-    assert sorted((one for split in splits for one in split), key=sentences.index) == sentences
-    assert list(divide(sentences, None, None)) == list(splits)
-    assert divide(sentences, sentences[:1], sentences[1:3]).test == sentences[1:3]
-
-
-def test_documents_are_not_divided() -> None:
-    sentences = [LabelledSentence([str(number)], ["O"], document=number // 3) for number in range(60)]
-    splits = divide(sentences, None, None)
-    assert [len(split) for split in splits] == [39, 6, 15]
-    assert sorted((one for split in splits for one in split), key=sentences.index) == sentences
-    documents = [{sentence.document for sentence in split} for split in splits]
-    assert sum(map(len, documents)) == len(set.union(*documents)) == 20
-
-
-def test_entities_of_bio_and_io_tags() -> None:
-    assert entities(["B-A", "I-A", "O", "B-A", "B-A", "I-B"]) == {(0, 2, "A"), (3, 4, "A"), (4, 5, "A"), (5, 6, "B")}
-    assert entities(["I-A", "I-A", "I-B", "O", "I-B"]) == {(0, 2, "A"), (2, 3, "B"), (4, 5, "B")}
-    assert entities(["O"]) == set() == entities([])
-    for tag in ("S-A", "LOC", "B", "o", ""):
-        with pytest.raises(SystemExit, match="tags of entities are O, B-KIND and I-KIND, got"):
-            entities(["O", tag])
-
-
-def test_splits_that_teach_nothing(columns: Path) -> None:
-    (columns.parent / "empty.conll").write_text("\n\n")
-    (columns.parent / "plain.conll").write_text("Nothing O\nhere O\n\n" * 20)
-    (columns.parent / "two.conll").write_text("EU B-ORG\n\nrejects O\n\n")
-    train, empty, plain, two = (str(columns.parent / f"{name}.conll") for name in ("train", "empty", "plain", "two"))
-    for files, lacking in (
-        ((empty, train, train), "to learn from"),
-        ((train, empty, train), "to choose the epoch with"),
-        ((train, train, empty), "to score"),
-        ((two, None, None), "to learn from"),
-        ((empty, None, None), "to learn from"),
-    ):
-        with pytest.raises(SystemExit, match=f"there is no sentence {lacking}: give train, dev and test files"):
-            read_splits(*files)
-    with pytest.raises(SystemExit, match=r"plain\.conll has no label but O to learn"):
-        read_splits(plain, None, None)
-    assert [len(split) for split in read_splits(train, train, plain)] == [3, 3, 20]
-    assert [len(split) for split in read_splits(train, None, None)] == [1, 1, 1]
-
-
-def test_scores() -> None:
-    """Of three entities two are found, of which one is right, and one is right but for its extent."""
-    wanted = [["B-A", "I-A", "O"], ["B-B", "O"], ["B-A"]]
-    found = [["B-A", "O", "O"], ["B-B", "O"], ["O"]]
-    assert score("ner", found, wanted) == pytest.approx(100 * 2 * 1 / (2 + 3))
-    assert score("upos", found, wanted) == pytest.approx(100 * 4 / 6)
-    assert score("ner", [["O"]], [["O"]]) == 0
+from charembed.tagging.labelled_text import LabelledSentence, divide, read_labelled
+from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbedderConfig, load_embedder
+from scripts.quality.results import drop_incomplete_line
+from scripts.quality.taggers import ScaledProjection
+from scripts.quality.tasks import TaskConfig, embed_task, read_task
 
 
 @pytest.fixture
@@ -164,7 +36,7 @@ SENTENCES = [
 
 
 def read(config: EmbedderConfig) -> list[np.ndarray]:
-    return load(config).read(SENTENCES)
+    return load_embedder(config).read(SENTENCES)
 
 
 def assert_same(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
@@ -179,7 +51,7 @@ def test_language_models_of_ours(model: Path, embedder) -> None:
     in_context = [found.vectors for found in embedder.embed(words, Context(sentences=1))]
     assert_same(read(EmbedderConfig(model=str(model), context_sentences=1)), in_context)
     apart = [replace(sentence, document=number) for number, sentence in enumerate(SENTENCES)]
-    assert_same(load(EmbedderConfig(model=str(model), context_sentences=1)).read(apart), plain)
+    assert_same(load_embedder(EmbedderConfig(model=str(model), context_sentences=1)).read(apart), plain)
     separator = [found.vectors for found in CharEmbedder.from_pretrained(model, readout="separator").embed(words)]
     assert_same(read(EmbedderConfig(model=str(model), readout="separator")), separator)
     for direction in ("forward", "backward"):
@@ -188,7 +60,7 @@ def test_language_models_of_ours(model: Path, embedder) -> None:
         Pretrained(one, embedder.pretrained.vocab).save(model.parent / direction)
     two_folders = EmbedderConfig(model=str(model.parent / "forward"), backward=str(model.parent / "backward"))
     assert_same(read(two_folders), plain)
-    assert load(two_folders).weights == load(EmbedderConfig(model=str(model))).weights
+    assert load_embedder(two_folders).weights == load_embedder(EmbedderConfig(model=str(model))).weights
     untrained = read(EmbedderConfig(model=str(model), untrained=True))
     assert untrained[0].shape == plain[0].shape
     assert np.abs(untrained[0] - plain[0]).max() > 0.01
@@ -205,7 +77,7 @@ def test_sentences_as_they_were_written(model: Path, embedder, tmp_path: Path) -
     sentences = read_labelled(tmp_path / "a.conllu")
     for original, texts in ((True, [one.text for one in sentences]), (False, [one.words for one in sentences])):
         wanted = [found.vectors for found in embedder.embed(texts)]
-        assert_same(load(EmbedderConfig(model=str(model), original=original)).read(sentences), wanted)
+        assert_same(load_embedder(EmbedderConfig(model=str(model), original=original)).read(sentences), wanted)
     assert sentences[0].text != sentences[0].words
 
 
@@ -225,7 +97,9 @@ def test_a_task_keeps_its_sentences_apart(tmp_path: Path) -> None:
         files = read_task(TaskConfig("train.conll", dev, test), str(tmp_path))
         embedded = embed_task(embedder, files)
         assert [len(split) for split in embedded] == sizes
-        assert [[one.labelled for one in split] for split in embedded] == list(divide(*files))
+        assert [[one.labelled for one in split] for split in embedded] == list(
+            divide(files.train, files.dev, files.test)
+        )
         found = [{word for one in split for word in one.labelled.words} for split in embedded]
         assert len(set.union(*found)) == sum(sizes)
         for own, name, file in zip(found, ("train", "dev", "test"), (True, dev, test), strict=True):
@@ -234,7 +108,7 @@ def test_a_task_keeps_its_sentences_apart(tmp_path: Path) -> None:
 
 def test_the_probe_centres_and_scales() -> None:
     seen = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2, 3, 4]) + 7
-    stored = StoredVectors(seen, 4, dropout=0.5).eval()
+    stored = ScaledProjection(seen, 4, dropout=0.5).eval()
     torch.nn.init.eye_(stored.projection.weight)
     torch.nn.init.zeros_(stored.projection.bias)
     sentences = [EmbeddedSentence(LabelledSentence([], []), part) for part in seen.split([400, 600])]
@@ -246,28 +120,6 @@ def test_the_probe_centres_and_scales() -> None:
     assert vectors[mask].var(dim=0)[3] > 10 * vectors[mask].var(dim=0)[0]  # all by one number
 
 
-def test_a_tagger_is_left_as_in_its_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(1)
-    vectors = torch.randn(6, 2)
-    sentences = [EmbeddedSentence(LabelledSentence([], []), part) for part in vectors.split(3)]
-    tagger = train_bilstm_crf.BiLSTMCRF(StoredVectors(vectors, 2, 0.0), 2, ["A", "O"], 3, 0.0)
-    tagged = sentences, [["A", "O", "A"], ["O", "O", "A"]]
-    weights = []
-    on_dev = [30.0, 50.0, 40.0]
-
-    def scored(*_: object) -> float:
-        weights.append(copy.deepcopy(tagger.state_dict()))
-        return on_dev[len(weights) - 1]
-
-    monkeypatch.setattr(train_bilstm_crf, "score", scored)
-    settings = {"learning_rate": 0.1, "batch_size": 1, "epochs": 3, "seed": 1}
-    groups = [{"params": tagger.parameters()}]
-    assert train_bilstm_crf.fit(tagger, groups, tagged, tagged, "ner", **settings) == 50.0
-    for name, weight in tagger.state_dict().items():
-        assert torch.equal(weight, weights[1][name])
-    assert not torch.equal(weights[1]["linear.weight"], weights[2]["linear.weight"])
-
-
 def test_language_models_of_flair(model: Path, embedder, tmp_path: Path) -> None:
     from charembed.integrations.flair import export_flair
 
@@ -275,11 +127,11 @@ def test_language_models_of_flair(model: Path, embedder, tmp_path: Path) -> None
     export_flair(embedder, *files)
     wanted = read(EmbedderConfig(model=str(model), readout="separator"))
     assert_same(read(EmbedderConfig(flair=files)), wanted)
-    ours = load(EmbedderConfig(model=str(model)))
+    ours = load_embedder(EmbedderConfig(model=str(model)))
     # Both without the decoder; PyTorch's LSTM has two biases, one of which is zero.
-    assert load(EmbedderConfig(flair=files)).megabytes == pytest.approx(ours.megabytes, rel=0.05)
+    assert load_embedder(EmbedderConfig(flair=files)).megabytes == pytest.approx(ours.megabytes, rel=0.05)
     with pytest.raises(CharEmbedError, match=r"no such file: absent\.pt"):
-        load(EmbedderConfig(flair=["absent.pt"]))
+        load_embedder(EmbedderConfig(flair=["absent.pt"]))
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +161,8 @@ def test_transformers(transformer: Path, model: Path) -> None:
     assert_same([one[:, -8:] for one in both], found)
     assert_same([one[:, :-8] for one in both], read(EmbedderConfig(model=str(model))))
     for absent in ("/absent", "absent/model"):
-        with pytest.raises(CharEmbedError, match="no folder and no installed package has the transformer"):
-            load(EmbedderConfig(transformer=absent))
+        with pytest.raises(CharEmbedError, match=r"no transformer .*: neither a folder nor"):
+            load_embedder(EmbedderConfig(transformer=absent))
 
 
 def test_word_vectors(model: Path, tmp_path: Path) -> None:
@@ -322,19 +174,19 @@ def test_word_vectors(model: Path, tmp_path: Path) -> None:
     beside = read(EmbedderConfig(model=str(model), words=str(file)))
     assert_same([one[:, -2:] for one in beside], found)
     assert_same([one[:, :-2] for one in beside], read(EmbedderConfig(model=str(model))))
-    assert load(EmbedderConfig(words=str(file))).megabytes == pytest.approx(3 * 2 * 4 / 1e6)
-    digests = {load(EmbedderConfig(words=str(file))).weights}
+    assert load_embedder(EmbedderConfig(words=str(file))).megabytes == pytest.approx(3 * 2 * 4 / 1e6)
+    digests = {load_embedder(EmbedderConfig(words=str(file))).weights}
     for content in ("went 1 2\nTO 7 8\nto 5 6\n", "want 1 2\nTO 7 8\nto 5 6\n"):
         file.write_text(content)
         assert_same(read(EmbedderConfig(words=str(file)))[1:], [np.array([[5, 6], [0, 0], [0, 0]])])
-        digests.add(load(EmbedderConfig(words=str(file))).weights)
+        digests.add(load_embedder(EmbedderConfig(words=str(file))).weights)
     assert len(digests) == 3
     for content, line in (("went 1 2\nto 5\n", 2), ("2 2\nThey went to\n", 2), ("", 1), ("2 2\n\nto 5 6", 2)):
         file.write_text(content)
-        with pytest.raises(CharEmbedError, match=rf"words\.txt, line {line} is not a word and its numbers"):
-            load(EmbedderConfig(words=str(file)))
+        with pytest.raises(CharEmbedError, match=rf"words\.txt, line {line} is not a word and as many numbers"):
+            load_embedder(EmbedderConfig(words=str(file)))
     with pytest.raises(CharEmbedError, match=r"no such file: absent\.txt"):
-        load(EmbedderConfig(words="absent.txt"))
+        load_embedder(EmbedderConfig(words="absent.txt"))
 
 
 @pytest.mark.usefixtures("columns")
@@ -350,8 +202,8 @@ def test_evaluate_quality_goes_on(model: Path, embedder, tmp_path: Path) -> None
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
     command = ["quality/evaluate.py", "scores", "--config", tmp_path / "quality.yaml", "--only_embedders", "[mine]"]
     printed = run_script(*command, "--seeds", "[1, 2]")
-    assert "| probe | names, entity F1 |" in printed
-    assert "| mine | 100.00 ± 0.00 |\n| fresh |  |" in printed
+    assert re.search(r"\| probe +\| names, entity F1 +\|", printed)
+    assert re.search(r"\| mine +\| 100\.00 ± 0\.00 +\|\n\| fresh +\| +\|", printed)
     lines = (tmp_path / "quality.jsonl").read_text().splitlines()
     assert [json.loads(line)["seed"] for line in lines] == [1, 2]
     printed = run_script(*command, "--seeds", "[1]", "--taggers", "[probe, flair]")
@@ -359,7 +211,7 @@ def test_evaluate_quality_goes_on(model: Path, embedder, tmp_path: Path) -> None
     assert again[:2] == lines
     (added,) = map(json.loads, again[2:])
     assert (added["tagger"], added["metric"], added["settings"]["model"]) == ("flair", "entity F1", str(model))
-    assert "| flair | names, entity F1 |" in printed
+    assert re.search(r"\| flair +\| names, entity F1 +\|", printed)
     assert [json.loads(line)["dev_score"] for line in again] == [100.0, 100.0, None]
     before = (tmp_path / "quality.jsonl").read_text()
 
@@ -370,29 +222,29 @@ def test_evaluate_quality_goes_on(model: Path, embedder, tmp_path: Path) -> None
 
     settings["tasks"]["names"]["epochs"] = 3
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
-    refuses("has results of names made with other epochs: rename it")
+    refuses("contains results of names made with other epochs: rename it")
     tasks["names"]["epochs"] = 150
     settings["tasks"] = {"names": tasks["names"] | {"test": "other.conll"}}
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
-    refuses("has results of names made with other test: rename it")
+    refuses("contains results of names made with other test: rename it")
     settings["tasks"] = tasks
     (tmp_path / "quality.yaml").write_text(json.dumps(settings))
     (tmp_path / "train.conll").write_text(COLUMNS.replace("rejects", "accepts"))
-    refuses("has results of names made with other sentences: rename it", "--seeds", "[3]")
+    refuses("contains results of names made with other sentences: rename it", "--seeds", "[3]")
     (tmp_path / "train.conll").write_text(COLUMNS)
     refuses("no such folder: .*absent", "--output", tmp_path / "absent" / "quality.jsonl")
     embedder.model.forward_lm.embedding.weight.data[0, 0] += 1
     embedder.save_pretrained(model)
-    refuses("has results of mine made with other weights: rename it")
+    refuses("contains results of mine made with other weights: rename it")
     before += '{"embedder": "mine"}\n'
     (tmp_path / "quality.jsonl").write_text(before)
-    refuses("quality.jsonl, line 4 is no result, or one of another version")
+    refuses("quality.jsonl, line 4 is not a result, or was written by another version")
 
 
-def test_a_file_of_results_is_mended(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_dropped(tmp_path: Path) -> None:
     """After a kill in the middle of a line, and in the hands of an editor that ends no last line."""
     file = tmp_path / "quality.jsonl"
-    mend(str(file))
+    drop_incomplete_line(str(file))
     assert not file.exists()
     for content, wanted in (
         ('{"a": 1}\n', '{"a": 1}\n'),
@@ -402,7 +254,7 @@ def test_a_file_of_results_is_mended(tmp_path: Path) -> None:
         ("", ""),
     ):
         file.write_text(content)
-        mend(str(file))
+        drop_incomplete_line(str(file))
         assert file.read_text() == wanted
 
 
@@ -413,7 +265,7 @@ def test_evaluate_speed(model: Path, tmp_path: Path) -> None:
     (tmp_path / "quality.yaml").write_text(json.dumps(settings | {"labelled": str(tmp_path)}))
     printed = run_script("quality/evaluate.py", "speed", "--config", tmp_path / "quality.yaml", "--rounds", "1")
     assert "names, 3 sentences, 7 words" in printed
-    assert "| mine | 1.00 | " in printed
+    assert re.search(r"\| mine +\| 1\.00 ", printed)
 
 
 def test_flairs_trainer(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""The commands that embed words: embed, neighbors."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
+
+from charembed.cli.command import Command
+from charembed.cli.options import add_device, add_files, add_model, read_corpus
+from charembed.cli.parser import Parser
+
+EMBEDDER_OPTIONS = ("engine", "precision", "readout", "threads", "batch_size", "memory_mb")
+EXCERPT_CHARACTERS = 30
+"""Characters shown on each side of a neighbor."""
+
+
+def run_embed(arguments: Namespace) -> int:
+    """Write the word vectors of files into a folder."""
+    from charembed.embedding.context import Context
+    from charembed.embedding.embedder import CharEmbedder
+    from charembed.output.writer import OutputConfig, write_embeddings
+
+    config = OutputConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(OutputConfig)})
+    context = None
+    if arguments.context_characters is not None or arguments.context_sentences is not None:
+        context = Context(arguments.context_characters, arguments.context_sentences)
+    options = {name: arguments[name] for name in EMBEDDER_OPTIONS}
+    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, **options)
+    try:
+        manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)
+    except KeyboardInterrupt:
+        print(
+            "charembed: to resume after the last complete file, run the same command again (without --overwrite)",
+            file=sys.stderr,
+        )
+        raise
+    dimensions = manifest.projected.get("dim", embedder.embedding_dim)
+    print(f"{arguments.output}: {manifest.so_far}, {dimensions} dimensions")
+    return 0
+
+
+def _add_embed_options(parser: Parser) -> None:
+    from charembed.embedding.embedder import CharEmbedder
+    from charembed.output.writer import OutputConfig
+
+    add_model(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=str,
+        help="Folder to write. Its files have one row per word: source (file), number (line or record, from 1), word,"
+        " start and end (characters in the line), vector. To resume an interrupted run, run the same command again",
+    )
+    add_files(parser)
+    parser.add_argument(
+        "--context_characters",
+        type=PositiveInt,
+        default=None,
+        help="Read this many characters of the neighbouring lines on each side of a line, up to a blank line",
+    )
+    parser.add_argument(
+        "--context_sentences",
+        type=PositiveInt,
+        default=None,
+        help="Read this many neighbouring lines on each side of a line, up to a blank line",
+    )
+    add_device(parser)
+    parser.add_class_arguments(OutputConfig)
+    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb"})
+
+
+def run_neighbors(arguments: Namespace) -> int:
+    """Print the words of files whose vectors are most similar to that of a word in its sentence."""
+    from charembed.embedding.embedder import CharEmbedder
+    from charembed.embedding.neighbors import find_neighbors
+
+    embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
+    texts = (text.text for text in read_corpus(arguments).texts())
+    neighbors = find_neighbors(embedder, arguments.sentence, arguments.word, texts, count=arguments.count)
+    for neighbor in neighbors:
+        start, end = neighbor.span
+        before = neighbor.text[max(0, start - EXCERPT_CHARACTERS) : start]
+        after = neighbor.text[end : end + EXCERPT_CHARACTERS]
+        excerpt = f"{before:>{EXCERPT_CHARACTERS}}[{neighbor.word}]{after}"
+        print(f"{neighbor.similarity:6.3f}  {neighbor.word:<16} … {excerpt} …")
+    return 0
+
+
+def _add_neighbors_options(parser: Parser) -> None:
+    add_model(parser)
+    parser.add_argument("--sentence", required=True, type=str, help="Sentence with the word")
+    parser.add_argument("--word", required=True, type=str, help="Word of the sentence")
+    add_files(parser)
+    parser.add_argument("--count", default=10, type=PositiveInt, help="Number of words to print")
+    add_device(parser)
+
+
+EMBED = Command(
+    run_embed,
+    _add_embed_options,
+    "Write the contextual vectors of all words of text files into a folder; each line or record is one text.",
+    examples=(
+        "charembed embed --model en my_text.txt --output vectors",
+        "charembed embed -m runs/mine/best notes.jsonl --text-column body -o vectors --format parquet --dim 128",
+    ),
+)
+NEIGHBORS = Command(
+    run_neighbors,
+    _add_neighbors_options,
+    "Find the words of text files that are used most like a word in its sentence; other occurrences of the word"
+    " itself are left out.",
+    examples=('charembed neighbors --model en my_text.txt --sentence "He went to the bank." --word bank',),
+)

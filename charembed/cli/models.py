@@ -1,0 +1,156 @@
+"""The commands that use or convert whole models: evaluate, generate, import-flair, export-onnx."""
+
+from __future__ import annotations
+
+import itertools
+
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt
+
+from charembed.cli.command import Command
+from charembed.cli.options import add_device, add_files, add_model, read_corpus
+from charembed.cli.parser import Parser
+from charembed.errors import CharEmbedError
+
+
+def run_evaluate(arguments: Namespace) -> int:
+    """Print the bits per character of a model on files."""
+    import numpy as np
+
+    from charembed.lm.scoring import score_all
+    from charembed.pretrained.model_folder import Pretrained
+    from charembed.text.corpus import document_texts
+    from charembed.util.workers import WorkerPool
+
+    pretrained = Pretrained.load(arguments.model, arguments.device)
+    pieces = [pretrained.vocab.encode(piece) for piece in document_texts(read_corpus(arguments))]
+    if not pieces:
+        raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
+    scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, WorkerPool())
+    for direction, score in scores.items():
+        print(f"{direction:8} {score.bits_per_character:.4f} bits per character")
+    first = next(iter(scores.values()))
+    print(f"{first.characters:,} characters, {first.unknown_rate:.4%} unknown")
+    return 0
+
+
+def _add_evaluate_options(parser: Parser) -> None:
+    add_model(parser)
+    add_files(parser)
+    add_device(parser)
+
+
+def run_generate(arguments: Namespace) -> int:
+    """Print text that the forward model generates."""
+    from charembed.lm.generation import generate
+    from charembed.pretrained.model_folder import Pretrained
+
+    pretrained = Pretrained.load(arguments.model, arguments.device)
+    characters = generate(
+        pretrained.model.direction("forward"),
+        pretrained.vocab,
+        arguments.prompt,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+    )
+    print(arguments.prompt, end="")
+    for character in itertools.islice(characters, arguments.characters):
+        print(character, end="", flush=True)
+    print()
+    return 0
+
+
+def _add_generate_options(parser: Parser) -> None:
+    add_model(parser)
+    parser.add_argument("--prompt", default="", type=str, help="Text to continue")
+    parser.add_argument("--characters", default=500, type=NonNegativeInt, help="Number of characters to generate")
+    parser.add_argument(
+        "--temperature",
+        default=0.7,
+        type=float,
+        help="Randomness: 1 samples from the model's probabilities, lower values are more predictable",
+    )
+    parser.add_argument("--seed", default=None, type=int, help="Random seed; the same seed generates the same text")
+    add_device(parser)
+
+
+def run_import_flair(arguments: Namespace) -> int:
+    """Convert a pair of Flair language models to a model folder."""
+    from charembed.pretrained.flair_checkpoint import read_flair
+
+    pretrained = read_flair(arguments.forward, arguments.backward, arguments.readout)
+    pretrained.save(arguments.output)
+    config = pretrained.model.config
+    print(
+        f"{arguments.output}: {config.num_layers} layer(s) of {config.cell}, hidden size {config.hidden_size},"
+        f" {config.vocab_size} characters, vectors of {pretrained.model.embedding_dim} dimensions"
+    )
+    return 0
+
+
+def _add_import_options(parser: Parser) -> None:
+    parser.add_argument("forward", type=str, help="File of Flair's forward language model (.pt)")
+    parser.add_argument("backward", type=str, help="File of Flair's backward language model (.pt)")
+    parser.add_argument("output", type=str, help="Model folder to write")
+    parser.add_argument(
+        "--readout",
+        default="separator",
+        choices=["separator", "word"],
+        help="Vectors to reproduce: separator, those of FlairEmbeddings(with_whitespace=True), Flair's default; word,"
+        " those of with_whitespace=False",
+    )
+
+
+def run_export_onnx(arguments: Namespace) -> int:
+    """Write a model as ONNX graphs."""
+    from charembed.integrations.onnx import export_onnx
+    from charembed.pretrained.model_folder import Pretrained
+
+    exported = export_onnx(Pretrained.load(arguments.model), arguments.output, arguments.precision)
+    print(
+        f"{arguments.output}: {exported.megabytes:.1f} MB; compared with PyTorch's vectors: largest difference"
+        f" {exported.difference:.1e}, smallest cosine {exported.cosine:.6f}. See embed.py in the folder for an example"
+    )
+    return 0
+
+
+def _add_export_options(parser: Parser) -> None:
+    add_model(parser)
+    parser.add_argument("output", type=str, help="Folder to write")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "int8"],
+        help="Precision of the recurrent weights and their products; int8 is a quarter of the size and several times"
+        " faster, but less exact",
+    )
+
+
+EVALUATE = Command(
+    run_evaluate,
+    _add_evaluate_options,
+    "Measure how well a model predicts text files, in bits per character (lower is better).",
+    examples=("charembed evaluate --model en my_text.txt",),
+)
+GENERATE = Command(
+    run_generate,
+    _add_generate_options,
+    "Generate text with the forward model.",
+    examples=('charembed generate --model en --prompt "The city of " --characters 200 --seed 1',),
+)
+IMPORT_FLAIR = Command(
+    run_import_flair,
+    _add_import_options,
+    "Convert a pair of Flair language models to a model folder. Flair is not needed, and no code in the files is run.",
+    examples=("charembed import-flair news-forward.pt news-backward.pt runs/news",),
+)
+EXPORT_ONNX = Command(
+    run_export_onnx,
+    _add_export_options,
+    "Write a model as ONNX graphs that ONNX Runtime runs without charembed and PyTorch, with an example.",
+    examples=(
+        "charembed export-onnx --model en exported",
+        "charembed export-onnx --model runs/mine/best exported --precision int8",
+    ),
+    hint="name the model with --model, as in: charembed export-onnx --model en exported",
+)

@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from charembed.cli.parser import Parser
+
+if TYPE_CHECKING:
+    from charembed.text.corpus import Corpus
+
+
+def add_model(parser: Parser) -> None:
+    """Add `--model`."""
+    from charembed.pretrained.hub import MODEL_HELP
+
+    parser.add_argument("-m", "--model", required=True, type=str, help=MODEL_HELP)
+
+
+def add_device(parser: Parser) -> None:
+    """Add `--device`."""
+    parser.add_argument("--device", default="cpu", type=str, help="Device to run on: cpu, cuda, cuda:1, …")
+
+
+def add_files(parser: Parser) -> None:
+    """Add the arguments that name texts and say how to read them; `read_corpus` takes them."""
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=str,
+        help="Texts: files, folders or globs (plain text, .jsonl, .ndjson or .parquet, also compressed), or"
+        " dataset:NAME for a Hugging Face data set",
+    )
+    parser.add_argument(
+        "--text_column", default="text", type=str, help="Column with the text in JSONL, Parquet and data sets"
+    )
+    parser.add_argument(
+        "--errors",
+        default="strict",
+        choices=["strict", "replace"],
+        help="Bytes that are not UTF-8: strict stops with an error, replace reads each as U+FFFD",
+    )
+
+
+def read_corpus(arguments: Namespace) -> Corpus:
+    """Return the corpus of the arguments of `add_files`."""
+    from charembed.text.corpus import Corpus
+
+    return Corpus(arguments.files, text_column=arguments.text_column, errors=arguments.errors)

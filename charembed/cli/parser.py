@@ -1,0 +1,130 @@
+"""An argument parser with dashed option names, flags and examples, built on jsonargparse."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+_OPTION = re.compile(r"--[A-Za-z][\w.-]*\+?")
+_REQUIRED = re.compile(r"the following arguments are required: (?P<keys>.+)")
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Shows whether an option is required, or its default, and leaves out Python types."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)):
+            return super()._get_help_string(action).removesuffix(" (required)")
+        text = action.help or ""
+        if action.required:
+            return f"{text} (required)"
+        if not action.option_strings or action.default in (None, argparse.SUPPRESS, False):
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+class Parser(ArgumentParser):
+    """A parser of command lines and YAML files.
+
+    Options are declared with underscores, as their YAML keys are. The command line accepts underscores and dashes, the
+    help shows dashes. An option of type bool is a flag: `--overwrite` means `--overwrite true`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        renamed: Mapping[str, str] | None = None,
+        hint: str = "",
+        **options: Any,
+    ) -> None:
+        """
+        Args:
+            args: positional arguments of `jsonargparse.ArgumentParser`.
+            examples: command lines for the end of the help.
+            renamed: new name of each option that had another name in an earlier version, which is accepted too.
+            hint: advice for a command line with too many or too few arguments.
+            options: keyword arguments of `jsonargparse.ArgumentParser`.
+        """
+        super().__init__(*args, allow_abbrev=False, formatter_class=_HelpFormatter, **options)
+        self.examples = examples
+        self.renamed = renamed or {}
+        self.hint = hint
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        """Parse a command line; the arguments are those of `jsonargparse.ArgumentParser.parse_args`."""
+        return super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
+
+    def format_help(self, *args: Any) -> str:
+        """Return the help text, with examples at its end."""
+        text = re.sub(
+            r", --[\w.]+\+ \S+", "", super().format_help(*args)
+        )  # variants of jsonargparse that extend a list
+        text = _dashed_help(text)
+        return text + "".join(["\nexamples:\n", *(f"  {line}\n" for line in self.examples)]) if self.examples else text
+
+    def format_usage(self) -> str:
+        """Return the usage."""
+        return _dashed_help(super().format_usage())
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print a message with the usage, and exit with status 2."""
+        parser = self
+        if match := _REQUIRED.fullmatch(message):
+            parser, names = self._arguments(match["keys"].split(", "))
+            message = f"missing: {', '.join(names)}"
+        elif message.startswith("unrecognized arguments"):
+            message = _dashed(message)
+        else:
+            message = re.sub(r"Expected an? <class '(\w+)'>\. Got value:", r"expected \1, got", message)
+            message = message.replace("Parser key ", "option ")
+            parser.hint = ""
+        super(Parser, parser).error(f"{message}{parser.hint and '; '}{parser.hint}", ex)
+
+    def _normalize(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments with underscores in option names, and with a value after each flag."""
+        flags = {
+            option
+            for action in self._actions
+            if getattr(action, "_typehint", None) is bool
+            for option in action.option_strings
+        }
+        normalized: list[str] = []
+        for position, argument in enumerate(arguments):
+            if argument == "--":
+                return [*normalized, *arguments[position:]]
+            name, equals, value = argument.partition("=")
+            if _OPTION.fullmatch(name):
+                key = name[2:].replace("-", "_")
+                name = "--" + self.renamed.get(key, key)
+            following = arguments[position + 1 : position + 2]
+            if name in flags and not equals and not (following and following[0].lower() in ("true", "false")):
+                equals, value = "=", "true"
+            normalized.append(name + equals + value)
+        return normalized
+
+    def _arguments(self, keys: Sequence[str]) -> tuple[Parser, list[str]]:
+        """Return the parser of some keys and the arguments as they are written on the command line."""
+        parser = self
+        commands = self._subcommands_action
+        command = keys[0].partition(".")[0]
+        if commands is not None and command in commands.choices:
+            parser = commands.choices[command]
+            keys = [key.removeprefix(f"{command}.") for key in keys]
+        positional = {action.dest for action in parser._actions if not action.option_strings}
+        return parser, [key.upper() if key in positional else _dashed(f"--{key}") for key in keys]
+
+
+def _dashed(text: str) -> str:
+    """Return a text with dashes instead of underscores in names of options."""
+    return _OPTION.sub(lambda match: match[0].replace("_", "-"), text)
+
+
+def _dashed_help(text: str) -> str:
+    """Return a help text with dashed names, and with flags that show no value."""
+    return _dashed(text.replace(" {true,false}", ""))

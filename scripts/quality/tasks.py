@@ -1,0 +1,89 @@
+"""The labelled tasks of the comparison: read their files, embed their sentences."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charembed import CharEmbedError
+from charembed.tagging.labelled_text import LabelledSentence, check_splits, divide, read_labelled
+from charembed.tagging.metrics import Task
+from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask
+
+
+@dataclass
+class TaskConfig:
+    """One column of the table.
+
+    Attributes:
+        train: labelled file to train on.
+        dev: labelled file that chooses the epoch; a tenth of `train` by default.
+        test: labelled file to report the score on; a quarter of `train` by default.
+        task: named entities (BIO or IO tags) or parts of speech.
+        token_column: column of the word in files of columns, from 0.
+        tag_column: column of the tag, from 0.
+        epochs: epochs of the probe.
+        flair_epochs: largest number of epochs of Flair's tagger.
+    """
+
+    train: str
+    dev: str | None = None
+    test: str | None = None
+    task: Task = "ner"
+    token_column: int = 0
+    tag_column: int = 1
+    epochs: int = 15
+    flair_epochs: int = 15
+
+    @property
+    def data_settings(self) -> dict[str, Any]:
+        """The settings that define the sentences and their tags, for results files."""
+        return {key: value for key, value in asdict(self).items() if key not in ("epochs", "flair_epochs")}
+
+
+@dataclass(frozen=True)
+class TaskFiles:
+    """The sentences of a task's files, in their order; None for a file that the task lacks."""
+
+    train: list[LabelledSentence]
+    dev: list[LabelledSentence] | None
+    test: list[LabelledSentence] | None
+
+
+def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
+    """Read the files of a task.
+
+    Args:
+        task: the task.
+        labelled: folder that contains the files.
+
+    Raises:
+        CharEmbedError: a file does not exist, a split is empty or there is nothing to learn.
+    """
+    paths = [None if name is None else Path(labelled, name) for name in (task.train, task.dev, task.test)]
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise CharEmbedError(f"no such file: {path}; set --labelled to the folder of the labelled files")
+    train, dev, test = (
+        None if path is None else read_labelled(path, task.token_column, task.tag_column) for path in paths
+    )
+    files = TaskFiles(train or [], dev, test)
+    check_splits(divide(files.train, files.dev, files.test), task.train)
+    return files
+
+
+def embed_task(embedder: ComparedEmbedder, files: TaskFiles) -> EmbeddedTask:
+    """Embed whole files, in their order because of contexts across sentences, then divide them into splits."""
+
+    def embed(sentences: list[LabelledSentence]) -> list[EmbeddedSentence]:
+        vectors = map(torch.from_numpy, embedder.read(sentences))
+        return [EmbeddedSentence(*pair) for pair in zip(sentences, vectors, strict=True)]
+
+    return divide(
+        embed(files.train),
+        None if files.dev is None else embed(files.dev),
+        None if files.test is None else embed(files.test),
+    )
