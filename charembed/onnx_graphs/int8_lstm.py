@@ -41,7 +41,7 @@ def int8_lstm_states(graph: GraphBuilder, lm: CharLM, layer_states: Sequence[Seq
     embedding = as_array(lm.embedding.weight)
     largest = np.maximum(np.abs(embedding).max(axis=0), np.finfo(np.float32).tiny)
     pinned = np.broadcast_to(np.array([1, -1], np.float32), (len(embedding), PINNED_UNITS))
-    below = graph("Gather", graph.constant(np.concatenate([embedding / largest, pinned], axis=1)), "ids")
+    below: str = graph("Gather", graph.constant(np.concatenate([embedding / largest, pinned], axis=1)), "ids")
 
     # Shape of the pinned units' initial states: (readings, PINNED_UNITS).
     readings = graph("Gather", graph("Shape", layer_states[0][0]), graph.constant(np.array([0])))
