@@ -59,14 +59,10 @@ def _add_train_options(parser: Parser) -> None:
 
 def run_report(arguments: Namespace) -> int:
     """Print a table of training runs."""
-    from charembed.training.report import Report, table
-    from charembed.training.run_folder import RunFolder
+    from charembed.training.report import table
+    from charembed.training.run_folder import load_report
 
-    reports = {name: Report.load(Path(name)) for name in arguments.runs}
-    for name, report in reports.items():
-        if report.state == "running" and not RunFolder(Path(name)).is_in_use:
-            report.state = "killed"
-    print(table(reports))
+    print(table({name: load_report(Path(name)) for name in arguments.runs}))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Receives the whole state of a run; hands it to the disk, and back to a run that goes on."""
+"""Save and restore the complete state of a training run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
+from charembed.training.run_state import RunState
 from charembed.util.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -25,85 +25,92 @@ _NAME = re.compile(r"\d{12}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One moment of a run, in one safetensors file. Nothing in it is ever unpickled."""
+    """One moment of a run, stored in one safetensors file. Nothing in it is ever unpickled."""
 
     tensors: dict[str, Tensor]
-    """Weights, moments of the optimiser, hidden states, random generators."""
-    facts: dict[str, Any]
-    """All else, as JSON values."""
+    """Weights, optimiser moments, hidden states and states of the random generators."""
+    state: RunState
+    """Everything else."""
 
-    def save(self, folder: Path, step: int, keep: int) -> None:
-        """Write it aside, rename it into its place, and remove all but the latest ones.
+    def save(self, folder: Path, keep: int) -> None:
+        """Write the checkpoint atomically, then remove all but the latest ones.
+
+        Args:
+            folder: where the checkpoints of the run are; made if it is missing.
+            keep: number of checkpoints to keep, this one included.
 
         Raises:
-            OSError: it cannot be written; those before are left as they were.
+            OSError: the file cannot be written; earlier checkpoints are left as they were.
         """
         folder.mkdir(exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):  # of a run that was killed
+        for leftover in folder.glob(".*.tmp"):  # from a run that was killed while it wrote one
             leftover.unlink()
-        metadata = {"version": str(CHECKPOINT_VERSION), "facts": json.dumps(self.facts)}
+        metadata = {"version": str(CHECKPOINT_VERSION), "facts": json.dumps(self.state.to_metadata())}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        atomic_write(folder / f"{step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
+        atomic_write(folder / f"{self.state.step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
         for old in saved_checkpoints(folder)[keep:]:
             old.unlink()
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """
+        """Read a checkpoint, tensors onto the CPU.
+
         Raises:
-            CharEmbedError: it is damaged, or of another version.
+            CharEmbedError: the file is damaged or from another version.
         """
-        facts = read_facts(path)
+        state = read_state(path)
         try:
-            return cls(safetensors.torch.load_file(path), facts)
+            return cls(safetensors.torch.load_file(path), state)
         except (safetensors.SafetensorError, OSError) as error:
-            raise CharEmbedError(f"{path} cannot be read: {error}") from error
+            raise CharEmbedError(f"checkpoint {path} cannot be read: {error}") from error
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint, without its tensors; that these are all there is checked.
+def read_state(path: Path) -> RunState:
+    """Return the state in a checkpoint without loading its tensors, after checking that the file is complete.
 
     Raises:
-        CharEmbedError: it is damaged, or of another version.
+        CharEmbedError: the file is damaged or from another version.
     """
     try:
+        # Opening checks the file's length against its header, so a truncated file is found here.
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("version") != str(CHECKPOINT_VERSION):
-            raise CharEmbedError(f"{path} is a checkpoint of another version of charembed")
-        facts: dict[str, Any] = json.loads(metadata["facts"])
-        return facts
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+            raise CharEmbedError(f"checkpoint {path} was written by another version of charembed")
+        return RunState.from_metadata(json.loads(metadata["facts"]))
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CharEmbedError):
             raise
-        raise CharEmbedError(f"{path} cannot be read: {error}") from error
+        raise CharEmbedError(f"checkpoint {path} cannot be read: {error}") from error
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The latest one that can be read; None where there is none at all.
+    """Return the latest checkpoint that can be read; None if the folder has none at all.
 
     Raises:
-        CharEmbedError: there are some, and none can be read.
+        CharEmbedError: the folder has checkpoints, and none can be read.
     """
     paths = saved_checkpoints(folder)
     for path in paths:
         try:
-            read_facts(path)
+            read_state(path)
             return path
         except CharEmbedError as error:
-            logger.warning("%s; trying the one before", error)
+            logger.warning(f"{error}; trying the one before")
     if paths:
-        raise CharEmbedError(f"no checkpoint in {folder} can be read: name another output, or say overwrite: true")
+        raise CharEmbedError(
+            f"no checkpoint in {folder} can be read: choose another output folder, or start over with overwrite: true"
+        )
     return None
 
 
 def saved_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a folder, the latest first; files of other names are nobody's business here."""
+    """Return the checkpoints in a folder, the latest first. Files with other names are ignored."""
     return sorted((path for path in folder.glob(f"*{SUFFIX}") if _NAME.fullmatch(path.stem)), reverse=True)
 
 
 def remove_newer(path: Path) -> None:
-    """Remove the checkpoints after one that a run goes back to: damaged ones, or of steps that are taken anew."""
+    """Remove the checkpoints after one that a run returns to: they are damaged, or of steps that are taken again."""
     for newer in saved_checkpoints(path.parent):
         if newer.name > path.name:
             newer.unlink()

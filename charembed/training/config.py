@@ -1,11 +1,11 @@
-"""Receives what a user wants of a training run; hands it on checked."""
+"""The configuration of a training run, checked."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 
@@ -15,19 +15,39 @@ from charembed.pretrained.hub import BUNDLED_MODELS, resolve_folder
 from charembed.pretrained.model_folder import read_architecture
 from charembed.text.corpus import CorpusConfig, SourceNames
 from charembed.text.vocab import VocabConfig
+from charembed.training.precision import (
+    ComputePrecision,
+    Precision,
+    can_train_in,
+    normalize_precision,
+    resolve_precision,
+)
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.util.checks import check_seed
-from charembed.util.devices import check_device, has_bfloat16_units, runs_bfloat16_lstm
+from charembed.util.devices import check_device
 from charembed.util.files import escape_undecodable, user_path
 
-Precision = Literal["auto", "float32", "bfloat16", "bf16"]
-MAX_BFLOAT16_HIDDEN_SIZE = 768
-"""On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/benchmarks/training.md)."""
 
+@dataclass(frozen=True)
+class StepOptions:
+    """The part of a configuration that a training step depends on."""
 
-def full_name(precision: Precision) -> Precision:
-    """Return the name of a precision in full: `bf16`, which version 0.1.0 wrote, is `bfloat16`."""
-    return "bfloat16" if precision == "bf16" else precision
+    optimizer: OptimizerConfig
+    """The optimiser, with its learning rate set."""
+    precision: ComputePrecision
+    """Precision of the computation."""
+    batch_size: int
+    """Lanes of text in each process."""
+    seq_len: int
+    """Characters of a window in each lane."""
+    accumulation_steps: int
+    """Windows in one step."""
+    seed: int
+    """Seed of dropout."""
+
+    def characters_per_step(self, world_size: int = 1) -> int:
+        """Return how many characters each direction reads in one optimiser step, in all processes together."""
+        return self.batch_size * self.seq_len * self.accumulation_steps * world_size
 
 
 @dataclass
@@ -35,59 +55,79 @@ class TrainConfig:
     """One training run: a character language model in both directions, or in one, on one corpus."""
 
     output: str
-    """Folder of the run: best/ and last/ are model folders, report.json says how it went, log.jsonl in detail,
-    config.yaml holds this configuration. A run that was ended before its budget was spent goes on when it is started
-    again with the same configuration."""
+    """Folder to write: best/ and last/ (model folders), report.json (a summary), log.jsonl (losses over time),
+    config.yaml (this configuration), checkpoints/ and the encoded text. If the run stops early, the same command
+    resumes it."""
     data: CorpusConfig
-    """The text to train on."""
+    """The training text and the validation text."""
     model: CharLMConfig = field(default_factory=CharLMConfig)
-    """The architecture."""
+    """The architecture of the language models."""
     vocab: VocabConfig = field(default_factory=VocabConfig)
-    """The vocabulary."""
+    """The character vocabulary."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    """How long to train, in minutes, steps or epochs. Where several are given, the first one spent ends the run; where
+    """How long to train, in minutes, steps or epochs. If several are given, the first one to be spent ends the run; if
     none is, 60 minutes."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """The optimiser and its schedule."""
+    """The optimiser and the learning rate schedule."""
     init: str | None = None
-    """Folder of a finished model, or hf://owner/name, to go on from, with its architecture and vocabulary (see
-    vocab.grow)."""
+    """Model to start from instead of random weights: a bundled model (en), a model folder or hf://owner/name. Its
+    architecture and vocabulary are kept; vocab.grow adds the characters of the new text. Use it to adapt a model to
+    your domain."""
     direction: Literal["both", "forward", "backward"] = "both"
-    """Which language models to train: both at the same time, or one alone, which then is what it would be in both."""
+    """Language models to train: both at the same time, or one alone. One alone gets the same weights as in both, so the
+    two can be trained on different machines."""
     batch_size: int = 16
-    """Lanes of text read side by side, in each process."""
+    """Lanes of text read in parallel by each process. More lanes use the processor better and need more memory; a GPU
+    wants 64 or more."""
     seq_len: int = 64
-    """Characters per lane and window, over which gradients flow back; states are carried on from window to window."""
+    """Characters per lane in one window, the span that gradients flow back over. The hidden state is carried from
+    window to window, so the model remembers more than this."""
     accumulation_steps: int = 1
-    """Windows whose gradients make one step of the optimiser."""
+    """Windows whose gradients are averaged for one optimiser step. Raise it for a larger effective batch when memory is
+    short."""
     validations: int = 10
-    """How many times to validate and save the model, spread evenly over the budget."""
+    """Number of times to score the validation text and save the model, spread evenly over the budget."""
     checkpoint_minutes: float = 5.0
-    """Time between checkpoints, from which a run that was killed goes on."""
+    """Minutes between checkpoints: the most that is lost when the run is killed."""
     keep_checkpoints: int = 2
-    """How many of them to keep, the latest."""
+    """Number of checkpoints to keep, the latest ones."""
     rollbacks: int = 0
-    """How many times to go back to the last checkpoint, with half the learning rate, when the loss is no number or
-    leaps up; then, as at once by default, the run ends with an error."""
+    """How many times to return to the last checkpoint and halve the learning rate when the loss diverges or becomes
+    NaN; 0 stops with an error."""
     seed: int = 1
-    """Of the held-out text, the initial weights, dropout and the order of documents."""
+    """Seed of the held-out text, the initial weights, dropout and the order of documents. The same seed gives the same
+    weights on the same machine."""
     device: str = "cpu"
-    """Where to train: cpu, cuda, …"""
+    """Device to train on: cpu, cuda, cuda:1, …"""
     precision: Precision = "auto"
-    """Precision of the computation: float32, or bfloat16 (also spelled bf16) for PyTorch's automatic mixed precision.
-    auto is bfloat16 for an LSTM where the device has units for it, on a CPU up to hidden size 768. Weights are float32
-    in any case."""
+    """Precision of the computation: float32, or bfloat16 (also spelled bf16) with PyTorch's automatic mixed precision.
+    auto chooses bfloat16 where it is faster: for an LSTM on a device with bfloat16 units, on a CPU up to hidden size
+    768. Weights are float32 in any case."""
     tensorboard: bool = False
-    """Write TensorBoard event files to the output folder too."""
+    """Also write TensorBoard event files to the output folder. Needs charembed[train]."""
     overwrite: bool = False
-    """Start anew, in the place of a run that is in the output folder."""
+    """Start over if the output folder holds an earlier run, instead of resuming it."""
 
     def __post_init__(self) -> None:
-        self.precision = full_name(self.precision)
+        self._normalize()
+        self._check_values()
+        self._check_combinations()
+        if self.init is not None:
+            self.model = _initial_architecture(self.init, self.model)
+        if not can_train_in(self.precision, self.model, torch.device(self.device)):
+            raise CharEmbedError(
+                "precision bfloat16: PyTorch cannot run an LSTM in bfloat16 on this CPU: use auto or float32"
+            )
+        self.optimizer = self.optimizer.for_cell(self.model.cell)
+
+    def _normalize(self) -> None:
         self.output = os.fspath(user_path(self.output))
+        self.precision = cast(Precision, normalize_precision(self.precision))
         if self.init is not None:
             folder = resolve_folder(self.init)
             self.init = folder.name if folder.parent == BUNDLED_MODELS else os.fspath(folder)
+
+    def _check_values(self) -> None:
         for name in ("batch_size", "seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
@@ -99,76 +139,67 @@ class TrainConfig:
             raise CharEmbedError(f"direction must be both, forward or backward, got {self.direction!r}")
         if self.precision not in get_args(Precision):
             raise CharEmbedError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+        check_seed(self.seed)
+        check_device(self.device)
+
+    def _check_combinations(self) -> None:
         if self.data.streaming and self.budget.epochs is not None:
-            raise CharEmbedError("budget.epochs needs text that ends: with data.streaming give minutes or steps")
+            raise CharEmbedError("budget.epochs needs text that ends: with data.streaming, give minutes or steps")
         if self.vocab.grow and self.init is None and self.vocab.path is None:
             raise CharEmbedError("vocab.grow needs a vocabulary to start from: give init or vocab.path")
         if self.init is not None and self.vocab.path is not None:
-            raise CharEmbedError("init has a vocabulary of its own: leave vocab.path out")
-        check_seed(self.seed)
-        check_device(self.device)
-        if self.init is not None:
-            self.model = _architecture_of(self.init, self.model)
-        if not self.trains_in(self.precision):
-            raise CharEmbedError(
-                "precision bfloat16: PyTorch cannot run an LSTM in it on this CPU: use auto or float32"
-            )
-        self.optimizer = self.optimizer.for_cell(self.model.cell)
-
-    @property
-    def precision_here(self) -> Literal["float32", "bfloat16"]:
-        """What `precision` means on this machine."""
-        if self.precision != "auto":
-            return "bfloat16" if self.precision == "bfloat16" else "float32"
-        device = torch.device(self.device)
-        suits = self.model.cell == "lstm" and (
-            device.type != "cpu" or self.model.hidden_size <= MAX_BFLOAT16_HIDDEN_SIZE
-        )
-        return "bfloat16" if suits and has_bfloat16_units(device) else "float32"
-
-    def trains_in(self, precision: Precision) -> bool:
-        """Whether PyTorch can run the model in a precision on the device."""
-        return precision != "bfloat16" or self.model.cell != "lstm" or runs_bfloat16_lstm(torch.device(self.device))
+            raise CharEmbedError("init has a vocabulary of its own: remove vocab.path")
 
     @property
     def directions(self) -> tuple[Direction, ...]:
         """The language models to train."""
         return DIRECTIONS if self.direction == "both" else (self.direction,)
 
-    def characters_per_step(self, world_size: int = 1) -> int:
-        """Characters that each direction reads in a step of the optimiser."""
-        return self.batch_size * self.seq_len * self.accumulation_steps * world_size
+    @property
+    def step_options(self) -> StepOptions:
+        """The part of the configuration that a step depends on, with the precision that it means on this machine."""
+        return StepOptions(
+            optimizer=self.optimizer,
+            precision=resolve_precision(self.precision, self.model, torch.device(self.device)),
+            batch_size=self.batch_size,
+            seq_len=self.seq_len,
+            accumulation_steps=self.accumulation_steps,
+            seed=self.seed,
+        )
 
 
-def _architecture_of(init: str, wanted: CharLMConfig) -> CharLMConfig:
-    """The architecture of a finished model, with the dropout that is wanted now.
+def _initial_architecture(init: str, requested: CharLMConfig) -> CharLMConfig:
+    """Return the architecture of a finished model, with the dropout that the new run requests.
 
     Raises:
-        CharEmbedError: no model folder, or another architecture is wanted.
+        CharEmbedError: `init` is not a model folder, or the run requests another architecture.
     """
     given, default = read_architecture(init), CharLMConfig()
     for name in (member.name for member in dataclasses.fields(CharLMConfig)):
-        if name in ("dropout", "vocab_size"):  # a new run's own affair
+        if name in ("dropout", "vocab_size"):  # do not depend on the initial model
             continue
-        want, have = getattr(wanted, name), getattr(given, name)
-        if want not in (getattr(default, name), have):
-            raise CharEmbedError(f"init {init} has {name} {have}, not {want}: leave model.{name} out")
-    return dataclasses.replace(given, dropout=wanted.dropout, vocab_size=None)
+        requested_value, given_value = getattr(requested, name), getattr(given, name)
+        if requested_value not in (getattr(default, name), given_value):
+            raise CharEmbedError(f"init {init} has {name} {given_value}, not {requested_value}: remove model.{name}")
+    return dataclasses.replace(given, dropout=requested.dropout, vocab_size=None)
 
 
 def as_fields(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain values that any text file can hold, file names that are no UTF-8 too."""
+    """Return the configuration as plain values that any UTF-8 file can hold, whatever the file names in it."""
     fields = dataclasses.asdict(config)
-    fields["data"] |= {name: _printable(names) for name in ("train", "valid") if (names := fields["data"][name])}
+    for name in ("train", "valid"):
+        if fields["data"][name]:
+            fields["data"][name] = escape_sources(fields["data"][name])
     return fields
 
 
-def _printable(names: SourceNames) -> SourceNames:
+def escape_sources(names: SourceNames) -> SourceNames:
+    """Return names of text with the bytes escaped that are not UTF-8."""
     return escape_undecodable(names) if isinstance(names, str) else [escape_undecodable(name) for name in names]
 
 
-# What a run that goes on may have otherwise than when it was started: nothing that its weights depend on, but for the
-# budget, which may be prolonged, and for names of text, whose content is compared.
+# What may differ between a run and its resumption. The weights depend on none of these, with two exceptions: the budget
+# may be raised, and the names of the text may change, because its content is compared instead.
 MAY_CHANGE = {
     "output",
     "data.train",
@@ -189,24 +220,26 @@ MAY_CHANGE = {
 }
 
 
-def differences(before: dict[str, Any], now: TrainConfig) -> list[str]:
-    """What keeps a run from going on with a configuration.
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the differences between two configurations that keep a run from being resumed.
 
     Args:
-        before: fields of the configuration it was started with.
-        now: that it is started with again.
+        before: fields of the configuration that the run was started with, by this version or by 0.1.0.
+        now: fields of the configuration to resume it with.
 
     Returns:
-        A line for each field: its name and both values.
+        One line for each field: its name and both values.
     """
-    old, new = _flat(before), _flat(as_fields(now))
-    old["precision"] = full_name(old.get("precision", "auto"))
+    old, new = _flatten(before), _flatten(now)
+    if "precision" in old:
+        old["precision"] = normalize_precision(old["precision"])
     names = sorted((old.keys() | new.keys()) - MAY_CHANGE)
     return [f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
 
 
-def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested fields under dotted names, as the command line spells them."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

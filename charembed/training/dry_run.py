@@ -1,4 +1,4 @@
-"""Receives a configuration; hands on what a run with it would be: its size, its speed here, what its budget buys."""
+"""Forecast a run: its size, its speed on this machine, and what its budget buys."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import contextlib
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from charembed.dataset.encoded_corpus import encode_corpus
-from charembed.dataset.windows import Epochs
 from charembed.errors import CharEmbedError
-from charembed.lm.model import Direction
-from charembed.lm.scoring import score_all
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.config import TrainConfig
-from charembed.training.direction_trainer import DirectionTrainer, StepResult
-from charembed.training.distributed import DistributedContext, launched
-from charembed.training.initial_model import load_initial, starting_model
-from charembed.util.workers import WorkerPool
+from charembed.training.distributed import DistributedContext, launched_processes
+from charembed.training.initial_model import load_initial
+from charembed.training.model_trainer import ModelTrainer, encode_text
+from charembed.training.schedule import BudgetConfig
 
-WARM_UP_SECONDS, MEASURED_SECONDS = 2.0, 8.0
-SCORED_CHARACTERS = 20_000
+
+@dataclass(frozen=True)
+class DryRunLimits:
+    """How much a dry run does."""
+
+    warm_up_seconds: float = 2.0
+    """Seconds of training steps before the measurement."""
+    measured_seconds: float = 8.0
+    """Seconds of training steps that are measured."""
+    scored_characters: int = 20_000
+    """Characters of the validation text that are scored to time a validation."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +38,29 @@ class Forecast:
     """What a run would be, measured with some of its own steps on this machine."""
 
     characters: int
-    """To train on; of a stream, those of its first segment."""
+    """Characters to train on; of a stream, those of its first segment."""
     validation_characters: int
+    """Characters to validate on."""
     documents: int
+    """Number of documents, held-out ones included."""
     vocabulary: int
+    """Number of character ids."""
     unknown_rate: float
+    """Share of the text that is read as <unk>."""
     weights: int
-    """Of all directions."""
+    """Number of weights of all directions."""
     precision: str
+    """Precision of the computation."""
     memory: int
-    """Bytes at the peak: of the device on a GPU, else of this process."""
+    """Peak memory in bytes: of the device on a GPU, otherwise of this process."""
     characters_per_second: float
-    """Of each direction, all of them at once."""
+    """Rate of each direction while all of them train."""
     validation_seconds: float
-    """Of one validation."""
+    """Seconds of one validation."""
     hours: float
-    """That the budget will take, validations included."""
+    """Hours that the budget takes, validations included."""
     characters_seen: float
-    """By each direction in these hours."""
+    """Characters that each direction reads in these hours."""
 
     def __str__(self) -> str:
         epochs = self.characters_seen / self.characters
@@ -62,95 +72,105 @@ class Forecast:
                 f"vocabulary       {self.vocabulary:,} characters, {self.unknown_rate:.4%} of the text unknown",
                 f"weights          {self.weights:,}, computed with in {self.precision}",
                 f"memory           {self.memory / 2**20:,.0f} MiB at the peak",
-                f"speed            {self.characters_per_second:,.0f} characters per second, each direction,"
-                f" measured just now; {self.validation_seconds:.1f} s a validation",
-                f"the budget       takes {duration} and reads {self.characters_seen:,.0f} characters in"
+                f"speed            {self.characters_per_second:,.0f} characters per second in each direction,"
+                f" measured just now; {self.validation_seconds:.1f} s per validation",
+                f"budget           takes {duration} and reads {self.characters_seen:,.0f} characters in"
                 f" each direction, {epochs:.2f} times the text",
             ]
         )
 
 
-def dry_run(config: TrainConfig) -> Forecast:
-    """Read the text, make the model, take some steps, and throw it all away.
+def dry_run(config: TrainConfig, limits: DryRunLimits = DryRunLimits()) -> Forecast:
+    """Encode the text, make the model, take some steps, and discard everything except the measurements.
+
+    Args:
+        config: the configuration of the run.
+        limits: how long to measure.
 
     Raises:
-        CharEmbedError: text that cannot be read or is too small, or several processes.
-        OSError: no place for the encoded text beside the output folder.
+        CharEmbedError: the text cannot be read or is too small, or there are several processes.
+        OSError: the encoded text cannot be written next to the output folder.
     """
-    if launched() > 1:
-        raise CharEmbedError("a dry run is for one process: leave torchrun out")
+    if launched_processes() > 1:
+        raise CharEmbedError("a dry run uses one process: run it without torchrun")
     keep_freed_memory()
-    initial = load_initial(config)
-    with contextlib.ExitStack() as stack:
-        if config.data.cache is not None:
-            place = Path(config.data.cache)
-        else:  # on the disk that the run will use, and gone afterwards
-            near = next(path for path in Path(config.output).resolve().parents if path.is_dir())
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".charembed-dry-run-", dir=near)))
-        encoded = encode_corpus(
-            config.data, config.vocab, config.seed, place, None if initial is None else initial.vocab
-        )
-        device = torch.device(config.device)
-        model = starting_model(config, encoded, initial).to(device)
-        epochs = Epochs(encoded, config.data, config.seed)
-        trainers: dict[Direction, DirectionTrainer] = {}
-        for direction in config.directions:
-            trainers[direction] = DirectionTrainer(model.direction(direction), direction, config, DistributedContext())
-            trainers[direction].start_epoch(epochs.text)
-        steps_per_epoch = trainers[config.directions[0]].steps_per_epoch
-        pool = WorkerPool()
+    initial = load_initial(config.init, config.directions)
+    with _text_folder(config) as folder:
+        encoded = encode_text(config, folder, initial)
+        trainer = ModelTrainer(config, encoded, initial, DistributedContext())
 
-        def step(number: int, direction: Direction) -> StepResult:
-            return trainers[direction].step(number % steps_per_epoch, lr=0.0)
-
-        def steps_for(seconds: float) -> tuple[int, float]:
-            began = time.monotonic()
-            steps = 0
-            while not steps or time.monotonic() - began < seconds:
-                results = pool.map(partial(step, steps), config.directions)
-                steps += 1
-                for result in results.values():
-                    result.bits_per_character.item()  # waits for the device
-            return steps, time.monotonic() - began
-
-        steps_for(WARM_UP_SECONDS)
-        steps, elapsed = steps_for(MEASURED_SECONDS)
+        # Measure steps and a validation, each at the speed that it has in the run.
+        _seconds_per_step(trainer, limits.warm_up_seconds)
+        step_seconds = _seconds_per_step(trainer, limits.measured_seconds)
         began = time.monotonic()
-        scored = encoded.valid[:SCORED_CHARACTERS]
-        score_all(model, scored, encoded.vocab, pool)
-        validation_seconds = (time.monotonic() - began) * len(encoded.valid) / len(scored)
-    step_seconds = elapsed / steps
-    training = _training_seconds(config, step_seconds, steps_per_epoch, validation_seconds)
-    if device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(device)
-    else:
-        memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Forecast(
-        characters=encoded.characters,
-        validation_characters=len(encoded.valid),
-        documents=encoded.documents,
-        vocabulary=len(encoded.vocab),
-        unknown_rate=encoded.unknown_rate,
-        weights=model.parameter_count(),
-        precision=config.precision_here,
-        memory=memory,
-        characters_per_second=config.characters_per_step() / step_seconds,
-        validation_seconds=validation_seconds,
-        hours=(training + config.validations * validation_seconds) / 3600,
-        characters_seen=training / step_seconds * config.characters_per_step(),
-    )
+        trainer.score(limits.scored_characters)
+        scored = min(limits.scored_characters, len(encoded.valid))
+        validation_seconds = (time.monotonic() - began) * len(encoded.valid) / scored
+
+        # Extrapolate to the budget.
+        other_validations = (config.validations - 1) * validation_seconds  # the last one comes after the budget
+        steps = _steps_of_budget(config.budget, step_seconds, trainer.steps_per_epoch, other_validations)
+        return Forecast(
+            characters=encoded.characters,
+            validation_characters=len(encoded.valid),
+            documents=encoded.documents,
+            vocabulary=len(encoded.vocab),
+            unknown_rate=encoded.unknown_rate,
+            weights=trainer.model.parameter_count(),
+            precision=trainer.precision,
+            memory=_peak_memory(trainer.device),
+            characters_per_second=trainer.characters_per_step / step_seconds,
+            validation_seconds=validation_seconds,
+            hours=(steps * step_seconds + config.validations * validation_seconds) / 3600,
+            characters_seen=steps * trainer.characters_per_step,
+        )
 
 
-def _training_seconds(
-    config: TrainConfig, step_seconds: float, steps_per_epoch: int, validation_seconds: float
+@contextlib.contextmanager
+def _text_folder(config: TrainConfig) -> Iterator[Path]:
+    """Give the cache of the configuration, or a temporary folder on the disk that the run will use."""
+    if config.data.cache is not None:
+        yield Path(config.data.cache)
+        return
+    near = next(path for path in Path(config.output).resolve().parents if path.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".charembed-dry-run-", dir=near) as folder:
+        yield Path(folder)
+
+
+def _seconds_per_step(trainer: ModelTrainer, seconds: float) -> float:
+    """Take at least one step, for at least some seconds, and return the mean time of a step."""
+    began = time.monotonic()
+    steps = 0
+    while not steps or time.monotonic() - began < seconds:
+        results = trainer.step(steps % trainer.steps_per_epoch, lr=0.0)
+        steps += 1
+        for result in results.values():
+            result.bits_per_character.item()  # waits for the device
+    return (time.monotonic() - began) / steps
+
+
+def _steps_of_budget(
+    budget: BudgetConfig, step_seconds: float, steps_per_epoch: int, validation_seconds: float
 ) -> float:
-    """What of the budget is for steps."""
-    budget = config.budget
+    """Return the number of steps that a budget allows.
+
+    Args:
+        budget: the budget.
+        step_seconds: seconds of one step.
+        steps_per_epoch: steps of one epoch.
+        validation_seconds: seconds of all validations within the budget.
+    """
     limits = []
     if budget.limit_minutes is not None:
-        limits.append(max(0.0, 60.0 * budget.limit_minutes - (config.validations - 1) * validation_seconds))
+        limits.append(max(0.0, 60.0 * budget.limit_minutes - validation_seconds) / step_seconds)
     if budget.steps is not None:
-        limits.append(budget.steps * step_seconds)
+        limits.append(float(budget.steps))
     if budget.epochs is not None:
-        limits.append(budget.epochs * steps_per_epoch * step_seconds)
+        limits.append(budget.epochs * steps_per_epoch)
     return min(limits)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

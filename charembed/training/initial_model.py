@@ -1,64 +1,83 @@
-"""Receives a configuration and an encoded corpus; hands on the model that training starts from, new or finished."""
+"""Make the model that training starts from: a new one, or a finished one to continue with."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
-from charembed.lm.model import BiCharLM, CharLM
+from charembed.lm.model import BiCharLM, CharLM, CharLMConfig, Direction
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.vocab import UNKNOWN_ID
-from charembed.training.config import TrainConfig
 
 
-def load_initial(config: TrainConfig) -> Pretrained | None:
-    """The finished model to go on from, where one is named.
+def load_initial(init: str | None, directions: Sequence[Direction]) -> Pretrained | None:
+    """Load the finished model to start from; None if the run starts from a new one.
+
+    Args:
+        init: bundled model, model folder or `hf://owner/name`.
+        directions: the directions to train.
 
     Raises:
-        CharEmbedError: no model folder, or one without the directions that are asked for.
+        CharEmbedError: `init` is not a model folder, or its model lacks one of the directions.
     """
-    if config.init is None:
+    if init is None:
         return None
-    initial = Pretrained.load(config.init)
-    for direction in config.directions:
-        initial.model.direction(direction)
+    initial = Pretrained.load(init)
+    for direction in directions:
+        initial.model.direction(direction)  # raises if it is missing
     return initial
 
 
-def starting_model(config: TrainConfig, encoded: EncodedCorpus, initial: Pretrained | None) -> BiCharLM:
-    """The model before the first step, on the CPU, in training mode.
+def make_initial_model(
+    architecture: CharLMConfig,
+    directions: Sequence[Direction],
+    seed: int,
+    encoded: EncodedCorpus,
+    initial: Pretrained | None,
+) -> BiCharLM:
+    """Return the model before the first step, on the CPU, in training mode.
 
-    A new one starts with the frequencies of single characters in the decoder's bias, which spares the first steps
-    finding them. One to go on from keeps its weights; characters that the vocabulary has gained start as the unknown
-    one.
+    A new model starts with the log frequencies of the characters in the decoder's bias, so that the first steps need
+    not learn them. A finished model keeps its weights; characters added to its vocabulary start like the unknown one.
+    The global random generator is left as it was.
 
     Args:
-        config: of the run.
+        architecture: the architecture; its vocabulary size is replaced by that of the text.
+        directions: the directions to train.
+        seed: seed of the weights of a new model.
         encoded: the text, with the vocabulary.
-        initial: from `load_initial`.
+        initial: the finished model, from `load_initial`.
     """
+    config = dataclasses.replace(architecture, vocab_size=len(encoded.vocab))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return (_new_model(config, encoded) if initial is None else _continued_model(config, encoded, initial)).train()
+        torch.manual_seed(seed)
+        if initial is None:
+            model = _new_model(config, directions, encoded)
+        else:
+            model = _continued_model(config, directions, initial)
+    return model.train()
 
 
-def _continued_model(config: TrainConfig, encoded: EncodedCorpus, initial: Pretrained) -> BiCharLM:
-    size = len(encoded.vocab)
-    model = BiCharLM(dataclasses.replace(config.model, vocab_size=size), config.directions)
-    for direction in config.directions:
-        model.direction(direction).load_state_dict(_grown(initial.model.direction(direction), size))
+def _continued_model(config: CharLMConfig, directions: Sequence[Direction], initial: Pretrained) -> BiCharLM:
+    assert config.vocab_size is not None
+    model = BiCharLM(config, directions)
+    for direction in directions:
+        weights = _grow_weights(initial.model.direction(direction), config.vocab_size)
+        model.direction(direction).load_state_dict(weights)
     return model
 
 
-def _new_model(config: TrainConfig, encoded: EncodedCorpus) -> BiCharLM:
-    pair = BiCharLM(dataclasses.replace(config.model, vocab_size=len(encoded.vocab)))
-    model = BiCharLM(pair.config, config.directions)
-    for direction in config.directions:  # taken from the pair, so that one alone starts as it does in both
+def _new_model(config: CharLMConfig, directions: Sequence[Direction], encoded: EncodedCorpus) -> BiCharLM:
+    # Both directions are always drawn, so that one trained alone starts with the weights that it has in a pair.
+    pair = BiCharLM(config)
+    model = BiCharLM(config, directions)
+    for direction in directions:
         lm = model.direction(direction)
         lm.load_state_dict(pair.direction(direction).state_dict())
         _predict_frequencies(lm, encoded)
@@ -67,21 +86,24 @@ def _new_model(config: TrainConfig, encoded: EncodedCorpus) -> BiCharLM:
 
 @torch.no_grad()
 def _predict_frequencies(lm: CharLM, encoded: EncodedCorpus) -> None:
-    """With one more of each, so that what never occurs is unlikely, not impossible."""
+    """Set the decoder's bias to log frequencies, each count raised by one so that no character is impossible."""
     counts = encoded.counts + 1.0
     lm.decoder.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
 
-def _grown(lm: CharLM, size: int) -> dict[str, Tensor]:
-    """Weights of a model for more characters, which share out what it gave the unknown one; all others are as likely
-    as before."""
+def _grow_weights(lm: CharLM, vocab_size: int) -> dict[str, Tensor]:
+    """Return the weights of a model for a larger vocabulary.
+
+    The unknown character and the new ones share the probability that the unknown one had; all other characters keep
+    theirs.
+    """
     weights = {name: tensor.detach().cpu() for name, tensor in lm.state_dict().items()}
-    new = size - len(weights["decoder.bias"])
+    added = vocab_size - len(weights["decoder.bias"])
     for name in ("embedding.weight", "decoder.weight", "decoder.bias"):
         unknown = weights[name][UNKNOWN_ID : UNKNOWN_ID + 1]
-        weights[name] = torch.cat([weights[name], unknown.repeat(new, *[1] * (unknown.dim() - 1))])
-    shares = weights["decoder.bias"].clone()
-    for row in (UNKNOWN_ID, *range(size - new, size)):
-        shares[row] -= math.log(1 + new)
-    weights["decoder.bias"] = shares
+        weights[name] = torch.cat([weights[name], unknown.repeat(added, *[1] * (unknown.dim() - 1))])
+    bias = weights["decoder.bias"].clone()
+    for row in (UNKNOWN_ID, *range(vocab_size - added, vocab_size)):
+        bias[row] -= math.log(1 + added)
+    weights["decoder.bias"] = bias
     return weights

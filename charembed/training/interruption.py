@@ -1,4 +1,4 @@
-"""Receives the signals that ask a process to end; hands on that it was asked, so that it can end in its own time."""
+"""Note Ctrl-C and SIGTERM, so that a run can stop between two steps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While it is entered, the first Ctrl-C or SIGTERM is noted, and the second one raises KeyboardInterrupt.
+    """Context in which the first Ctrl-C or SIGTERM is noted and the second raises KeyboardInterrupt.
 
-    Python takes signals in the main thread alone; entered in another one it notes nothing.
+    Python delivers signals to the main thread alone; in any other thread the context notes nothing.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        """Which came."""
-        self._before: dict[signal.Signals, Any] = {}
+        """Number of the signal that arrived; None before that."""
+        self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
@@ -28,11 +28,11 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._previous_handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Receives the results of steps; hands on their means, and which step went wrong."""
+"""Average the losses of training steps, and notice when they diverge."""
 
 from __future__ import annotations
 
@@ -16,90 +16,93 @@ from charembed.training.direction_trainer import StepResult
 from charembed.training.distributed import DistributedContext
 
 LOG_EVERY = 50
-"""Steps whose results are looked at together: on a GPU each look is a wait."""
-EXPLODED = 1.0
-"""Bits by which the mean loss must rise above the lowest one so far to count as exploded."""
+"""Number of steps whose results are read together. Reading them waits for the device, so it is not done every step."""
+DIVERGED_BITS = 1.0
+"""Rise of the mean loss above the lowest one, in bits per character, that counts as divergence."""
 
 
 class DivergedError(CharEmbedError):
-    """The loss is no number, or has leapt up."""
+    """The loss has diverged or is not finite."""
 
 
 @dataclass(frozen=True)
 class Means:
-    """Of some steps."""
+    """Means over some steps."""
 
     bits_per_character: dict[Direction, float]
+    """Mean loss of each direction."""
     gradient_norm: dict[Direction, float]
+    """Mean gradient norm of each direction, before clipping."""
 
 
 class Meter:
-    """Means over some steps, over all processes, and a watch on the loss."""
+    """Collect the results of steps, and average them over the steps and over all processes."""
 
     def __init__(self, directions: Sequence[Direction], distributed: DistributedContext) -> None:
         self._directions = directions
         self._distributed = distributed
         self._steps: list[Tensor] = []
-        """Bits per character and gradient norm of each direction. Shape: (directions, 2) each"""
+        """Bits per character and gradient norm of each direction, for each step. Shape of one: (directions, 2)"""
         self.lowest: dict[str, float] = {}
-        """Lowest mean of each direction so far, in bits per character."""
+        """Lowest mean loss of each direction, in bits per character."""
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def add(self, results: dict[Direction, StepResult]) -> None:
-        """One step more."""
+        """Add the results of one step, without waiting for the device."""
         self._steps.append(torch.stack([torch.stack([*results[d]]) for d in self._directions]))
 
     def pending(self, step: int) -> list[Any]:
-        """The steps since the last call of `take`, for `restore`.
+        """Return the results since the last call of `take`, as JSON values for `restore`.
 
         Args:
-            step: number of steps done.
+            step: number of steps taken.
 
         Raises:
-            DivergedError: a loss or a gradient is no number.
+            DivergedError: a loss or a gradient is not finite.
         """
-        return self._checked(step).tolist()
+        return self._checked_steps(step).tolist()
 
     def restore(self, pending: list[Any], lowest: dict[str, float]) -> None:
-        """Go back to where `pending` was called and `lowest` read."""
+        """Return to the moment at which `pending` was called and `lowest` was read."""
         self._steps = [torch.tensor(values, dtype=torch.float64) for values in pending]
         self.lowest = dict(lowest)
 
     def take(self, step: int) -> Means:
-        """Means of the steps since the last call; there must be some.
+        """Return the means over the steps since the last call, of which there must be at least one.
 
         Args:
-            step: number of steps done.
+            step: number of steps taken.
 
         Raises:
-            DivergedError: a loss or a gradient is no number, or the mean loss has risen by more than a bit.
+            DivergedError: a loss or a gradient is not finite, or the mean loss has risen by more than one bit above the
+                lowest one.
         """
-        values = self._checked(step)
+        values = self._checked_steps(step)
         self._steps = []
         bits, norms = (dict(zip(self._directions, column, strict=True)) for column in values.mean(dim=0).T.tolist())
         for direction in self._directions:
             lowest = self.lowest.get(direction, math.inf)
-            if bits[direction] > lowest + EXPLODED:
+            if bits[direction] > lowest + DIVERGED_BITS:
                 raise DivergedError(
-                    f"the {direction} model's loss rose from {lowest:.2f} to {bits[direction]:.2f} bits per character"
-                    f" by step {step:,} (from step {step - len(values) + 1:,} on)"
+                    f"the loss of the {direction} model rose from {lowest:.2f} to {bits[direction]:.2f} bits per"
+                    f" character in steps {step - len(values) + 1:,} to {step:,}"
                 )
             self.lowest[direction] = min(lowest, bits[direction])
         return Means(bits, norms)
 
-    def _checked(self, step: int) -> Tensor:
-        """What the steps gave, in the mean over the processes. Shape: (steps, directions, 2)"""
+    def _checked_steps(self, step: int) -> Tensor:
+        """Return the results, averaged over the processes, after checking them. Shape: (steps, directions, 2)"""
         if not self._steps:
             return torch.empty(0)
         values = self._distributed.mean(torch.stack([values.double() for values in self._steps]))
-        bad = torch.nonzero(~values.isfinite()).tolist()
-        if bad:
-            at, direction, column = bad[0]
+        not_finite = torch.nonzero(~values.isfinite()).tolist()
+        if not_finite:
+            row, direction, column = not_finite[0]
             name = ("loss", "gradient norm")[column]
             raise DivergedError(
-                f"the {self._directions[direction]} model's {name} is {float(values[at, direction, column])}"
-                f" at step {step - len(values) + 1 + at:,}"
+                f"the {name} of the {self._directions[direction]} model is {float(values[row, direction, column])}"
+                f" at step {step - len(values) + 1 + row:,}"
             )
         return values.cpu()

@@ -1,4 +1,4 @@
-"""Receives what is known of a run; hands on report.json, and a table of it for people."""
+"""Summarise runs in report.json, and compare them in a table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, Literal
 
 import torch
 
+from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.errors import CharEmbedError
 from charembed.util.files import atomic_write
 from charembed.version import __version__
 
 REPORT = "report.json"
+
+State = Literal["running", "interrupted", "diverged", "finished", "killed"]
 
 
 def _versions() -> dict[str, str]:
@@ -30,66 +33,87 @@ def _versions() -> dict[str, str]:
 class Report:
     """How a run went, or how far it has come."""
 
-    state: Literal["running", "interrupted", "diverged", "finished", "killed"]
-    """"running" in the file of a killed run, too."""
+    state: State
+    """State of the run. The file of a killed run still says "running": see `load_report`."""
     steps: int
+    """Number of optimiser steps taken."""
     seconds: float
-    """Of the run, with validations; the time between a kill and the checkpoint before it does not count."""
+    """Seconds of the run, validations included; the time between a kill and the checkpoint before it does not count."""
     characters: int
-    """Read by each direction."""
+    """Characters read by each direction."""
     characters_per_second: float
-    """Mean over the training of each direction, validations left out."""
+    """Mean rate of each direction in training, validations excluded."""
     best: dict[str, Any] | None
     """The validation whose model is in best/."""
     validations: list[dict[str, Any]]
-    """All of them, in order."""
+    """All validations, in order."""
     corpus: dict[str, Any]
+    """Size and digest of the text, and its vocabulary."""
     weights: int
-    """Of all directions."""
+    """Number of weights of all directions."""
     precision: str
-    """Of the computation."""
+    """Precision of the computation."""
     rollbacks: int
+    """Number of rollbacks."""
     config: dict[str, Any]
     """The whole configuration."""
     versions: dict[str, str] = field(default_factory=_versions)
+    """Versions of charembed, PyTorch and Python, and the kind of machine."""
 
     def save(self, path: Path) -> None:
         """Write report.json.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         atomic_write(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Report:
-        """Read that of a run's folder.
+        """Read the report in the folder of a run.
 
         Raises:
-            CharEmbedError: there is none, or it is damaged.
+            CharEmbedError: there is no report, or it is damaged.
         """
         try:
             report = cls(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
-            _facts(report)  # all that it must hold is there
+            _rows(report)  # raises if anything is missing
             return report
         except FileNotFoundError as error:
             raise CharEmbedError(
-                f"{folder} holds no {REPORT}: it is no folder of a run, or one that just began"
+                f"{folder} has no {REPORT}: it is not the folder of a run, or the run has not been validated yet"
             ) from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CharEmbedError(f"{folder / REPORT} cannot be read: {error}") from error
 
 
+def describe_corpus(encoded: EncodedCorpus, *, is_stream: bool) -> dict[str, Any]:
+    """Return the `corpus` of a report. The size of a stream is not known."""
+    return {
+        "documents": None if is_stream else encoded.documents,
+        "characters": None if is_stream else encoded.characters,
+        "validation_characters": len(encoded.valid),
+        "sha256": encoded.fingerprint,
+        "vocabulary": len(encoded.vocab),
+        "unknown_rate": encoded.unknown_rate,
+    }
+
+
 def table(reports: dict[str, Report]) -> str:
-    """Runs side by side, a line for each thing worth knowing."""
-    columns = [[name, *_facts(report).values()] for name, report in reports.items()]
-    names = ["", *_facts(next(iter(reports.values())))]
+    """Return a table with one column per run and one line per property.
+
+    Args:
+        reports: the reports by the headings of their columns.
+    """
+    columns = [[name, *_rows(report).values()] for name, report in reports.items()]
+    names = ["", *_rows(next(iter(reports.values())))]
     widths = [max(map(len, column)) for column in (names, *columns)]
-    rows = zip(names, *columns, strict=True)
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = zip(names, *columns, strict=True)
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def _facts(report: Report) -> dict[str, str]:
+def _rows(report: Report) -> dict[str, str]:
+    """Return the properties of a run by name, as text."""
     characters, model = report.corpus["characters"], report.config["model"]
     return {
         "state": report.state,

@@ -1,4 +1,4 @@
-"""Receives the folder of a run; hands it on to one run at a time, and says what an earlier one has left there."""
+"""Claim the output folder of a run, and read what an earlier run left there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -13,8 +14,8 @@ from filelock import FileLock, Timeout
 from charembed.errors import CharEmbedError
 from charembed.pretrained.model_folder import check_replaceable
 from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
-from charembed.training.config import TrainConfig, as_fields, differences
-from charembed.training.report import REPORT
+from charembed.training.config import differences
+from charembed.training.report import REPORT, Report
 from charembed.util.files import RUN_LOCK, atomic_write, recover_folder
 
 CONFIG, BEST, LAST = "config.yaml", "best", "last"
@@ -24,7 +25,7 @@ CHECKPOINTS, TEXT = "checkpoints", "text"
 class RunFolder:
     """The output folder of a run.
 
-    What makes a folder that of a run is its lock file, which nothing but a run writes.
+    A folder belongs to a run if it has the lock file, which nothing but a run writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,91 +33,120 @@ class RunFolder:
         self.config, self.best, self.last = path / CONFIG, path / BEST, path / LAST
         self.checkpoints, self.text, self.report = path / CHECKPOINTS, path / TEXT, path / REPORT
 
-    @classmethod
     @contextmanager
-    def claimed(cls, config: TrainConfig) -> Iterator[RunFolder]:
-        """Have the folder to oneself. If nothing comes of it, a folder made for it is removed again.
+    def claim(self, fields: dict[str, Any], *, overwrite: bool) -> Iterator[None]:
+        """Keep other runs out of the folder until the context ends.
+
+        A folder that was made for the run is removed if an error arrives before `start` is called.
+
+        Args:
+            fields: the configuration of the run.
+            overwrite: whether an earlier run in the folder may be replaced.
 
         Raises:
-            CharEmbedError: another run has it, it holds something else, or a run that cannot go on.
-            OSError: it cannot be written.
+            CharEmbedError: another run is using the folder, it contains something other than a run, or a run that
+                cannot be resumed with this configuration.
+            OSError: the folder cannot be written.
         """
-        folder = cls(Path(config.output))
-        folder._check(config)
-        made = not folder.path.exists()
-        folder.path.mkdir(parents=True, exist_ok=True)
+        self._check(fields, overwrite=overwrite)
+        is_new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(folder.path / RUN_LOCK, timeout=0):
-                folder._check(config)  # once more, now that nobody else can write here
-                yield folder
+            with FileLock(self.path / RUN_LOCK, timeout=0):
+                self._check(fields, overwrite=overwrite)  # again, now that no other run can write here
+                yield
         except Timeout as error:
             raise CharEmbedError(
-                f"output {folder.path} is in use by another run: name another folder, or wait"
+                f"output {self.path} is in use by another run: choose another folder, or wait until it ends"
             ) from error
         except BaseException:
-            if made and not folder.config.exists():
-                shutil.rmtree(folder.path, ignore_errors=True)
+            if is_new and not self.config.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
             raise
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a run has it now."""
+        """Whether a run is using the folder at this moment."""
+        lock = self.path / RUN_LOCK
+        if not lock.exists():
+            return False
         try:
-            with FileLock(self.path / RUN_LOCK, timeout=0):
+            with FileLock(lock, timeout=0):
                 return False
         except Timeout:
             return True
 
-    def earlier_run(self, config: TrainConfig) -> Path | None:
-        """The checkpoint of a run that was ended here, if this one is to go on from there.
+    def resumable_checkpoint(self, *, overwrite: bool) -> Path | None:
+        """Return the checkpoint to resume from; None if there is none, or if the earlier run is to be replaced.
 
         Raises:
-            CharEmbedError: none can be read.
+            CharEmbedError: the folder has checkpoints, and none can be read.
         """
-        return None if config.overwrite else latest_checkpoint(self.checkpoints)
+        return None if overwrite else latest_checkpoint(self.checkpoints)
 
-    def start(self, config: TrainConfig, *, goes_on: bool) -> None:
-        """Write the configuration of a run that goes on, or of one that starts anew in the place of an earlier one,
-        whose models stay until this one saves its own.
+    def start(self, fields: dict[str, Any], *, resumes: bool) -> None:
+        """Write the configuration of the run, and make room for it.
+
+        A run that starts over removes the checkpoints and the report of an earlier one; the earlier models stay until
+        the new run saves its own.
+
+        Args:
+            fields: the configuration of the run.
+            resumes: whether the run resumes from a checkpoint.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         for model in (self.best, self.last):
             recover_folder(model)
-        if not goes_on:
+        if not resumes:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.report.unlink(missing_ok=True)
-        atomic_write(self.config, yaml.safe_dump(as_fields(config), sort_keys=False))
+        atomic_write(self.config, yaml.safe_dump(fields, sort_keys=False))
 
-    def _check(self, config: TrainConfig) -> None:
+    def _check(self, fields: dict[str, Any], *, overwrite: bool) -> None:
+        """Raise unless a run with this configuration may use the folder."""
         path = self.path
         if not path.exists():
             return
         if not path.is_dir():
-            raise CharEmbedError(f"output {path} is a file: name a folder")
+            raise CharEmbedError(f"output {path} is a file: choose a folder")
         if not (path / RUN_LOCK).exists() and any(path.iterdir()):
-            raise CharEmbedError(f"output {path} holds something that is no training run: name another folder")
+            raise CharEmbedError(f"output {path} contains files that are not of a training run: choose another folder")
         for model in (self.best, self.last):
             check_replaceable(model)
-        if config.overwrite:
+        if overwrite:
             return
         if saved_checkpoints(self.checkpoints):
-            self._check_same(config)
+            self._check_same_configuration(fields)
         elif self.best.exists() or self.last.exists():
             raise CharEmbedError(
-                f"output {path} holds a model but no checkpoint to go on from: name another folder, or say overwrite:"
-                " true"
+                f"output {path} contains a model but no checkpoint to resume from: choose another folder, or start over"
+                " with overwrite: true"
             )
 
-    def _check_same(self, config: TrainConfig) -> None:
+    def _check_same_configuration(self, fields: dict[str, Any]) -> None:
         try:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            found = differences(before, config)
+            different = differences(before, fields)
         except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-            raise CharEmbedError(f"{self.config} cannot be read, so the run cannot go on: {error}") from error
-        if found:
+            raise CharEmbedError(f"{self.config} cannot be read, so the run cannot be resumed: {error}") from error
+        if different:
             raise CharEmbedError(
-                f"output {self.path} holds a run with another configuration ({'; '.join(found)}): give the same to go"
-                " on with it, name another folder, or say overwrite: true"
+                f"output {self.path} contains a run with another configuration ({'; '.join(different)}): to resume it,"
+                " use the same configuration; otherwise choose another folder, or start over with overwrite: true"
             )
+
+
+def load_report(folder: Path) -> Report:
+    """Return the report of a run, with the state "killed" if it stopped without a word.
+
+    Raises:
+        CharEmbedError: there is no report, or it is damaged.
+    """
+    report = Report.load(folder)
+    if report.state == "running" and not RunFolder(folder).is_in_use:
+        report = Report.load(folder)  # again: the run may have ended between the two looks
+        if report.state == "running":
+            report.state = "killed"
+    return report

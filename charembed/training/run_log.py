@@ -1,4 +1,4 @@
-"""Receives what a training run has to say; hands it on to log.jsonl and, on request, to TensorBoard."""
+"""Write the losses and events of a run to log.jsonl and, on request, to TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ LOG = "log.jsonl"
 
 
 class RunLog:
-    """One JSON object a line in `log.jsonl`; its numbers also as TensorBoard scalars."""
+    """The log of a run: one JSON object per line in `log.jsonl`, and TensorBoard scalars if requested."""
 
     def __init__(self, folder: Path, *, tensorboard: bool, offset: int = 0, step: int = 0) -> None:
         """
         Args:
-            folder: the run's folder.
-            tensorboard: write event files there too; TensorBoard must be installed.
-            offset: of a run that goes on: bytes of its log to keep.
-            step: of a run that goes on: events from there on are dropped.
+            folder: the folder of the run.
+            tensorboard: whether to write event files there too; TensorBoard must be installed.
+            offset: bytes of an existing log to keep; the rest is of steps that are taken again.
+            step: number of steps taken; TensorBoard drops later events.
         """
-        self._writer: Any = None
+        self._tensorboard: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(os.fspath(folder), purge_step=step)
+            self._tensorboard = SummaryWriter(os.fspath(folder), purge_step=step)
         path = folder / LOG
         path.touch()
         self._file = path.open("r+b")
@@ -35,26 +35,31 @@ class RunLog:
 
     @property
     def offset(self) -> int:
-        """Bytes written."""
+        """Bytes written so far."""
         return self._file.tell()
 
     def write(self, kind: str, step: int, **values: float | str) -> None:
-        """Write one record: what happened, at which step, and its numbers and texts.
+        """Write one record.
 
-        TensorBoard has the numbers by step, and bits per character also by characters read and by seconds.
+        TensorBoard gets the numbers by step, and bits per character also by characters read and by seconds.
+
+        Args:
+            kind: train, valid or rollback.
+            step: number of steps taken.
+            **values: the numbers and texts of the record; with bits per character, `characters` and `seconds` too.
         """
         self._file.write((json.dumps({"kind": kind, "step": step} | values, ensure_ascii=False) + "\n").encode())
         self._file.flush()
-        if self._writer is None:
+        if self._tensorboard is None:
             return
         for name, value in values.items():
             if isinstance(value, str):
-                self._writer.add_text(f"{kind}/{name}", value, step)
+                self._tensorboard.add_text(f"{kind}/{name}", value, step)
                 continue
-            self._writer.add_scalar(f"{kind}/{name}", value, step)
+            self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
             if name.startswith("bits_per_character"):
                 for axis in ("characters", "seconds"):
-                    self._writer.add_scalar(f"{kind}_by_{axis}/{name}", value, int(values[axis]))
+                    self._tensorboard.add_scalar(f"{kind}_by_{axis}/{name}", value, int(values[axis]))
 
     def __enter__(self) -> RunLog:
         return self
@@ -63,5 +68,5 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()

@@ -1,4 +1,4 @@
-"""Receives a budget and how much of it is spent; hands on the learning rate and when to stop."""
+"""The budget of a run, and the learning rate that depends on how much of it is spent."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from charembed.errors import CharEmbedError
 from charembed.lm.model import Cell
 
+DEFAULT_MINUTES = 60.0
+
 
 @dataclass
 class BudgetConfig:
-    """How long to train. Where several are given, the first one spent ends the run; where none is, 60 minutes."""
+    """How long to train. If several limits are given, the first one spent ends the run; if none is, 60 minutes."""
 
     minutes: float | None = None
-    """Wall-clock minutes, validation included."""
+    """Wall-clock minutes of training, validation included. A resumed run continues with the minutes that are left."""
     steps: int | None = None
-    """Optimiser steps. 0 writes the untrained model."""
+    """Number of optimiser steps; gives the same weights on a fast and a slow machine. 0 writes the untrained model."""
     epochs: float | None = None
-    """Passes over the training text."""
+    """Number of passes over the training text, such as 2 or 0.5; not for data.streaming."""
 
     def __post_init__(self) -> None:
         for name in ("minutes", "epochs"):
@@ -31,12 +33,12 @@ class BudgetConfig:
 
     @property
     def limit_minutes(self) -> float | None:
-        """Minutes after which the run ends, given or by default."""
-        # Not written to `minutes`: the command line makes a default first and sets, say, `steps` in it afterwards.
-        return 60.0 if self.minutes is self.steps is self.epochs is None else self.minutes
+        """Minutes after which the run ends: the given ones, or the default if there is no limit at all."""
+        # Not written to `minutes`: the command line builds a default first and sets, for example, `steps` in it later.
+        return DEFAULT_MINUTES if self.minutes is self.steps is self.epochs is None else self.minutes
 
     def spent(self, *, seconds: float, steps: int, epochs: float) -> float:
-        """Share of the budget that is spent, 1 at its end."""
+        """Return the share of the budget that is spent: 0 at the start, 1 or more at the end."""
         shares = []
         if self.limit_minutes is not None:
             shares.append(seconds / (60.0 * self.limit_minutes))
@@ -49,23 +51,23 @@ class BudgetConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019) with linear warm-up and linear decay that ends with the budget."""
+    """AdamW (Loshchilov & Hutter 2019) with linear warm-up and a linear decay that ends with the budget."""
 
     lr: float | None = None
-    """Highest learning rate. By default what suits the recurrence: 0.003 for an LSTM, 0.002 for an Elman RNN, 0.0025
-    for the others."""
+    """Peak learning rate. The default depends on the recurrence: 0.003 for an LSTM, 0.002 for an Elman RNN, 0.0025 for
+    the others. Lower it if the loss diverges."""
     final_lr: float = 0.01
-    """Learning rate at the end of the budget, as a share of the highest."""
+    """Learning rate at the end of the budget, as a fraction of the peak."""
     warmup_steps: int = 100
-    """Steps over which the learning rate rises to the highest."""
+    """Steps over which the learning rate rises from zero to the peak."""
     weight_decay: float = 0.01
-    """Decay of the weight matrices; biases are left alone."""
+    """Weight decay of the matrices; biases are not decayed. Raise it if a small text is read many times."""
     beta1: float = 0.9
-    """Decay rate of the first moment."""
+    """Decay rate of the first moment (the mean of the gradients)."""
     beta2: float = 0.99
-    """Decay rate of the second moment."""
+    """Decay rate of the second moment (the mean of the squared gradients)."""
     clip_norm: float = 1.0
-    """Norm that the gradient of each direction is scaled down to where it is greater."""
+    """Largest norm of the gradient of each direction; a longer gradient is scaled down to it."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "clip_norm"):
@@ -81,14 +83,22 @@ class OptimizerConfig:
                 raise CharEmbedError(f"optimizer.{name} must be at least 0 and below 1, got {getattr(self, name)}")
 
     def for_cell(self, cell: Cell) -> OptimizerConfig:
-        """With the learning rate of a recurrence, where none was given (docs/experiments.md)."""
+        """Return this configuration with the default learning rate of a recurrence, unless one is given.
+
+        The defaults were measured (docs/experiments.md).
+        """
         if self.lr is not None:
             return self
         return dataclasses.replace(self, lr={"lstm": 0.003, "elman": 0.002}.get(cell, 0.0025))
 
     def learning_rate(self, *, spent: float, step: int) -> float:
-        """Learning rate of a step, counted from 0, when a share of the budget is spent."""
+        """Return the learning rate of a step.
+
+        Args:
+            spent: share of the budget that is spent.
+            step: number of the step, from 0.
+        """
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        left = 1.0 - min(spent, 1.0)
+        remaining = 1.0 - min(spent, 1.0)
         assert self.lr is not None, "for_cell sets it"
-        return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * left)
+        return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * remaining)

@@ -1,4 +1,4 @@
-"""Receives a configuration; reads the text, makes the model, and trains it in the folder that is named."""
+"""Train a character language model: the public function `train`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 import torch
 
-from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus, remove_other_entries
+from charembed.dataset.encoded_corpus import EncodedCorpus, remove_other_entries
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.allocator import keep_freed_memory
-from charembed.training.checkpoint import read_facts
-from charembed.training.config import TrainConfig
+from charembed.training.checkpoint import read_state
+from charembed.training.config import TrainConfig, as_fields
 from charembed.training.distributed import DistributedContext
-from charembed.training.initial_model import load_initial, starting_model
+from charembed.training.initial_model import load_initial
+from charembed.training.model_trainer import ModelTrainer, encode_text
 from charembed.training.run_folder import RunFolder
 from charembed.training.trainer import Trainer, TrainResult
 
@@ -23,67 +24,77 @@ logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Train both directions, or one, and write model folders.
+    """Train a language model in both directions, or in one, and write model folders.
 
-    The best model by validation and the last one are kept in `output/best` and `output/last`, written at every
-    validation. Ctrl-C and SIGTERM leave a checkpoint, from which the same call goes on; what was killed goes on from
-    the checkpoint before. A run whose budget is in steps or epochs gives the same weights, bit for bit, however often
-    it was ended and went on.
+    The best model by validation and the latest one are written to `output/best` and `output/last` at every validation.
+    Ctrl-C and SIGTERM save a checkpoint and end the run; the same call resumes it. A run that was killed resumes from
+    its last checkpoint. If the budget is in steps or epochs, the weights are the same, bit for bit, however often the
+    run was stopped and resumed.
 
-    Freed memory stays with the process, since training takes it again at once.
+    The process keeps the memory that it frees from then on, because training needs it again at once.
 
     Raises:
-        CharEmbedError: a corpus that cannot be read or is too small, an output folder in use or with another run, a
-            loss that is no number or leaps up, a process of the run that is lost.
-        MissingExtraError: TensorBoard or a data format is asked for and its package is not installed.
+        CharEmbedError: the corpus cannot be read or is too small; the output folder is in use, or contains another run;
+            the loss diverges or becomes NaN; another process of the run is lost.
+        MissingExtraError: TensorBoard or a data format is requested and its package is not installed.
         OSError: the output folder cannot be written.
     """
     keep_freed_memory()
     if config.tensorboard:
         import_extra("tensorboard", extra="train", purpose="tensorboard: true")
-    device = torch.device(config.device)
     with contextlib.ExitStack() as stack:
+        device = torch.device(config.device)
         distributed = stack.enter_context(DistributedContext.join(device, config.directions))
-        if device.type == "cuda" and distributed.is_distributed:
-            device = torch.device("cuda", distributed.local_rank)
-            torch.cuda.set_device(device)
         if not distributed.is_main_process:
             logging.getLogger("charembed").setLevel(logging.WARNING)
-        initial = load_initial(config)
-        folder = RunFolder(Path(config.output))
-        text = checkpoint = ""
+
+        # The main process claims the folder and encodes the text, while the others wait.
+        folder, fields = RunFolder(Path(config.output)), as_fields(config)
+        initial = load_initial(config.init, config.directions)
+        checkpoint: Path | None = None
+        encoded: EncodedCorpus | None = None
         if distributed.is_main_process:
-            folder = stack.enter_context(RunFolder.claimed(config))
-            checkpoint = str(folder.earlier_run(config) or "")
-            text = str(_encode(config, folder, checkpoint, initial).folder)
-        encoded = EncodedCorpus.load(Path(distributed.broadcast_object(text)))
-        model = starting_model(config, encoded, initial).to(device)
-        trainer = Trainer(config, folder, encoded, model, distributed)
+            stack.enter_context(folder.claim(fields, overwrite=config.overwrite))
+            checkpoint = folder.resumable_checkpoint(overwrite=config.overwrite)
+            encoded = _encode(config, folder, checkpoint, initial)
+        checkpoint = distributed.broadcast_object(checkpoint)
+        text = distributed.broadcast_object(Path() if encoded is None else encoded.folder)
+        if encoded is None:
+            encoded = EncodedCorpus.load(text)
+
+        # Every process makes the same model. Only then, when nothing can be wrong with the configuration any more, is
+        # an earlier run in the folder replaced.
+        model_trainer = ModelTrainer(config, encoded, initial, distributed)
+        trainer = Trainer(config, folder, model_trainer, distributed)
         if distributed.is_main_process:
-            folder.start(config, goes_on=bool(checkpoint))
-            if _place(config, folder) == folder.text:
+            folder.start(fields, resumes=checkpoint is not None)
+            if _text_folder(config, folder) == folder.text:
                 remove_other_entries(folder.text, encoded)
-        return trainer.run(checkpoint=distributed.broadcast_object(checkpoint))
+        return trainer.run(checkpoint)
 
 
-def _encode(config: TrainConfig, folder: RunFolder, checkpoint: str, initial: Pretrained | None) -> EncodedCorpus:
-    """The text, encoded; the one that the run read before where it goes on."""
-    place = _place(config, folder)
-    encoded = encode_corpus(config.data, config.vocab, config.seed, place, None if initial is None else initial.vocab)
+def _encode(
+    config: TrainConfig, folder: RunFolder, checkpoint: Path | None, initial: Pretrained | None
+) -> EncodedCorpus:
+    """Return the encoded text, after checking that a run to resume has read the same.
+
+    Raises:
+        CharEmbedError: the text cannot be read, or differs from the text of the run to resume.
+    """
+    encoded = encode_text(config, _text_folder(config, folder), initial)
     logger.info(
-        "%s characters to train on, %s to validate on, from %s documents; %d character ids, %.4f %% unknown",
-        *(f"{n:,}" for n in (encoded.characters, len(encoded.valid), encoded.documents)),
-        len(encoded.vocab),
-        100 * encoded.unknown_rate,
+        f"{encoded.characters:,} characters to train on, {len(encoded.valid):,} to validate on, from"
+        f" {encoded.documents:,} documents; vocabulary of {len(encoded.vocab):,} ids,"
+        f" {encoded.unknown_rate:.4%} of the text unknown"
     )
-    if checkpoint and read_facts(Path(checkpoint))["text"] != encoded.digests():
+    if checkpoint is not None and read_state(checkpoint).text != encoded.digests():
         raise CharEmbedError(
-            f"output {folder.path} holds a run on other text, or with another vocabulary: give the same to go on with"
-            " it, name another folder, or say overwrite: true"
+            f"output {folder.path} contains a run on other text, or with another vocabulary: to resume it, use the same"
+            " text and vocabulary; otherwise choose another folder, or start over with overwrite: true"
         )
     return encoded
 
 
-def _place(config: TrainConfig, folder: RunFolder) -> Path:
-    """Where the encoded text goes. The beginning of a stream is of use to this run alone."""
+def _text_folder(config: TrainConfig, folder: RunFolder) -> Path:
+    """Return where the encoded text is kept. The beginning of a stream is never shared with other runs."""
     return folder.text if config.data.cache is None or config.data.streaming else Path(config.data.cache)

@@ -1,412 +1,342 @@
-"""Receives a model, its text and a folder; trains, validates, saves, and goes on from where it was ended."""
+"""Run the training loop: take steps, validate, save checkpoints, and resume from them."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import dataclasses
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from torch import Tensor
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from charembed.dataset.encoded_corpus import EncodedCorpus
-from charembed.dataset.windows import Epochs
 from charembed.errors import CharEmbedError
-from charembed.lm.generation import generate
-from charembed.lm.model import BiCharLM, Direction, tensors_under
-from charembed.lm.scoring import score_all
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.checkpoint import Checkpoint, latest_checkpoint, remove_newer
-from charembed.training.config import TrainConfig, as_fields, full_name
-from charembed.training.direction_trainer import DirectionTrainer, StepResult
+from charembed.training.config import TrainConfig, as_fields
 from charembed.training.distributed import DistributedContext
 from charembed.training.interruption import Interruption
-from charembed.training.meter import LOG_EVERY, DivergedError, Means, Meter
-from charembed.training.report import Report
+from charembed.training.meter import LOG_EVERY, DivergedError, Meter
+from charembed.training.model_trainer import ModelTrainer
+from charembed.training.precision import can_train_in
+from charembed.training.progress import Progress, StepSummary
+from charembed.training.report import Report, State, describe_corpus
 from charembed.training.run_folder import RunFolder
 from charembed.training.run_log import RunLog
+from charembed.training.run_state import RunState
 from charembed.training.validation import Validation
-from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
-LOG_SECONDS = 5.0
-TELL_SECONDS = 60.0
-"""How often to say how it goes where no progress bar can be drawn."""
 SAMPLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave."""
+    """The outcome of a run."""
 
     folder: Path
+    """Folder of the run."""
     best: Validation | None
-    """None where the run was ended before its first validation."""
+    """Validation with the fewest bits per character; None if the run stopped before its first validation."""
     last: Validation | None
+    """The latest validation."""
     interrupted: int | None
-    """The signal that ended it before its budget was spent."""
+    """Number of the signal that stopped the run before its budget was spent."""
     report: Report
+    """The contents of report.json."""
     is_main_process: bool
-    """Of several processes, the one that writes files and speaks."""
+    """Whether this process wrote the files; false in all but one process of a distributed run."""
 
 
 class Trainer:
-    """A run in a folder that is ours. All that it depends on is in its checkpoints."""
+    """One training run. Everything that its result depends on is in its checkpoints."""
 
     def __init__(
-        self,
-        config: TrainConfig,
-        folder: RunFolder,
-        encoded: EncodedCorpus,
-        model: BiCharLM,
-        distributed: DistributedContext,
+        self, config: TrainConfig, folder: RunFolder, model_trainer: ModelTrainer, distributed: DistributedContext
     ) -> None:
         """
         Args:
-            config: of the run.
-            folder: its own, in the first process.
-            encoded: the text.
-            model: on the device to train on, in training mode.
-            distributed: processes that train it together.
-
-        Raises:
-            CharEmbedError: the text is too short for one window in each lane.
+            config: the configuration of the run.
+            folder: the folder of the run, claimed by the main process.
+            model_trainer: the model and the text.
+            distributed: the processes that train the model together.
         """
         self._config = config
         self._folder = folder
-        self._encoded = encoded
-        self._model = model
+        self._model_trainer = model_trainer
+        self._encoded = model_trainer.encoded
         self._distributed = distributed
-        self._pool = WorkerPool()
-        self._trainers = {
-            direction: DirectionTrainer(model.direction(direction), direction, config, distributed)
-            for direction in config.directions
-        }
-        self._characters_per_step = config.characters_per_step(distributed.world_size)
-        self._epochs = Epochs(encoded, config.data, config.seed, min_characters=self._characters_per_step)
-        self._start_epoch()
-        self._step = self._step_of_epoch = 0
-        self._validations: list[Validation] = []
-        self._best: Validation | None = None
-        self._validations_done = 0
-        """Of those that the budget is divided by."""
         self._meter = Meter(config.directions, distributed)
-        self._lr_factor = 1.0
-        self._rollbacks = 0
-        self._training_seconds = 0.0
-        """Of all seconds, those of steps."""
-        self._started = time.monotonic()
-        self._checkpointed = self._told = self._started
-        self._logged = -math.inf
-        self._log: RunLog | None = None
+        self._progress: Progress
+        self.state = RunState(self._encoded.digests(), distributed.world_size, model_trainer.precision)
+        """State of the run. Its clock, and what the epochs, the meter and the log know, are brought up to date for each
+        checkpoint."""
+        self._started = self._checkpointed = time.monotonic()
 
     @property
     def _seconds(self) -> float:
+        """Seconds of the run, those before it was resumed included."""
         return time.monotonic() - self._started
 
     @property
-    def _precision(self) -> str:
-        return next(iter(self._trainers.values())).precision
+    def _characters(self) -> int:
+        return self.state.step * self._model_trainer.characters_per_step
 
     @property
-    def _characters(self) -> int:
-        return self._step * self._characters_per_step
+    def _characters_per_second(self) -> float:
+        return self._characters / self.state.training_seconds if self.state.training_seconds else 0.0
 
-    def run(self, checkpoint: str = "") -> TrainResult:
-        """Train until the budget is spent or a signal comes.
+    def run(self, checkpoint: Path | None = None) -> TrainResult:
+        """Train until the budget is spent or a signal arrives.
 
         Args:
-            checkpoint: path of one to go on from; none by default.
+            checkpoint: the checkpoint to resume from; None to start with the first step.
 
         Raises:
             CharEmbedError: as in `train`.
             OSError: the folder cannot be written.
         """
-        offset = 0
-        if checkpoint:
-            offset = self._go_back(Path(checkpoint))["log_offset"]
+        if checkpoint is not None:
+            self._restore(checkpoint)
             logger.info(
-                "going on from the last checkpoint of %s: step %s, after %.1f min",
-                *(self._folder.path, f"{self._step:,}", self._seconds / 60),
+                f"resuming {self._folder.path} from its last checkpoint: step {self.state.step:,},"
+                f" after {self._seconds / 60:.1f} min"
             )
-            validated = bool(self._validations) and self._validations[-1].step == self._step
-            spent, at_end = self._distributed.broadcast_floats([self._spent(), validated])
-            if spent >= 1.0 and at_end:
-                logger.info("its budget is spent: raise it to train on, or say overwrite: true to start anew")
-                return self._end(None)
+            if self._is_finished():
+                logger.info("its budget is spent: raise the budget to train longer, or start over with overwrite: true")
+                return self._result(None)
         with contextlib.ExitStack() as stack:
+            log = None
             if self._distributed.is_main_process:
-                tensorboard = self._config.tensorboard
-                log = RunLog(self._folder.path, tensorboard=tensorboard, offset=offset, step=self._step)
-                self._log = stack.enter_context(log)
-            if not checkpoint:
-                self._save_checkpoint()  # a folder that cannot hold one had better say so now
-            bar = stack.enter_context(_progress_bar(hidden=not self._distributed.is_main_process))
-            stack.enter_context(logging_redirect_tqdm())
+                offset, step = self.state.log_offset, self.state.step
+                log = RunLog(self._folder.path, tensorboard=self._config.tensorboard, offset=offset, step=step)
+            self._progress = stack.enter_context(Progress.open(log))
+            if checkpoint is None:
+                self._save_checkpoint()  # a folder that cannot hold a checkpoint fails now rather than later
             interruption = stack.enter_context(Interruption())
             while True:
                 try:
-                    stopped = self._train(bar, interruption)
-                    break
+                    return self._result(self._train(interruption))
                 except DivergedError as error:
                     self._roll_back(error)
-            return self._end(stopped)
 
-    def _train(self, bar: Any, interruption: Interruption) -> int | None:
-        """Steps until the budget is spent, with a validation after the last, or until a signal comes: which."""
+    def _train(self, interruption: Interruption) -> int | None:
+        """Take steps until the budget is spent or a signal arrives; return the signal."""
         while True:
-            spent, stop, checkpoint = self._decide(interruption)
-            bar.update(min(spent, 1.0) - bar.n)
+            # Decide: the main process looks at the clock and at signals, and all processes follow.
+            spent, signal_number, checkpoint_is_due = self._decide(interruption)
+            self._progress.update(spent)
+
+            # Stop when the budget is spent, or when a signal has arrived.
             if spent >= 1.0:
                 if len(self._meter):
-                    self._look(bar, spent, at_end=True)
+                    self._log_steps(spent, at_end=True)
                 self._validate()
                 self._save_checkpoint()
                 return None
-            if stop:
+            if signal_number:
                 self._save_checkpoint()
-                return stop
-            if (due := int(spent * self._config.validations)) > self._validations_done:
-                self._validations_done = due
-                self._validate()
-                checkpoint = True  # what is best must not be better than what a run goes on from
-            if checkpoint:
-                self._save_checkpoint()
-            self._take_step(spent)
-            if len(self._meter) >= LOG_EVERY:
-                self._look(bar, spent)
+                return signal_number
 
-    def _spent(self) -> float:
-        epochs = self._epochs.number + self._step_of_epoch / self._steps_per_epoch
-        return self._config.budget.spent(seconds=self._seconds, steps=self._step, epochs=epochs)
+            # Once in a while: validate, and save a checkpoint. Each validation is followed by a checkpoint, so that the
+            # best model is never newer than the state that a killed run resumes from.
+            validations_due = int(spent * self._config.validations)
+            if validations_due > self.state.validations_done:
+                self.state.validations_done = validations_due
+                self._validate()
+                checkpoint_is_due = True
+            if checkpoint_is_due:
+                self._save_checkpoint()
+
+            # One step: forward, backward and update, in all directions.
+            self._take_step(spent)
+
+            # Once in a while: read the losses, which waits for the device, and log them.
+            if len(self._meter) >= LOG_EVERY:
+                self._log_steps(spent)
 
     def _decide(self, interruption: Interruption) -> tuple[float, int, bool]:
-        """Share of the budget that is spent, signal that came or 0, whether a checkpoint is due; for all processes."""
-        due = time.monotonic() - self._checkpointed >= 60.0 * self._config.checkpoint_minutes
-        spent, stop, checkpoint = self._distributed.broadcast_floats([self._spent(), interruption.signal or 0, due])
-        return spent, int(stop), bool(checkpoint)
+        """Return the share of the budget that is spent, the signal that arrived (0 for none), and whether a checkpoint
+        is due; the same in all processes."""
+        is_due = time.monotonic() - self._checkpointed >= 60.0 * self._config.checkpoint_minutes
+        values = [self._spent(), interruption.signal or 0, is_due]
+        spent, signal_number, checkpoint_is_due = self._distributed.broadcast_floats(values)
+        return spent, int(signal_number), bool(checkpoint_is_due)
+
+    def _spent(self) -> float:
+        state, trainer = self.state, self._model_trainer
+        epochs = trainer.epochs.number + state.step_of_epoch / trainer.steps_per_epoch
+        return self._config.budget.spent(seconds=self._seconds, steps=state.step, epochs=epochs)
+
+    def _is_finished(self) -> bool:
+        """Return whether the budget is spent and the model is validated; the same in all processes."""
+        last = self.state.last
+        is_validated = last is not None and last.step == self.state.step
+        spent, validated = self._distributed.broadcast_floats([self._spent(), is_validated])
+        return spent >= 1.0 and bool(validated)
+
+    def _learning_rate(self, spent: float, step: int) -> float:
+        return self.state.lr_factor * self._config.optimizer.learning_rate(spent=spent, step=step)
 
     def _take_step(self, spent: float) -> None:
         began = time.monotonic()
-        lr = self._lr_factor * self._config.optimizer.learning_rate(spent=spent, step=self._step)
-        self._meter.add(self._pool.map(partial(self._step_of, lr), self._config.directions))
-        self._training_seconds += time.monotonic() - began
-        self._step += 1
-        self._step_of_epoch += 1
-        if self._step_of_epoch == self._steps_per_epoch:
-            self._epochs.advance()
-            self._start_epoch()
-            self._step_of_epoch = 0
+        state, trainer = self.state, self._model_trainer
+        self._meter.add(trainer.step(state.step_of_epoch, self._learning_rate(spent, state.step)))
+        state.training_seconds += time.monotonic() - began
+        state.step += 1
+        state.step_of_epoch += 1
+        if state.step_of_epoch == trainer.steps_per_epoch:
+            trainer.advance_epoch()
+            state.step_of_epoch = 0
 
-    def _step_of(self, lr: float, direction: Direction) -> StepResult:
-        return self._trainers[direction].step(self._step_of_epoch, lr)
+    def _log_steps(self, spent: float, *, at_end: bool = False) -> None:
+        """Read and log the losses of the last steps.
 
-    def _start_epoch(self) -> None:
-        for trainer in self._trainers.values():
-            trainer.start_epoch(self._epochs.text)
-        self._steps_per_epoch = next(iter(self._trainers.values())).steps_per_epoch
-
-    def _look(self, bar: Any, spent: float, *, at_end: bool = False) -> None:
-        """Look at the losses of the last steps, and say how it goes."""
+        Raises:
+            DivergedError: the loss has diverged or is not finite.
+        """
         began = time.monotonic()
-        means = self._meter.take(self._step)
-        now = time.monotonic()
-        self._training_seconds += now - began
-        rate = self._characters / self._training_seconds
-        bar.set_postfix_str(_describe(means, rate))
-        if self._log is not None and (at_end or now - self._logged >= LOG_SECONDS):
-            self._logged = now
-            values = {
-                "seconds": self._seconds,
-                "characters": self._characters,
-                "lr": self._lr_factor * self._config.optimizer.learning_rate(spent=spent, step=self._step - 1),
-                "characters_per_second": rate,
-            }
-            norms = {f"gradient_norm_{direction}": norm for direction, norm in means.gradient_norm.items()}
-            self._log.write("train", self._step, **values, **_bits_fields(means.bits_per_character), **norms)
-            if bar.disable and now - self._told >= TELL_SECONDS:
-                self._told = now
-                logger.info("%.0f %% of the budget, %s", 100 * min(spent, 1.0), _describe(means, rate))
-
-    def _validate(self) -> None:
-        """Measure the model, and save it as the last one and, if it is, the best; in the first process, for all."""
-        last = None
-        if self._distributed.is_main_process:
-            scores = score_all(self._model, self._encoded.valid, self._encoded.vocab, self._pool)
-            last = Validation(self._step, self._seconds, self._characters, scores)
-        (bits,) = self._distributed.broadcast_floats([0.0 if last is None else last.bits_per_character])
-        if not math.isfinite(bits):
-            raise DivergedError(f"the validation at step {self._step:,} gives {bits} bits per character")
-        if last is not None:
-            self._keep(last)
-
-    def _keep(self, last: Validation) -> None:
-        self._validations.append(last)
-        provenance = last.provenance(self._config, self._encoded)
-        pretrained = Pretrained(self._model, self._encoded.vocab, provenance=provenance)
-        pretrained.save(self._folder.last)
-        if self._best is None or last.bits_per_character < self._best.bits_per_character:
-            self._best = last
-            pretrained.save(self._folder.best)
-        sample = self._sample()
-        assert self._log is not None
-        values = {"seconds": last.seconds, "characters": last.characters} | _bits_fields(last.by_direction)
-        self._log.write("valid", self._step, **values, sample=sample)
-        self._report("running").save(self._folder.report)
-        logger.info(
-            "step %s, %.1f min, %s characters each way: validation %s bits per character",
-            *(f"{self._step:,}", last.seconds / 60, f"{last.characters:,}"),
-            ", ".join(f"{bits:.4f} {direction}" for direction, bits in last.by_direction.items()),
-        )
-        logger.info("it writes: %s", " ".join(sample.split()))
-
-    def _sample(self) -> str:
-        """Text that the forward model writes, or the backward one from its end."""
-        direction = self._config.directions[0]
-        lm = self._model.direction(direction)
-        characters = generate(lm, self._encoded.vocab, temperature=0.7, seed=self._config.seed)
-        text = "".join(itertools.islice(characters, SAMPLE_CHARACTERS))
-        lm.train()
-        return text if direction == "forward" else text[::-1]
-
-    def _save_checkpoint(self) -> None:
-        self._checkpointed = time.monotonic()
-        pending = self._meter.pending(self._step)
-        tensors: dict[str, Tensor] = {}
-        for direction, trainer in self._trainers.items():
-            tensors |= {f"{direction}.{name}": tensor for name, tensor in trainer.tensors().items()}
-        if self._log is None:
-            return
-        facts = {
-            "text": self._encoded.digests(),
-            "world_size": self._distributed.world_size,
-            "precision": self._precision,
-            "step": self._step,
-            "step_of_epoch": self._step_of_epoch,
-            "epoch": self._epochs.number,
-            "documents": self._epochs.documents,
-            "seconds": self._seconds,
-            "training_seconds": self._training_seconds,
-            "validations": [asdict(validation) for validation in self._validations],
-            "best": None if self._best is None else asdict(self._best),
-            "validations_done": self._validations_done,
-            "pending": pending,
-            "lowest": self._meter.lowest,
-            "lr_factor": self._lr_factor,
-            "rollbacks": self._rollbacks,
-            "log_offset": self._log.offset,
-        }
-        Checkpoint(tensors, facts).save(self._folder.checkpoints, self._step, self._config.keep_checkpoints)
-
-    def _go_back(self, path: Path) -> dict[str, Any]:
-        """Make everything what it was at a checkpoint, and return its facts."""
-        checkpoint = Checkpoint.load(path)
-        facts = checkpoint.facts
-        if facts["world_size"] != self._distributed.world_size:
-            raise CharEmbedError(
-                f"the run in {self._folder.path} was started with {facts['world_size']} processes, not"
-                f" {self._distributed.world_size}: go on with as many, or say overwrite: true"
-            )
-        precision = full_name(facts["precision"])
-        if not self._config.trains_in(precision):
-            raise CharEmbedError(
-                f"the run in {self._folder.path} was begun in bfloat16, in which PyTorch cannot run an LSTM on this"
-                " CPU: go on where it can, or start a new run from its last model with init"
-            )
-        if self._distributed.is_main_process:
-            remove_newer(path)
-        self._epochs.seek(facts["epoch"], facts["documents"])
-        self._start_epoch()
-        for direction, trainer in self._trainers.items():
-            trainer.load(tensors_under(f"{direction}.", checkpoint.tensors))
-            trainer.precision = precision  # of the machine where it began
-        self._step, self._step_of_epoch = facts["step"], facts["step_of_epoch"]
-        self._validations = [Validation.from_json(fields) for fields in facts["validations"]]
-        self._best = None if facts["best"] is None else Validation.from_json(facts["best"])
-        self._started = time.monotonic() - facts["seconds"]
-        # Less than before where the budget was prolonged: the rest of it is divided anew.
-        (spent,) = self._distributed.broadcast_floats([self._spent()])
-        self._validations_done = min(facts["validations_done"], int(spent * self._config.validations))
-        self._training_seconds = facts["training_seconds"]
-        self._meter.restore(facts["pending"], facts["lowest"])
-        self._lr_factor, self._rollbacks = facts["lr_factor"], facts["rollbacks"]
-        return facts
-
-    def _roll_back(self, error: DivergedError) -> None:
-        """Go back to the last checkpoint with half the learning rate, if that is wanted and not done too often."""
-        lr = self._lr_factor * (self._config.optimizer.lr or 0.0)
-        if self._rollbacks >= self._config.rollbacks:
-            if self._log is not None:
-                self._report("diverged").save(self._folder.report)
-            tried = f"; {self._rollbacks} rollbacks did not help" if self._rollbacks else ", or give rollbacks: 3"
-            raise CharEmbedError(
-                f"{error}: lower optimizer.lr (it was {lr:g}) and start again with overwrite: true{tried}; models and"
-                " checkpoints saved before are kept"
-            ) from error
-        rollbacks, seconds = self._rollbacks + 1, self._seconds
-        path = self._distributed.broadcast_object(str(latest_checkpoint(self._folder.checkpoints) or ""))
-        factor = 0.5 * self._lr_factor
-        self._go_back(Path(path))
-        self._rollbacks, self._lr_factor = rollbacks, factor
-        self._started = time.monotonic() - seconds  # what was spent is spent
-        logger.warning("%s: back to step %s with a learning rate of %g", error, f"{self._step:,}", 0.5 * lr)
-        if self._log is not None:
-            self._log.write("rollback", self._step, seconds=seconds, lr=0.5 * lr, reason=str(error))
-
-    def _report(self, state: Literal["running", "interrupted", "diverged", "finished"]) -> Report:
-        validations = [
-            {"step": v.step, "seconds": v.seconds, "characters": v.characters, "bits_per_character": v.by_direction}
-            for v in self._validations
-        ]
-        best = [fields for v, fields in zip(self._validations, validations, strict=True) if v == self._best]
-        return Report(
-            state=state,
-            steps=self._step,
+        means = self._meter.take(self.state.step)
+        self.state.training_seconds += time.monotonic() - began  # on a GPU, the steps are finished only now
+        summary = StepSummary(
+            step=self.state.step,
+            spent=spent,
             seconds=self._seconds,
             characters=self._characters,
-            characters_per_second=self._characters / self._training_seconds if self._training_seconds else 0.0,
-            best=best[0] if best else None,
-            validations=validations,
-            corpus={
-                "documents": None if self._config.data.streaming else self._encoded.documents,
-                "characters": None if self._config.data.streaming else self._encoded.characters,
-                "validation_characters": len(self._encoded.valid),
-                "sha256": self._encoded.fingerprint,
-                "vocabulary": len(self._encoded.vocab),
-                "unknown_rate": self._encoded.unknown_rate,
-            },
-            weights=self._model.parameter_count(),
-            precision=self._precision,
-            rollbacks=self._rollbacks,
+            characters_per_second=self._characters_per_second,
+            lr=self._learning_rate(spent, self.state.step - 1),
+            means=means,
+        )
+        self._progress.steps(summary, at_end=at_end)
+
+    def _validate(self) -> None:
+        """Score the model, and save it as the last one and, if it is, as the best one.
+
+        The main process does so, the others wait for it.
+
+        Raises:
+            DivergedError: the score is not finite.
+        """
+        validation = None
+        if self._distributed.is_main_process:
+            scores = self._model_trainer.score()
+            validation = Validation(self.state.step, self._seconds, self._characters, scores)
+        (bits,) = self._distributed.broadcast_floats([validation.bits_per_character if validation else 0.0])
+        if not math.isfinite(bits):
+            raise DivergedError(f"the validation at step {self.state.step:,} gives {bits} bits per character")
+        if validation is not None:
+            self._save_models(validation)
+            self._progress.validation(validation, self._model_trainer.sample(SAMPLE_CHARACTERS, self._config.seed))
+            self._report("running").save(self._folder.report)
+
+    def _save_models(self, validation: Validation) -> None:
+        state, config = self.state, self._config
+        state.validations.append(validation)
+        provenance = validation.provenance(self._encoded, config.data, config.init, config.seed)
+        pretrained = Pretrained(self._model_trainer.model, self._encoded.vocab, provenance=provenance)
+        pretrained.save(self._folder.last)
+        if state.best is None or validation.bits_per_character < state.best.bits_per_character:
+            state.best = validation
+            pretrained.save(self._folder.best)
+
+    def _save_checkpoint(self) -> None:
+        """Write a checkpoint. All processes take part, since each has carried states and a generator of its own.
+
+        Raises:
+            DivergedError: a loss or a gradient of the last steps is not finite; nothing is written.
+        """
+        self._checkpointed = time.monotonic()
+        state = dataclasses.replace(
+            self.state,
+            epoch=self._model_trainer.epochs.number,
+            documents=self._model_trainer.epochs.documents,
+            pending=self._meter.pending(self.state.step),
+            lowest=self._meter.lowest,
+        )
+        tensors = self._model_trainer.tensors()
+        if self._distributed.is_main_process:
+            state.seconds, state.log_offset = self._seconds, self._progress.log_offset
+            Checkpoint(tensors, state).save(self._folder.checkpoints, self._config.keep_checkpoints)
+
+    def _restore(self, path: Path) -> None:
+        """Return to the moment at which a checkpoint was saved.
+
+        Raises:
+            CharEmbedError: the checkpoint cannot be read, or not be resumed with these processes or on this machine.
+        """
+        checkpoint = Checkpoint.load(path)
+        state = checkpoint.state
+        self._check_resumable(state)
+        if self._distributed.is_main_process:
+            remove_newer(path)
+        self._model_trainer.restore(checkpoint.tensors, state.epoch, state.documents, state.precision)
+        self._meter.restore(state.pending, state.lowest)
+        self.state = state
+        self._started = time.monotonic() - state.seconds
+        # If the budget was raised, a smaller share of it is spent, and fewer of its validations are done.
+        (spent,) = self._distributed.broadcast_floats([self._spent()])
+        state.validations_done = min(state.validations_done, int(spent * self._config.validations))
+
+    def _check_resumable(self, state: RunState) -> None:
+        path, processes = self._folder.path, self._distributed.world_size
+        if state.world_size != processes:
+            raise CharEmbedError(
+                f"the run in {path} was started with {state.world_size} processes, not {processes}: resume it with"
+                f" {state.world_size}, or start over with overwrite: true"
+            )
+        if not can_train_in(state.precision, self._config.model, self._model_trainer.device):
+            raise CharEmbedError(
+                f"the run in {path} was started in bfloat16, and PyTorch cannot run an LSTM in bfloat16 on this CPU:"
+                " resume it on another machine, or start a new run from its last model with init"
+            )
+
+    def _roll_back(self, error: DivergedError) -> None:
+        """Return to the last checkpoint with half the learning rate, if any rollbacks are left.
+
+        Raises:
+            CharEmbedError: none is left.
+        """
+        peak = self.state.lr_factor * (self._config.optimizer.lr or 0.0)
+        rollbacks, seconds, lr_factor = self.state.rollbacks + 1, self._seconds, 0.5 * self.state.lr_factor
+        if rollbacks > self._config.rollbacks:
+            if self._distributed.is_main_process:
+                self._report("diverged").save(self._folder.report)
+            tried = f"{rollbacks - 1} rollbacks did not help" if rollbacks > 1 else "or try rollbacks: 3"
+            raise CharEmbedError(
+                f"{error}: lower optimizer.lr (it was {peak:g}) and start over with overwrite: true, {tried}; the"
+                " models and checkpoints saved before are kept"
+            ) from error
+        path = latest_checkpoint(self._folder.checkpoints) if self._distributed.is_main_process else None
+        path = self._distributed.broadcast_object(path)
+        if path is None:
+            raise CharEmbedError(f"{error}: there is no checkpoint to return to") from error
+        self._restore(path)
+        self.state.rollbacks, self.state.lr_factor = rollbacks, lr_factor
+        self._started = time.monotonic() - seconds  # the time since that checkpoint is spent all the same
+        self._progress.rollback(self.state.step, seconds, 0.5 * peak, str(error))
+
+    def _report(self, run_state: State) -> Report:
+        state = self.state
+        return Report(
+            state=run_state,
+            steps=state.step,
+            seconds=self._seconds,
+            characters=self._characters,
+            characters_per_second=self._characters_per_second,
+            best=None if state.best is None else state.best.summary(),
+            validations=[validation.summary() for validation in state.validations],
+            corpus=describe_corpus(self._encoded, is_stream=self._config.data.streaming),
+            weights=self._model_trainer.model.parameter_count(),
+            precision=state.precision,
+            rollbacks=state.rollbacks,
             config=as_fields(self._config),
         )
 
-    def _end(self, interrupted: int | None) -> TrainResult:
+    def _result(self, interrupted: int | None) -> TrainResult:
+        """Return the result, after saving the report."""
         report = self._report("finished" if interrupted is None else "interrupted")
-        if self._distributed.is_main_process:
+        is_main_process = self._distributed.is_main_process
+        if is_main_process:
             report.save(self._folder.report)
-        last = self._validations[-1] if self._validations else None
-        return TrainResult(self._folder.path, self._best, last, interrupted, report, self._distributed.is_main_process)
-
-
-def _bits_fields(bits: dict[Direction, float]) -> dict[str, float]:
-    return {f"bits_per_character_{direction}": value for direction, value in bits.items()}
-
-
-def _describe(means: Means, rate: float) -> str:
-    bits = " ".join(f"{direction} {value:.3f}" for direction, value in means.bits_per_character.items())
-    return f"bits {bits}, {rate:,.0f} char/s"
-
-
-def _progress_bar(*, hidden: bool) -> Any:
-    """A bar over the share of the budget; nothing where standard error is no terminal."""
-    layout = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}{postfix}"
-    return tqdm(total=1.0, bar_format=layout, disable=hidden or None, dynamic_ncols=True)
+        return TrainResult(self._folder.path, self.state.best, self.state.last, interrupted, report, is_main_process)

@@ -1,4 +1,4 @@
-"""Receives the scores of a model in training; hands on what a run, its report and its model card keep of them."""
+"""The result of scoring a model on the validation text during a run."""
 
 from __future__ import annotations
 
@@ -10,54 +10,69 @@ import torch
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.lm.model import Direction
 from charembed.lm.scoring import Score
-from charembed.training.config import TrainConfig, as_fields
+from charembed.text.corpus import CorpusConfig
+from charembed.training.config import escape_sources
 
 
 @dataclass(frozen=True)
 class Validation:
-    """One validation during a run."""
+    """Scores of the model at one step of a run."""
 
     step: int
+    """Number of optimiser steps taken before it."""
     seconds: float
-    """Since training began, validation included."""
+    """Seconds since the run began, this validation included."""
     characters: int
-    """Read by each direction in training so far."""
+    """Characters that each direction had read in training."""
     scores: dict[Direction, Score]
+    """Score of each direction."""
 
     @property
     def bits_per_character(self) -> float:
-        """Mean of the directions."""
+        """Mean over the directions."""
         return sum(score.bits_per_character for score in self.scores.values()) / len(self.scores)
 
     @property
     def by_direction(self) -> dict[Direction, float]:
-        """Bits per character of each."""
+        """Bits per character of each direction."""
         return {direction: score.bits_per_character for direction, score in self.scores.items()}
 
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Validation:
-        """What `dataclasses.asdict` made of one."""
-        return cls(**fields | {"scores": {direction: Score(**score) for direction, score in fields["scores"].items()}})
+    def summary(self) -> dict[str, Any]:
+        """Return the entry of report.json."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "characters": self.characters,
+            "bits_per_character": self.by_direction,
+        }
 
-    def provenance(self, config: TrainConfig, encoded: EncodedCorpus) -> dict[str, Any]:
-        """What the model folder says of where its weights come from.
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any]) -> Validation:
+        """Return the validation of which `dataclasses.asdict` made the metadata of a checkpoint."""
+        scores = {direction: Score(**fields) for direction, fields in metadata["scores"].items()}
+        return cls(**metadata | {"scores": scores})
+
+    def provenance(self, encoded: EncodedCorpus, data: CorpusConfig, init: str | None, seed: int) -> dict[str, Any]:
+        """Return what the model folder records about the origin of its weights.
 
         Args:
-            config: of the run.
-            encoded: its text.
+            encoded: the encoded text of the run.
+            data: the configuration of the text.
+            init: the model that training started from; None for a new one.
+            seed: seed of the run.
         """
         score = next(iter(self.scores.values()))
         return {
-            "corpus": as_fields(config)["data"]["train"],
+            "corpus": escape_sources(data.train),
             "corpus_sha256": encoded.fingerprint,
-            "corpus_documents": None if config.data.streaming else encoded.documents,
-            "training_characters": None if config.data.streaming else encoded.characters,
-            "init": config.init,
+            "corpus_documents": None if data.streaming else encoded.documents,
+            "training_characters": None if data.streaming else encoded.characters,
+            "init": init,
             "characters_seen": self.characters,
             "minutes": round(self.seconds / 60, 2),
             "bits_per_character": {direction: round(bits, 4) for direction, bits in self.by_direction.items()},
             "validation_characters": score.characters,
             "validation_unknown_rate": score.unknown_rate,
-            "seed": config.seed,
+            "seed": seed,
             "torch_version": torch.__version__,
         }

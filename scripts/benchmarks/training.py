@@ -86,7 +86,9 @@ def _print_speed(
     ids = np.random.default_rng(1).integers(VOCABULARY, size=1_000_000).astype(np.uint16)
     text = EpochText(ids, np.array([[0, len(ids)]]), seed=1, epoch=0)
     for direction in DIRECTIONS:
-        trainers[direction] = DirectionTrainer(CharLM(config.model), direction, config, DistributedContext())
+        trainers[direction] = DirectionTrainer(
+            CharLM(config.model), direction, config.step_options, DistributedContext()
+        )
         trainers[direction].start_epoch(text)
     pool = WorkerPool()
     numbers = iter(range(10**9))

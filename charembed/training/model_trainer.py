@@ -1,0 +1,155 @@
+"""Train all directions of a model at the same time, from epoch to epoch of a text."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus
+from charembed.dataset.windows import Epochs
+from charembed.lm.generation import generate
+from charembed.lm.model import BiCharLM, Direction, tensors_under
+from charembed.lm.scoring import Score, score_all
+from charembed.pretrained.model_folder import Pretrained
+from charembed.training.config import TrainConfig
+from charembed.training.direction_trainer import DirectionTrainer, StepResult
+from charembed.training.distributed import DistributedContext
+from charembed.training.initial_model import make_initial_model
+from charembed.training.precision import ComputePrecision
+from charembed.util.workers import WorkerPool
+
+
+def encode_text(config: TrainConfig, folder: Path, initial: Pretrained | None) -> EncodedCorpus:
+    """Return the encoded text of a run, with its vocabulary.
+
+    Args:
+        config: the configuration of the run.
+        folder: where the encoded text is kept.
+        initial: the finished model to start from, whose vocabulary is kept; None for a new one.
+
+    Raises:
+        CharEmbedError: the text cannot be read, or is empty.
+        OSError: the folder cannot be written.
+    """
+    vocab = None if initial is None else initial.vocab
+    return encode_corpus(config.data, config.vocab, config.seed, folder, vocab)
+
+
+class ModelTrainer:
+    """A model with everything that its steps need: the epochs of the text, and a trainer for each direction."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        encoded: EncodedCorpus,
+        initial: Pretrained | None,
+        distributed: DistributedContext,
+    ) -> None:
+        """
+        Args:
+            config: the configuration of the run.
+            encoded: the text.
+            initial: the finished model to start from; None for a new one.
+            distributed: the processes that train the model together; on CUDA, each on a GPU of its own.
+
+        Raises:
+            CharEmbedError: the text is too short for one window in each lane.
+        """
+        device = torch.device(config.device)
+        if device.type == "cuda" and distributed.is_distributed:
+            device = torch.device("cuda", distributed.local_rank)
+            torch.cuda.set_device(device)
+        self.device = device
+        self.encoded = encoded
+        model = make_initial_model(config.model, config.directions, config.seed, encoded, initial)
+        self.model: BiCharLM = model.to(device)
+        options = config.step_options
+        self.characters_per_step = options.characters_per_step(distributed.world_size)
+        self.epochs = Epochs(encoded, config.data, config.seed, min_characters=self.characters_per_step)
+        self._pool = WorkerPool()
+        self._trainers: dict[Direction, DirectionTrainer] = {
+            direction: DirectionTrainer(self.model.direction(direction), direction, options, distributed)
+            for direction in config.directions
+        }
+        self._start_epoch()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimiser steps in the current epoch."""
+        return self._any_trainer.steps_per_epoch
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """Precision of the computation."""
+        return self._any_trainer.precision
+
+    @property
+    def _any_trainer(self) -> DirectionTrainer:
+        return next(iter(self._trainers.values()))
+
+    def step(self, number: int, lr: float) -> dict[Direction, StepResult]:
+        """Take one optimiser step in every direction, at the same time.
+
+        Args:
+            number: number of the step in the epoch, from 0.
+            lr: learning rate.
+        """
+        return self._pool.map(partial(self._step_direction, number, lr), [*self._trainers])
+
+    def _step_direction(self, number: int, lr: float, direction: Direction) -> StepResult:
+        return self._trainers[direction].step(number, lr)
+
+    def advance_epoch(self) -> None:
+        """Move to the beginning of the next epoch.
+
+        Raises:
+            CharEmbedError: a stream cannot be read, or the text is too short.
+        """
+        self.epochs.advance()
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        for trainer in self._trainers.values():
+            trainer.start_epoch(self.epochs.text)
+
+    def score(self, characters: int | None = None) -> dict[Direction, Score]:
+        """Return the scores of all directions on the validation text, or on its first characters."""
+        return score_all(self.model, self.encoded.valid[:characters], self.encoded.vocab, self._pool)
+
+    def sample(self, characters: int, seed: int) -> str:
+        """Return text that the model writes: the forward one from its beginning, the backward one from its end."""
+        direction = self.model.directions[0]
+        lm = self.model.direction(direction)
+        text = "".join(islice(generate(lm, self.encoded.vocab, temperature=0.7, seed=seed), characters))
+        lm.train()  # generating leaves it in evaluation mode
+        return text if direction == "forward" else text[::-1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on, except the text."""
+        return {
+            f"{direction}.{name}": tensor
+            for direction, trainer in self._trainers.items()
+            for name, tensor in trainer.tensors().items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor], epoch: int, documents: int, precision: ComputePrecision) -> None:
+        """Return to an earlier moment.
+
+        Args:
+            tensors: what `tensors` returned then.
+            epoch: number of the epoch.
+            documents: documents of a stream that were read before that epoch (`Epochs.documents`).
+            precision: the precision that the run began with, perhaps on another machine.
+
+        Raises:
+            CharEmbedError: a stream cannot be read.
+        """
+        self.epochs.seek(epoch, documents)
+        self._start_epoch()
+        for direction, trainer in self._trainers.items():
+            trainer.load(tensors_under(f"{direction}.", tensors))
+            trainer.precision = precision

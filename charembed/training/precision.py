@@ -1,0 +1,41 @@
+"""Choose the precision that a model is trained in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from charembed.lm.model import CharLMConfig
+from charembed.util.devices import has_bfloat16_units, runs_bfloat16_lstm
+
+ComputePrecision = Literal["float32", "bfloat16"]
+"""A precision that steps are computed in."""
+Precision = Literal["auto", "float32", "bfloat16", "bf16"]
+"""A precision as users may write it."""
+MAX_BFLOAT16_HIDDEN_SIZE = 768
+"""On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/benchmarks/training.md)."""
+
+
+def normalize_precision(name: str) -> str:
+    """Return the name of a precision, with `bf16`, as version 0.1.0 wrote it, spelled `bfloat16`."""
+    return "bfloat16" if name == "bf16" else name
+
+
+def resolve_precision(precision: Precision, model: CharLMConfig, device: torch.device) -> ComputePrecision:
+    """Return the precision that a configured one stands for on this machine.
+
+    `auto` is bfloat16 where that is faster: for an LSTM on a device with bfloat16 units, on a CPU up to hidden size
+    768.
+    """
+    if precision in ("bfloat16", "bf16"):
+        return "bfloat16"
+    if precision == "float32" or model.cell != "lstm":
+        return "float32"
+    is_faster = device.type != "cpu" or model.hidden_size <= MAX_BFLOAT16_HIDDEN_SIZE
+    return "bfloat16" if is_faster and has_bfloat16_units(device) else "float32"
+
+
+def can_train_in(precision: Precision, model: CharLMConfig, device: torch.device) -> bool:
+    """Return whether PyTorch can run a model in a precision on a device."""
+    return normalize_precision(precision) != "bfloat16" or model.cell != "lstm" or runs_bfloat16_lstm(device)

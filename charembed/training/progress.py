@@ -1,0 +1,122 @@
+"""Show how a run is doing: a progress bar, log.jsonl, and lines in the program's log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from charembed.lm.model import Direction
+from charembed.training.meter import Means
+from charembed.training.run_log import RunLog
+from charembed.training.validation import Validation
+
+logger = logging.getLogger(__name__)
+
+RECORD_SECONDS = 5.0
+"""Least time between two records of training steps in log.jsonl."""
+MESSAGE_SECONDS = 60.0
+"""Least time between two log lines where no progress bar can be drawn."""
+
+
+@dataclass(frozen=True)
+class StepSummary:
+    """The latest steps of a run, summarised."""
+
+    step: int
+    """Number of steps taken."""
+    spent: float
+    """Share of the budget that is spent."""
+    seconds: float
+    """Seconds since the run began."""
+    characters: int
+    """Characters read by each direction."""
+    characters_per_second: float
+    """Mean rate of each direction since the run began, validations excluded."""
+    lr: float
+    """Learning rate of the last step."""
+    means: Means
+    """Losses and gradient norms of the steps since the last summary."""
+
+    def __str__(self) -> str:
+        bits = " ".join(f"{direction} {value:.3f}" for direction, value in self.means.bits_per_character.items())
+        return f"bits per character {bits}, {self.characters_per_second:,.0f} char/s"
+
+
+class Progress:
+    """Where a run reports what happens. Processes other than the main one have no log, and stay silent."""
+
+    def __init__(self, log: RunLog | None) -> None:
+        self._log = log
+        # None hides the bar where standard error is not a terminal.
+        layout = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}{postfix}"
+        self._bar: Any = tqdm(total=1.0, bar_format=layout, disable=True if log is None else None, dynamic_ncols=True)
+        self._last_record = -math.inf
+        self._last_message = time.monotonic()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, log: RunLog | None) -> Iterator[Progress]:
+        """Draw the bar, and write log lines above it, until the context ends; then close bar and log."""
+        with log or contextlib.nullcontext(), logging_redirect_tqdm():
+            progress = cls(log)
+            with progress._bar:
+                yield progress
+
+    @property
+    def log_offset(self) -> int:
+        """Bytes of log.jsonl written so far; 0 without a log."""
+        return 0 if self._log is None else self._log.offset
+
+    def update(self, spent: float) -> None:
+        """Move the bar to a share of the budget."""
+        self._bar.update(min(spent, 1.0) - self._bar.n)
+
+    def steps(self, summary: StepSummary, *, at_end: bool = False) -> None:
+        """Show the latest steps on the bar and, every few seconds and at the end of the run, in the logs."""
+        self._bar.set_postfix_str(str(summary))
+        now = time.monotonic()
+        if self._log is None or not (at_end or now - self._last_record >= RECORD_SECONDS):
+            return
+        self._last_record = now
+        values = {
+            "seconds": summary.seconds,
+            "characters": summary.characters,
+            "lr": summary.lr,
+            "characters_per_second": summary.characters_per_second,
+        }
+        norms = {f"gradient_norm_{direction}": norm for direction, norm in summary.means.gradient_norm.items()}
+        self._log.write("train", summary.step, **values, **_bits_values(summary.means.bits_per_character), **norms)
+        if self._bar.disable and now - self._last_message >= MESSAGE_SECONDS:
+            self._last_message = now
+            logger.info(f"{min(summary.spent, 1.0):.0%} of the budget, {summary}")
+
+    def validation(self, validation: Validation, sample: str) -> None:
+        """Log a validation, with text that the model wrote."""
+        if self._log is None:
+            return
+        values = {"seconds": validation.seconds, "characters": validation.characters}
+        self._log.write("valid", validation.step, **values, **_bits_values(validation.by_direction), sample=sample)
+        bits = ", ".join(f"{bits:.4f} {direction}" for direction, bits in validation.by_direction.items())
+        logger.info(
+            f"step {validation.step:,}, {validation.seconds / 60:.1f} min, {validation.characters:,} characters per"
+            f" direction: validation {bits} bits per character"
+        )
+        logger.info(f"sample: {' '.join(sample.split())}")
+
+    def rollback(self, step: int, seconds: float, lr: float, reason: str) -> None:
+        """Log the return to an earlier step with a lower learning rate."""
+        logger.warning(f"{reason}: returned to step {step:,} with a learning rate of {lr:g}")
+        if self._log is not None:
+            self._log.write("rollback", step, seconds=seconds, lr=lr, reason=reason)
+
+
+def _bits_values(bits: dict[Direction, float]) -> dict[str, float]:
+    return {f"bits_per_character_{direction}": value for direction, value in bits.items()}
