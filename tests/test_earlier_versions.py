@@ -1,19 +1,23 @@
-"""Runs and outputs that version 0.1.0 began are finished by this version."""
+"""Runs and outputs that were begun by version 0.1.0 are finished by this version."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import safetensors
 import safetensors.torch
 import yaml
-from helpers import DATA, EXCERPT, ROOT, weights_of
+from helpers import DATA, EXCERPT, ROOT, tiny_config, weights_of
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
 from charembed.output import OutputConfig, write_embeddings
 from charembed.text.corpus import Corpus, CorpusConfig
 from charembed.text.vocab import VocabConfig
+from charembed.training.checkpoint import CHECKPOINT_VERSION
+from charembed.training.run_state import RunState
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 
 
@@ -22,30 +26,59 @@ def test_a_run_begun_by_an_earlier_version_resumes(tmp_path: Path, monkeypatch: 
     shutil.copytree(DATA / "run-0.1.0", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     fields = yaml.safe_load(Path("out", "config.yaml").read_text())
-    parts = {
+    classes = {
         "data": CorpusConfig,
         "model": CharLMConfig,
         "vocab": VocabConfig,
         "budget": BudgetConfig,
         "optimizer": OptimizerConfig,
     }
-    config = TrainConfig(**{name: parts[name](**v) if name in parts else v for name, v in fields.items()})
+    config = TrainConfig(**{name: classes[name](**v) if name in classes else v for name, v in fields.items()})
     encoded_before = {path.name for path in Path("out", "text").iterdir()}
     result = train(config)
     assert result.report.steps == 12
     assert result.last is not None
     assert result.last.characters == 12 * 4 * 16
-    assert {path.name for path in Path("out", "text").iterdir()} == encoded_before, "the encoded text was used again"
+    assert {path.name for path in Path("out", "text").iterdir()} == encoded_before, "the text was encoded again"
     expected = {
         f"{direction}_lm.{name.removeprefix(direction + '.')}": tensor
         for name, tensor in safetensors.torch.load_file("expected.safetensors").items()
         for direction in [name.split(".")[0]]
     }
-    found = weights_of(Path("out"))
-    assert found.keys() == expected.keys()
+    weights = weights_of(Path("out"))
+    assert weights.keys() == expected.keys()
     for name, tensor in expected.items():  # written on another CPU, so not to the last bit
-        difference = (found[name] - tensor).abs().max().item()
+        difference = (weights[name] - tensor).abs().max().item()
         assert difference <= 1e-4, f"{name} differs by {difference:.1e}"
+
+
+@pytest.mark.parametrize("spelling", ["bf16", "bfloat16"])
+def test_a_run_in_bf16_resumes_in_bfloat16(tmp_path: Path, spelling: str) -> None:
+    """Version 0.1.0 wrote `bf16` into configurations and checkpoints."""
+    gru = CharLMConfig(cell="gru", hidden_size=8, embedding_dim=4)
+    begun = train(tiny_config(tmp_path, precision="bf16", model=gru, budget=BudgetConfig(steps=2)))
+    assert begun.report.precision == "bfloat16"
+    config = begun.folder / "config.yaml"
+    assert "precision: bfloat16\n" in config.read_text()
+    config.write_text(config.read_text().replace("precision: bfloat16", "precision: bf16"))
+    for path in (begun.folder / "checkpoints").iterdir():
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        assert '"precision": "bfloat16"' in metadata["facts"]
+        metadata["facts"] = metadata["facts"].replace('"precision": "bfloat16"', '"precision": "bf16"')
+        path.write_bytes(safetensors.torch.save(safetensors.torch.load_file(path), metadata))
+    resumed = train(tiny_config(tmp_path, precision=spelling, model=gru, budget=BudgetConfig(steps=4)))
+    assert resumed.report.steps == 4
+    assert [validation["step"] for validation in resumed.report.validations] == [1, 2, 3, 4]
+    assert resumed.report.precision == "bfloat16"
+
+
+def test_the_keys_of_a_checkpoint_are_those_of_version_1() -> None:
+    with safetensors.safe_open(next((DATA / "run-0.1.0" / "out" / "checkpoints").iterdir()), framework="pt") as file:
+        metadata = file.metadata()
+    stored = json.loads(metadata["facts"])
+    assert RunState.from_metadata(stored).to_metadata() == stored
+    assert metadata["version"] == str(CHECKPOINT_VERSION)
 
 
 def test_an_output_begun_by_an_earlier_version_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

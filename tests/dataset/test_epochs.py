@@ -22,8 +22,8 @@ LIMITS = CorpusLimits(segment=1000)
 
 
 def train_with_limits(limits: CorpusLimits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charembed.training.train.encode_corpus", partial(encode_corpus, limits=limits))
-    monkeypatch.setattr("charembed.training.trainer.Epochs", partial(Epochs, limits=limits))
+    monkeypatch.setattr("charembed.training.model_trainer.encode_corpus", partial(encode_corpus, limits=limits))
+    monkeypatch.setattr("charembed.training.model_trainer.Epochs", partial(Epochs, limits=limits))
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def test_a_run_on_a_stream_resumes_bit_for_bit(
     train_with_limits(LIMITS, monkeypatch)
     options = {"data": stream, "budget": BudgetConfig(steps=60), "batch_size": 2, "validations": 1}
     whole = train(tiny_config(tmp_path, output=str(tmp_path / "whole"), **options))
-    assert Checkpoint.load(saved_checkpoints(whole.folder / "checkpoints")[0]).facts["epoch"] >= 2
+    assert Checkpoint.load(saved_checkpoints(whole.folder / "checkpoints")[0]).state.epoch >= 2
     assert whole.report.corpus["characters"] is None, "the length of a stream is not known"
     original = Trainer._take_step
 
     def interrupt(self: Trainer, spent: float) -> None:
-        if self._step == 45:
+        if self.state.step == 45:
             raise KeyboardInterrupt
         original(self, spent)
 

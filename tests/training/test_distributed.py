@@ -1,8 +1,9 @@
-"""Several processes, as torchrun starts them: they train one model, and end together when one is lost."""
+"""Several processes, started by torchrun, train one model, and end together when one of them is lost."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,103 +13,110 @@ import pytest
 import torch
 from helpers import EXCERPT, assert_same_weights, read_log, weights_of
 
+from charembed.cli.main import main
 from charembed.training.checkpoint import Checkpoint, saved_checkpoints
 from charembed.training.distributed import DistributedContext
 
 OPTIONS = ["--data.train", str(EXCERPT), "--data.held_out", "0.02", "--model.hidden_size", "16", "--seq_len", "16"]
 OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60", "--precision", "float32"]
+DROPOUT = ["--batch_size", "2", "--model.dropout", "0.2"]
 
 
-def command(output: Path, *options: str, processes: int = 2) -> list[str]:
-    launch = [sys.executable, "-m", "charembed"]
-    if processes > 1:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        launch += ["--module", "charembed"]
-    return [*launch, "train", *OPTIONS, "--output", str(output), *options]
+def arguments(output: Path, *options: str) -> list[str]:
+    """Return the arguments of the command `charembed`."""
+    return ["train", *OPTIONS, "--output", str(output), *options]
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def run_two(program: list[str], arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program in two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    command = [*launch, *program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+
+
+CHAREMBED = ["--module", "charembed"]
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes with dropout."""
+    """The folder of a run of two processes with dropout."""
     folder = tmp_path_factory.mktemp("pair") / "out"
-    done = run(command(folder, "--batch_size", "2", "--model.dropout", "0.2"))
+    done = run_two(CHAREMBED, arguments(folder, *DROPOUT))
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_two_processes_train_as_one_with_twice_the_lanes(tmp_path: Path) -> None:
-    for name, processes, batch_size in (("two", 2, "2"), ("one", 1, "4")):
-        done = run(command(tmp_path / name, "--batch_size", batch_size, processes=processes))
-        assert done.returncode == 0, done.stderr
-    found, wanted = weights_of(tmp_path / "two"), weights_of(tmp_path / "one")
-    for name, tensor in wanted.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_twice_the_lanes(tmp_path: Path) -> None:
+    done = run_two(CHAREMBED, arguments(tmp_path / "two", "--batch_size", "2"))
+    assert done.returncode == 0, done.stderr
+    assert main(arguments(tmp_path / "one", "--batch_size", "4")) == 0
+    weights, expected = weights_of(tmp_path / "two"), weights_of(tmp_path / "one")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
     logs = [[r for r in read_log(tmp_path / name) if r["kind"] == "valid"] for name in ("two", "one")]
     assert [record["characters"] for record in logs[0]] == [30 * 64, 60 * 64] == [r["characters"] for r in logs[1]]
 
 
-def test_one_process_writes_and_talks(pair: Path) -> None:
-    checkpoints = saved_checkpoints(pair / "checkpoints")
-    facts = Checkpoint.load(checkpoints[0])
-    assert facts.facts["world_size"] == 2
-    assert facts.tensors["forward.state.hidden"].shape == (1, 4, 16), "the states of both, two lanes each"
-    assert len(facts.tensors["forward.random"]) == 2
-    assert not torch.equal(*facts.tensors["forward.random"]), "each has dropout of its own"
+@pytest.mark.slow
+def test_one_process_writes_the_states_of_both(pair: Path) -> None:
+    checkpoint = Checkpoint.load(saved_checkpoints(pair / "checkpoints")[0])
+    assert checkpoint.state.world_size == 2
+    assert checkpoint.tensors["forward.state.hidden"].shape == (1, 4, 16), "two lanes of each process"
+    assert len(checkpoint.tensors["forward.random"]) == 2
+    assert not torch.equal(*checkpoint.tensors["forward.random"]), "both drop the same units"
     assert len([path for path in (pair / "text").iterdir() if path.is_dir()]) == 1
 
 
-def test_a_lost_process_ends_the_run_which_then_goes_on(tmp_path: Path, pair: Path) -> None:
-    """The second process kills itself at step 40; no hang, an error, and the same end bit for bit."""
+@pytest.mark.slow
+def test_a_lost_process_ends_the_run_which_then_resumes(
+    tmp_path: Path, pair: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second process kills itself at step 40: the first ends with an error, and the resumed run with the same
+    bits."""
     code = (
         "import os, signal, sys\n"
-        "from charembed.cli.main import main\nfrom charembed.training import trainer as run\n"
-        "original = run.Trainer._take_step\n"
-        "def step(self, spent):\n"
-        "    if self._step == 40 and os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from charembed.cli.main import main\n"
+        "from charembed.training.trainer import Trainer\n"
+        "original = Trainer._take_step\n"
+        "def take_step(self, spent):\n"
+        "    if self.state.step == 40 and os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
         "    original(self, spent)\n"
-        "run.Trainer._take_step = step\n"
+        "Trainer._take_step = take_step\n"
         "sys.exit(main())\n"
     )
     script = tmp_path / "lose_one.py"
     script.write_text(code)
-    arguments = command(tmp_path / "out", "--batch_size", "2", "--model.dropout", "0.2", "--checkpoint_minutes", "1e-5")
-    at = arguments.index("--module")
-    broken = [*arguments[:at], str(script), *arguments[at + 2 :]]
+    command = arguments(tmp_path / "out", *DROPOUT, "--checkpoint_minutes", "1e-5")
     began = time.monotonic()
-    done = run(broken)
-    assert done.returncode != 0
-    assert time.monotonic() - began < 60, "no hang"
-    assert (
-        not (tmp_path / "out" / "report.json").exists()
-        or '"finished"' not in (tmp_path / "out" / "report.json").read_text()
-    )
-    alone = run(command(tmp_path / "out", "--batch_size", "2", "--model.dropout", "0.2", processes=1))
-    assert alone.returncode == 2
-    assert "was started with 2 processes, not 1: go on with as many" in alone.stderr
-    again = run(arguments)
+    assert run_two([str(script)], command).returncode != 0
+    assert time.monotonic() - began < 100, "the first process hangs"
+    report = tmp_path / "out" / "report.json"
+    assert not report.exists() or '"finished"' not in report.read_text()
+    assert main(command) == 2
+    assert "was started with 2 processes, not 1: resume it with 2" in capsys.readouterr().err
+    again = run_two(CHAREMBED, command)
     assert again.returncode == 0, again.stderr
-    assert "going on from the last checkpoint" in again.stderr
+    assert "from its last checkpoint" in again.stderr
     assert_same_weights(weights_of(tmp_path / "out"), weights_of(pair))
 
 
-def test_an_error_in_the_first_process_ends_all(tmp_path: Path) -> None:
-    done = run(command(tmp_path / "out", "--data.train", "absent.txt"))
+@pytest.mark.slow
+def test_an_error_in_the_main_process_ends_all(tmp_path: Path) -> None:
+    done = run_two(CHAREMBED, arguments(tmp_path / "out", "--data.train", "absent.txt"))
     assert done.returncode != 0
     assert "charembed: error: absent.txt: no such file or folder" in done.stderr
 
 
-def test_the_peer_of_a_lost_process_says_so(tmp_path: Path) -> None:
+def test_the_peer_of_a_lost_process_reports_it(tmp_path: Path) -> None:
     """Without torchrun, which would end it: the error comes from the connection."""
     code = (
         "import os, sys, torch\n"
         "from charembed.training.distributed import DistributedContext\n"
         "with DistributedContext.join(torch.device('cpu'), ['forward']) as distributed:\n"
-        "    assert distributed.broadcast_object('text') == 'text'\n"
+        "    mine = ['text', None][distributed.rank]\n"
+        "    assert distributed.broadcast_object(mine) == 'text'\n"
         "    if distributed.rank == 1: os._exit(7)\n"
         "    while True: distributed.broadcast_floats([1.0])\n"
     )
@@ -129,19 +137,18 @@ def test_the_peer_of_a_lost_process_says_so(tmp_path: Path) -> None:
             peer.kill()
             peer.communicate()
     assert peers[0].returncode == 1
-    assert "process 0 of 2 cannot go on, another one may be lost" in errors
+    assert "process 0 of 2 has lost contact with the others" in errors
     assert "run the same command again" in errors
 
 
 def free_port() -> int:
-    import socket
+    """Return a TCP port that is not in use."""
+    with socket.socket() as connection:
+        connection.bind(("localhost", 0))
+        return int(connection.getsockname()[1])
 
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return int(found.getsockname()[1])
 
-
-def test_alone_there_is_nobody_to_ask() -> None:
+def test_a_single_process_exchanges_nothing() -> None:
     distributed = DistributedContext()
     assert distributed.is_main_process
     assert not distributed.is_distributed

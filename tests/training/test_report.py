@@ -1,9 +1,10 @@
-"""What a run says of itself, before, during and after."""
+"""The forecast, the log and the report of a run."""
 
 from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from helpers import EXCERPT, read_log, tiny_config
 from charembed import CharEmbedError, CharLMConfig, train
 from charembed.cli.main import main
 from charembed.text.corpus import CorpusConfig
-from charembed.training import dry_run
+from charembed.training.dry_run import DryRunLimits, dry_run
 from charembed.training.report import Report, table
 from charembed.training.schedule import BudgetConfig
 from charembed.training.trainer import TrainResult
@@ -40,7 +41,7 @@ def test_the_report_agrees_with_the_log(run: TrainResult) -> None:
     assert report.config["budget"]["steps"] == 200
 
 
-def test_the_log_tells_rate_and_gradient_norm(run: TrainResult) -> None:
+def test_the_log_has_rate_and_gradient_norm(run: TrainResult) -> None:
     trained = [record for record in read_log(run.folder) if record["kind"] == "train"]
     assert trained
     for record in trained:
@@ -60,21 +61,24 @@ def test_runs_side_by_side(run: TrainResult, tmp_path: Path, capsys: pytest.Capt
 
 def test_a_folder_without_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
-    assert "holds no report.json: it is no folder of a run, or one that just began" in capsys.readouterr().err
+    assert (
+        "has no report.json: it is not the folder of a run, or the run has not been validated yet"
+        in capsys.readouterr().err
+    )
     (tmp_path / "report.json").write_text('{"steps": 3}')
     with pytest.raises(CharEmbedError, match=r"report.json cannot be read: "):
         Report.load(tmp_path)
 
 
-def test_a_dry_run_tells_what_the_run_then_finds(
+def test_a_dry_run_agrees_with_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dry_run, "WARM_UP_SECONDS", 0.1)
-    monkeypatch.setattr(dry_run, "MEASURED_SECONDS", 1.0)
+    short = DryRunLimits(warm_up_seconds=0.1, measured_seconds=1.0)
+    monkeypatch.setattr("charembed.training.dry_run.dry_run", partial(dry_run, limits=short))
     arguments = ["train", "--data.train", str(EXCERPT), "--output", str(tmp_path / "out"), "--model.hidden_size", "48"]
     assert main([*arguments, "--dry-run", "--budget.epochs", "2"]) == 0
     printed = capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == [], "nothing is written"
+    assert list(tmp_path.iterdir()) == [], "the dry run has written files"
     assert main([*arguments, "--budget.steps", "10"]) == 0
     corpus = Report.load(tmp_path / "out").corpus
     weights = Report.load(tmp_path / "out").weights
@@ -84,21 +88,20 @@ def test_a_dry_run_tells_what_the_run_then_finds(
     assert "2.00 times the text" in printed
 
 
-def test_a_forecast_holds_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dry_run, "WARM_UP_SECONDS", 0.0)
-    monkeypatch.setattr(dry_run, "MEASURED_SECONDS", 0.3)
+def test_a_forecast_keeps_to_the_budget(tmp_path: Path) -> None:
+    limits = DryRunLimits(warm_up_seconds=0.0, measured_seconds=0.3)
     config = tiny_config(
         tmp_path,
         data=CorpusConfig(train=str(EXCERPT), cache=str(tmp_path / "cache")),
         model=CharLMConfig(hidden_size=8),
         budget=BudgetConfig(minutes=60.0),
     )
-    hour = dry_run.dry_run(config)
+    hour = dry_run(config, limits)
     assert hour.hours == pytest.approx(1.0, rel=0.1)
     assert hour.characters_seen == pytest.approx(3600 * hour.characters_per_second, rel=0.1)
     assert hour.memory > 50 * 2**20
     config.budget = BudgetConfig(minutes=60.0, steps=1000)
-    thousand = dry_run.dry_run(config)
+    thousand = dry_run(config, limits)
     assert thousand.characters_seen == pytest.approx(1000 * 4 * 16)
     assert thousand.hours < 0.5
     assert json.loads(next((tmp_path / "cache").glob("*/facts.json")).read_text())["documents"] == hour.documents

@@ -1,4 +1,4 @@
-"""Budgets and the learning rate that ends with them."""
+"""Budgets, and the learning rate schedule that ends with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from charembed.lm.model import Cell
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 
 
-def test_each_kind_of_budget_is_spent_at_its_end() -> None:
+def test_the_share_of_each_kind_of_budget() -> None:
     assert BudgetConfig(minutes=2).spent(seconds=60, steps=9, epochs=1.8) == 0.5
     assert BudgetConfig(steps=10).spent(seconds=60, steps=9, epochs=1.8) == 0.9
     assert BudgetConfig(epochs=1.5).spent(seconds=60, steps=6, epochs=0.75) == 0.5
@@ -22,13 +22,13 @@ def test_the_first_budget_spent_ends_the_run() -> None:
     assert both.spent(seconds=6, steps=50, epochs=10) == 0.5
 
 
-def test_an_hour_where_nothing_is_said() -> None:
+def test_the_default_is_an_hour() -> None:
     assert BudgetConfig().limit_minutes == 60.0
     assert BudgetConfig().spent(seconds=1800, steps=9, epochs=1) == 0.5
     assert BudgetConfig(steps=5).limit_minutes is None
 
 
-def test_learning_rate_rises_then_falls_to_its_end() -> None:
+def test_the_learning_rate_rises_then_falls_to_its_final_value() -> None:
     config = OptimizerConfig(lr=1.0, final_lr=0.1, warmup_steps=10)
     rates = [config.learning_rate(spent=step / 100, step=step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1, abs=0.01)
@@ -36,12 +36,12 @@ def test_learning_rate_rises_then_falls_to_its_end() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert max(rates) <= 1.0
     assert rates[100] == pytest.approx(0.1)
-    assert config.learning_rate(spent=1.3, step=130) == pytest.approx(0.1), "never below the end, however late"
+    assert config.learning_rate(spent=1.3, step=130) == pytest.approx(0.1), "the rate falls below its final value"
     assert OptimizerConfig(lr=1.0, warmup_steps=0).learning_rate(spent=0.0, step=0) == 1.0
 
 
 @pytest.mark.parametrize(("cell", "lr"), [("lstm", 0.003), ("elman", 0.002), ("gru", 0.0025), ("mgu", 0.0025)])
-def test_each_recurrence_has_its_learning_rate_unless_one_is_given(cell: Cell, lr: float) -> None:
+def test_the_default_learning_rate_of_each_recurrence(cell: Cell, lr: float) -> None:
     assert OptimizerConfig().for_cell(cell).lr == lr
     assert OptimizerConfig(lr=0.1).for_cell(cell).lr == 0.1
 
@@ -58,6 +58,6 @@ def test_each_recurrence_has_its_learning_rate_unless_one_is_given(cell: Cell, l
         (lambda: OptimizerConfig(warmup_steps=-1), "optimizer.warmup_steps must be finite and not negative"),
     ],
 )
-def test_refused(make, message: str) -> None:
+def test_values_out_of_range_are_refused(make, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Training: it learns, it keeps to its budget, it gives the same again, and it ends well or says why not."""
+"""Training learns, keeps to its budget, is reproducible, and ends well or with a clear error."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import yaml
 from filelock import FileLock
 from helpers import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
 
-from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, train
+from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train
 from charembed.dataset.encoded_corpus import encode_corpus
 from charembed.dataset.windows import Epochs, EpochText, WindowStream
 from charembed.pretrained.model_folder import Pretrained
 from charembed.recurrent import LSTMState, map_state
 from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import VocabConfig
-from charembed.training import config as train_config
+from charembed.training import precision as training_precision
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
 from charembed.training.distributed import DistributedContext
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
@@ -41,12 +41,12 @@ def test_both_directions_learn_more_than_character_frequencies(run: TrainResult)
     assert run.best.bits_per_character <= run.last.bits_per_character
 
 
-def test_a_run_leaves_models_log_and_configuration(run: TrainResult) -> None:
+def test_a_run_writes_models_log_and_configuration(run: TrainResult) -> None:
     visible = sorted(p.name for p in run.folder.iterdir() if not p.name.startswith("."))
     assert visible == ["best", "checkpoints", "config.yaml", "last", "log.jsonl", "report.json", "text"]
     records = read_log(run.folder)
     valid = [record for record in records if record["kind"] == "valid"]
-    assert len(valid) == 3, "as many validations as asked for, the last at the end"
+    assert len(valid) == 3, "the number of validations is not the configured one"
     assert [record["step"] for record in valid][-1] == 200
     assert valid[-1]["characters"] == 200 * 16 * 32
     trained = [record for record in records if record["kind"] == "train"]
@@ -71,7 +71,7 @@ def test_same_seed_same_weights_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_a_direction_alone_is_what_it_is_in_both(tmp_path: Path, direction: str, run_of_both: TrainResult) -> None:
+def test_a_direction_alone_is_the_same_as_in_both(tmp_path: Path, direction: str, run_of_both: TrainResult) -> None:
     result = train(tiny_config(tmp_path, direction=direction))
     pair = Pretrained.load(run_of_both.folder / "last").model.direction(direction).state_dict()
     alone = Pretrained.load(result.folder / "last")
@@ -88,11 +88,11 @@ def run_of_both(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     return train(tiny_config(tmp_path_factory.mktemp("both")))
 
 
-def test_accumulated_windows_are_one_large_window_of_steps(tmp_path: Path) -> None:
-    """Gradients of windows that follow one another, against those of their mean loss written out."""
+def test_accumulated_windows_give_the_gradient_of_their_mean_loss(tmp_path: Path) -> None:
+    """Against the mean loss of consecutive windows, written out."""
     config = tiny_config(tmp_path, model=CharLMConfig(hidden_size=16, embedding_dim=8), accumulation_steps=3)
     lm, text = model_and_text(config, tmp_path)
-    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, DistributedContext())
+    one = DirectionTrainer(copy.deepcopy(lm), "forward", config.step_options, DistributedContext())
     one.start_epoch(text)
     result = one.step(0, lr=0.0)
     windows = WindowStream(text, 4, 16)
@@ -109,19 +109,19 @@ def test_accumulated_windows_are_one_large_window_of_steps(tmp_path: Path) -> No
 
 
 @needs_bf16_lstm
-def test_bfloat16_learns_as_float32_does(tmp_path: Path) -> None:
+def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
     bits = {}
     for precision in ("float32", "bfloat16"):
         config = tiny_config(tmp_path, output=str(tmp_path / precision), precision=precision)
         result = train(dataclasses.replace(config, budget=BudgetConfig(steps=60)))
         bits[precision] = result.last.bits_per_character
         assert {tensor.dtype for tensor in weights_of(result.folder).values()} == {torch.float32}
-    assert bits["bfloat16"] != bits["float32"], "it is used at all"
+    assert bits["bfloat16"] != bits["float32"], "bfloat16 is not used"
     assert bits["bfloat16"] == pytest.approx(bits["float32"], abs=0.05)
 
 
 @pytest.mark.parametrize(
-    ("units", "cell", "hidden_size", "wanted"),
+    ("units", "cell", "hidden_size", "expected"),
     [
         (True, "lstm", 512, "bfloat16"),
         (False, "lstm", 512, "float32"),
@@ -129,17 +129,16 @@ def test_bfloat16_learns_as_float32_does(tmp_path: Path) -> None:
         (True, "lstm", 1024, "float32"),
     ],
 )
-def test_precision_is_what_suits_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, hidden_size: int, wanted: str
+def test_auto_chooses_the_faster_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, hidden_size: int, expected: str
 ) -> None:
-    monkeypatch.setattr(train_config, "has_bfloat16_units", lambda _: units)
-    assert (
-        tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell, hidden_size=hidden_size)).precision_here
-        == wanted
-    )
+    monkeypatch.setattr(training_precision, "has_bfloat16_units", lambda _: units)
+    config = tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell, hidden_size=hidden_size))
+    assert config.step_options.precision == expected
 
 
-def model_and_text(config, folder: Path) -> tuple[CharLM, EpochText]:
+def model_and_text(config: TrainConfig, folder: Path) -> tuple[CharLM, EpochText]:
+    """Return an untrained model for the text of a run, and that text."""
     encoded = encode_corpus(config.data, config.vocab, config.seed, folder / "encoded")
     lm = CharLM(dataclasses.replace(config.model, vocab_size=len(encoded.vocab)))
     return lm, Epochs(encoded, config.data, config.seed).text
@@ -167,13 +166,13 @@ def test_states_are_carried_from_step_to_step(tmp_path: Path) -> None:
         assert (state is None) == (number == 0)
 
 
-def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) -> None:
-    """Against the same step written out with PyTorch's parts, from a carried state."""
+def test_a_step_is_one_of_adamw_on_the_clipped_gradient_of_a_window(tmp_path: Path) -> None:
+    """Against the same steps written out in PyTorch, with the state carried from one to the next."""
     model = CharLMConfig(hidden_size=16, embedding_dim=8)
     config = tiny_config(tmp_path, model=model, optimizer=OptimizerConfig(weight_decay=0.0, clip_norm=0.05))
     lm, text = model_and_text(config, tmp_path)
     windows = WindowStream(text, 4, 16)
-    one = DirectionTrainer(copy.deepcopy(lm), "forward", config, DistributedContext())
+    one = DirectionTrainer(copy.deepcopy(lm), "forward", config.step_options, DistributedContext())
     one.start_epoch(text)
     plain = torch.optim.AdamW(lm.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
     state = None
@@ -191,8 +190,8 @@ def test_one_step_is_one_of_adamw_on_the_gradient_of_the_window(tmp_path: Path) 
         state = map_state(torch.detach, state)
         assert float(result.bits_per_character) == pytest.approx(float(loss.detach()) / math.log(2), abs=1e-5)
         assert float(result.gradient_norm) == pytest.approx(float(norm), rel=1e-4)
-    for (name, found), wanted in zip(one.lm.named_parameters(), lm.parameters(), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=2e-4, msg=name)
+    for (name, weights), expected in zip(one.lm.named_parameters(), lm.parameters(), strict=True):
+        torch.testing.assert_close(weights, expected, rtol=0, atol=2e-4, msg=name)
 
 
 def test_zero_steps_write_the_untrained_model(tmp_path: Path) -> None:
@@ -200,14 +199,16 @@ def test_zero_steps_write_the_untrained_model(tmp_path: Path) -> None:
     assert result.last.characters == 0
     text = EXCERPT.read_text(encoding="utf-8")
     entropy = -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
-    assert result.last.bits_per_character == pytest.approx(entropy, abs=0.3), "it knows how frequent characters are"
+    assert result.last.bits_per_character == pytest.approx(entropy, abs=0.3), (
+        "it does not predict the frequencies of characters"
+    )
     assert Pretrained.load(result.folder / "best").provenance["characters_seen"] == 0
 
 
 def test_the_best_model_is_not_the_last_when_it_gets_worse(tmp_path: Path) -> None:
-    """A learning rate that wrecks the model: the untrained-like first validation is better than the last."""
-    wrecking = OptimizerConfig(lr=3.0, warmup_steps=6, final_lr=1.0)
-    result = train(tiny_config(tmp_path, optimizer=wrecking, validations=6))
+    """A learning rate that ruins the model: the first validation is better than the last."""
+    ruinous = OptimizerConfig(lr=3.0, warmup_steps=6, final_lr=1.0)
+    result = train(tiny_config(tmp_path, optimizer=ruinous, validations=6))
     bits = [r["bits_per_character_forward"] for r in read_log(result.folder) if r["kind"] == "valid"]
     assert result.best.step < result.last.step
     best = Pretrained.load(result.folder / "best").provenance["bits_per_character"]["forward"]
@@ -216,17 +217,17 @@ def test_the_best_model_is_not_the_last_when_it_gets_worse(tmp_path: Path) -> No
     assert last == pytest.approx(bits[-1], abs=1e-4)
 
 
-def test_weight_decay_leaves_biases_alone(tmp_path: Path) -> None:
+def test_biases_are_not_decayed(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, optimizer=OptimizerConfig(weight_decay=0.5))
     lm, _ = model_and_text(config, tmp_path)
-    one = DirectionTrainer(lm, "forward", config, DistributedContext())
+    one = DirectionTrainer(lm, "forward", config.step_options, DistributedContext())
     decay = {id(p): group["weight_decay"] for group in one.optimizer.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in lm.named_parameters()} == {
         name: 0.0 if "bias" in name else 0.5 for name, _ in lm.named_parameters()
     }
 
 
-def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".charembed.lock"):
         code = (
@@ -242,17 +243,17 @@ def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_left_no_model_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".charembed.lock").touch()
-    (tmp_path / "out" / "config.yaml").write_text("what a run that failed at once leaves")
+    (tmp_path / "out" / "config.yaml").write_text("left by a run that failed before its first step")
     assert train(tiny_config(tmp_path)).last.step == 6
 
 
-def test_paths_and_numpy_numbers_are_taken(tmp_path: Path) -> None:
+def test_paths_and_numpy_numbers_are_accepted(tmp_path: Path) -> None:
     model = CharLMConfig(hidden_size=np.int64(8), embedding_dim=4)
     text = CorpusConfig(train=[EXCERPT], held_out=0.02)
     assert train(tiny_config(tmp_path, output=tmp_path / "out", model=model, data=text)).last.step == 6
 
 
-def test_a_file_name_that_is_no_text_does_not_end_the_run(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
     shutil.copy(EXCERPT, name)
     result = train(tiny_config(tmp_path, data=CorpusConfig(train=name, held_out=0.02)))
@@ -268,34 +269,36 @@ def test_budget_in_epochs(tmp_path: Path) -> None:
 
 
 def test_budget_in_minutes_ends_the_run_and_the_schedule(tmp_path: Path) -> None:
-    # One validation, at the end: on a busy machine another one may outlast the budget, with no step after it.
+    # A single validation, at the end: on a busy machine an earlier one might outlast the budget, with no step after it.
     result = train(tiny_config(tmp_path, budget=BudgetConfig(minutes=0.05), validations=1))
     last = read_log(result.folder)[-2]
     assert last["kind"] == "train"
     assert last["seconds"] >= 3.0
     highest = OptimizerConfig().for_cell("lstm").lr
-    assert last["lr"] < 0.02 * highest, "the learning rate is at its end when the time is up"
+    assert last["lr"] < 0.02 * highest, "the learning rate is not at its final value when the time is up"
 
 
-def test_a_run_that_fails_keeps_the_models_it_was_to_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_keeps_the_models_that_it_would_have_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(tiny_config(tmp_path))
     nan = torch.tensor(float("nan"))
     monkeypatch.setattr(DirectionTrainer, "step", lambda *_: StepResult(nan, nan))
-    with pytest.raises(CharEmbedError, match="loss is nan"):
+    with pytest.raises(CharEmbedError, match="loss of the forward model is nan"):
         train(tiny_config(tmp_path, overwrite=True, validations=1))
     assert Pretrained.load(tmp_path / "out" / "best").provenance["characters_seen"] == 6 * 4 * 16
 
 
 def test_an_output_folder_in_use_is_refused_before_the_corpus_is_read(tmp_path: Path) -> None:
     train(tiny_config(tmp_path))
-    with pytest.raises(CharEmbedError, match=r"another configuration \(batch_size 4 → 5\): give the same to go on"):
+    with pytest.raises(CharEmbedError, match=r"another configuration \(batch_size 4 → 5\): to resume it"):
         train(tiny_config(tmp_path, data=CorpusConfig(train="absent"), batch_size=5))
-    with pytest.raises(CharEmbedError, match=r"holds a run on other text"):
+    with pytest.raises(CharEmbedError, match=r"contains a run on other text"):
         train(tiny_config(tmp_path, data=CorpusConfig(train=[str(EXCERPT), __file__], held_out=0.02)))
     assert train(tiny_config(tmp_path, overwrite=True, budget=BudgetConfig(steps=1))).last.step == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("of another program")
-    with pytest.raises(CharEmbedError, match="is no training run"):
+    with pytest.raises(CharEmbedError, match="contains files that are not of a training run"):
         train(tiny_config(tmp_path, output=str(tmp_path / "other"), overwrite=True))
     (tmp_path / "out" / "best" / "notes.txt").write_text("my notes on the best model")
     with pytest.raises(CharEmbedError, match=r"holds notes.txt, which would be lost"):
@@ -311,7 +314,7 @@ def test_an_output_folder_in_use_is_refused_before_the_corpus_is_read(tmp_path: 
         (CorpusConfig(train=str(EXCERPT)), 100_000, "too small for the batch: .* batch_size 100000 × seq_len 16 needs"),
     ],
 )
-def test_nothing_is_written_when_the_corpus_will_not_do(
+def test_nothing_is_written_if_the_corpus_cannot_be_used(
     tmp_path: Path, data: CorpusConfig, batch_size: int, message: str
 ) -> None:
     with pytest.raises(CharEmbedError, match=message):
@@ -319,10 +322,10 @@ def test_nothing_is_written_when_the_corpus_will_not_do(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) -> None:
-    kept = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert kept["model"]["hidden_size"] == 48
-    assert kept["budget"] == {"minutes": None, "steps": 200, "epochs": None}
+def test_config_yaml_is_the_configuration_of_the_run(run: TrainResult) -> None:
+    written = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert written["model"]["hidden_size"] == 48
+    assert written["budget"] == {"minutes": None, "steps": 200, "epochs": None}
 
 
 @pytest.mark.parametrize(
@@ -343,18 +346,20 @@ def test_the_configuration_that_is_kept_is_the_one_that_ran(run: TrainResult) ->
         ({"init": "a", "vocab": VocabConfig(path="b")}, "init has a vocabulary of its own"),
     ],
 )
-def test_configuration_refuses(tmp_path: Path, changes: dict, message: str) -> None:
+def test_values_that_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         tiny_config(tmp_path, **changes)
 
 
-def test_bfloat16_needs_a_processor_that_runs_lstms_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_config, "runs_bfloat16_lstm", lambda _: False)
+def test_bfloat16_needs_a_cpu_that_runs_lstms_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_precision, "runs_bfloat16_lstm", lambda _: False)
     with pytest.raises(
         CharEmbedError, match=r"precision bfloat16: PyTorch cannot run an LSTM .* on this CPU: use auto"
     ):
         tiny_config(tmp_path, precision="bfloat16")
-    tiny_config(tmp_path, precision="bfloat16", model=CharLMConfig(cell="gru"))
+    gru = CharLMConfig(cell="gru")
+    assert tiny_config(tmp_path, precision="bfloat16", model=gru).step_options.precision == "bfloat16"
+    assert tiny_config(tmp_path, precision="bf16", model=gru) == tiny_config(tmp_path, precision="bfloat16", model=gru)
 
 
 def test_tensorboard_on_request(tmp_path: Path) -> None:
