@@ -55,8 +55,10 @@ def test_a_run_begun_by_an_earlier_version_resumes(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("spelling", ["bf16", "bfloat16"])
 def test_a_run_in_bf16_resumes_in_bfloat16(tmp_path: Path, spelling: str) -> None:
     """Version 0.1.0 wrote `bf16` into configurations and checkpoints."""
-    gru = CharLMConfig(cell="gru", hidden_size=8, embedding_dim=4)
-    begun = train(tiny_config(tmp_path, precision="bf16", model=gru, budget=BudgetConfig(steps=2)))
+    # PyTorch runs a GRU in bfloat16 on every CPU, which it does not do with an LSTM.
+    options: dict = {"model": CharLMConfig(cell="gru", hidden_size=8, embedding_dim=4), "validations": 1}
+    options |= {"direction": "forward", "seq_len": 4}
+    begun = train(tiny_config(tmp_path, precision="bf16", budget=BudgetConfig(steps=2), **options))
     assert begun.report.precision == "bfloat16"
     config = begun.folder / "config.yaml"
     assert "precision: bfloat16\n" in config.read_text()
@@ -67,9 +69,9 @@ def test_a_run_in_bf16_resumes_in_bfloat16(tmp_path: Path, spelling: str) -> Non
         assert '"precision": "bfloat16"' in metadata["facts"]
         metadata["facts"] = metadata["facts"].replace('"precision": "bfloat16"', '"precision": "bf16"')
         path.write_bytes(safetensors.torch.save(safetensors.torch.load_file(path), metadata))
-    resumed = train(tiny_config(tmp_path, precision=spelling, model=gru, budget=BudgetConfig(steps=4)))
+    resumed = train(tiny_config(tmp_path, precision=spelling, budget=BudgetConfig(steps=4), **options))
     assert resumed.report.steps == 4
-    assert [validation["step"] for validation in resumed.report.validations] == [1, 2, 3, 4]
+    assert [validation["step"] for validation in resumed.report.validations] == [2, 4]
     assert resumed.report.precision == "bfloat16"
 
 

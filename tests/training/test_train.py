@@ -269,7 +269,7 @@ def test_budget_in_epochs(tmp_path: Path) -> None:
 
 
 def test_budget_in_minutes_ends_the_run_and_the_schedule(tmp_path: Path) -> None:
-    # A single validation, at the end: on a busy machine an earlier one might outlast the budget, with no step after it.
+    # One validation, at the end: on a busy machine an earlier one might outlast the budget, with no step after it.
     result = train(tiny_config(tmp_path, budget=BudgetConfig(minutes=0.05), validations=1))
     last = read_log(result.folder)[-2]
     assert last["kind"] == "train"
