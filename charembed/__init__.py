@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from charembed.version import __version__
 
 if TYPE_CHECKING:
-    from charembed.dataset.encoded_corpus import VocabConfig
     from charembed.embedding.context import Context
     from charembed.embedding.embedder import CharEmbedder
     from charembed.embedding.word_embeddings import WordEmbeddings
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from charembed.output.writer import OutputConfig, write_embeddings
     from charembed.pretrained.model_folder import Pretrained, join
     from charembed.text.corpus import Corpus, CorpusConfig
-    from charembed.text.vocab import CharVocab
+    from charembed.text.vocab import CharVocab, VocabConfig
     from charembed.training.config import TrainConfig
     from charembed.training.schedule import BudgetConfig, OptimizerConfig
     from charembed.training.train import train
@@ -39,7 +38,7 @@ _MODULES = {
     "OutputConfig": "output.writer",
     "Pretrained": "pretrained.model_folder",
     "TrainConfig": "training.config",
-    "VocabConfig": "dataset.encoded_corpus",
+    "VocabConfig": "text.vocab",
     "WordEmbeddings": "embedding.word_embeddings",
     "WordEncoder": "embedding.word_encoder",
     "join": "pretrained.model_folder",
