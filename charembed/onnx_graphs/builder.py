@@ -74,6 +74,7 @@ class GraphBuilder:
         Returns:
             The integers and the scales; their product is the weight. Shape: (output, input), (output,)
         """
+        # The largest value of a row becomes the largest integer; a row of zeros must not divide by zero.
         scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / self._max_int8
         return np.rint(weight / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 

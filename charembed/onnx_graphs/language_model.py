@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -54,27 +55,10 @@ def language_model_graph(
     onnx = import_extra("onnx", extra="onnx", purpose="building ONNX graphs")
     graph = GraphBuilder(weight_bits)
     hidden = lm.config.hidden_size
-    is_lstm = lm.rnn.state_type is LSTMState
-    uses_int8_lstm = is_lstm and precision == "int8"
-    kinds = ("hidden", "cell") if is_lstm else ("hidden",)
+    kinds = ("hidden", "cell") if _is_lstm(lm) else ("hidden",)
     layer_states = [[f"{kind}_{layer}" for kind in kinds] for layer in range(lm.config.num_layers)]
     state_names = [name for names in layer_states for name in names]
-
-    # Run the recurrence over all characters and gather the states at the positions asked for.
-    if uses_int8_lstm:
-        states, width = int8_lstm_states(graph, lm, layer_states), hidden + PINNED_UNITS
-    else:
-        states, width = scan_states(graph, lm, precision, layer_states, max_table_rows), hidden
-    rows = graph("Reshape", states, graph.constant(np.array([-1, width])))
-    vectors = graph("Gather", rows, "places")
-    if uses_int8_lstm:
-        vectors, _ = graph.split(vectors, hidden, PINNED_UNITS)
-
-    # The projection above the top layer.
-    if lm.proj is not None:
-        weight, bias = graph.constant(as_array(lm.proj.weight)), graph.constant(as_array(lm.proj.bias))
-        vectors = graph("Gemm", vectors, weight, bias, transB=1)
-    graph.rename(vectors, "vectors")
+    _add_vectors(graph, lm, precision, layer_states, max_table_rows)
 
     inputs = [
         graph.value_info("ids", ["characters", "readings"], "int64"),
@@ -87,9 +71,41 @@ def language_model_graph(
     ]
     constants = [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
     proto = onnx.helper.make_graph(graph.take_nodes(), "charembed", inputs, outputs, constants)
-    opsets = [
-        onnx.helper.make_opsetid(domain, version)
-        for domain, version in _OPSETS.items()
-        if uses_int8_lstm or domain == ""
-    ]
+    # Declare ONNX Runtime's own operators only in graphs that use them: other runtimes refuse an unknown domain.
+    domains = ["", "com.microsoft"] if _uses_int8_lstm(lm, precision) else [""]
+    opsets = [onnx.helper.make_opsetid(domain, _OPSETS[domain]) for domain in domains]
     return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="charembed")
+
+
+def _is_lstm(lm: CharLM) -> bool:
+    return lm.rnn.state_type is LSTMState
+
+
+def _uses_int8_lstm(lm: CharLM, precision: GraphPrecision) -> bool:
+    return _is_lstm(lm) and precision == "int8"
+
+
+def _add_vectors(
+    graph: GraphBuilder,
+    lm: CharLM,
+    precision: GraphPrecision,
+    layer_states: Sequence[Sequence[str]],
+    max_table_rows: int,
+) -> None:
+    """Add the nodes that compute `vectors` and the `next_…` states from the inputs of the graph."""
+    hidden = lm.config.hidden_size
+    # Run the recurrence over all characters.
+    if _uses_int8_lstm(lm, precision):
+        states, width = int8_lstm_states(graph, lm, layer_states), hidden + PINNED_UNITS
+    else:
+        states, width = scan_states(graph, lm, precision, layer_states, max_table_rows), hidden
+    # Gather the states at the positions asked for: character · readings + reading is a row of the flattened states.
+    rows = graph("Reshape", states, graph.constant(np.array([-1, width])))
+    vectors = graph("Gather", rows, "places")
+    if width > hidden:
+        vectors, _ = graph.split(vectors, hidden, PINNED_UNITS)
+    # Project them where the model has a projection above the top layer.
+    if lm.proj is not None:
+        weight, bias = graph.constant(as_array(lm.proj.weight)), graph.constant(as_array(lm.proj.bias))
+        vectors = graph("Gemm", vectors, weight, bias, transB=1)
+    graph.rename(vectors, "vectors")

@@ -47,6 +47,7 @@ class MatMulBuilder:
         if state not in self._quantized_states:
             scale = graph.constant(np.float32(1 / _STATE_SCALE))
             self._quantized_states[state] = graph("QuantizeLinear", state, scale, zero_point)
+        # The integer product, scaled back: weights have a scale per row, states a fixed one.
         integers, scales = graph.quantize(weight)
         product = graph(
             "MatMulInteger",
@@ -98,6 +99,7 @@ class StepBuilder:
 
     def _lstm(self, input_product: str, y: str, c: str) -> list[str]:
         graph, hidden = self.graph, self.hidden
+        # One sigmoid for i, f and o, which are next to each other.
         gates, g = graph.split(self._preactivations(input_product, y), 3 * hidden, hidden)
         i, f, o = graph.split(graph("Sigmoid", gates), *[hidden] * 3)
         new_c = graph("Add", graph("Mul", f, c), graph("Mul", i, graph("Tanh", g)))
@@ -106,6 +108,7 @@ class StepBuilder:
     def _peephole_lstm(self, input_product: str, y: str, c: str) -> list[str]:
         graph = self.graph
         i, f, o, g = graph.split(self._preactivations(input_product, y), *[self.hidden] * 4)
+        # i and f see the cell state before the step, o the one after it.
         p_i, p_f, p_o = map(graph.constant, self.weights["weight_ch"])
         i, f = (
             graph("Sigmoid", graph("Add", preactivation, graph("Mul", c, peephole)))

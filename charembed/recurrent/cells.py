@@ -111,7 +111,8 @@ class LSTM(Recurrence[LSTMState]):
         self, packed: Tensor, layout: PackedLayout, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
         bias = weights["bias"]
-        if not packed.is_cuda and (self.proj_size is not None or not layout.is_dense):  # which oneDNN has not
+        # oneDNN has no LSTM with a projection or with lengths.
+        if not packed.is_cuda and (self.proj_size is not None or not layout.is_dense):
             return super()._run_layer(packed, layout, state, weights)
         # PyTorch adds two biases; this LSTM has one, so the second is zero.
         parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]

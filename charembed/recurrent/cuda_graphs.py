@@ -42,7 +42,7 @@ class CapturedFunction:
         with torch.cuda.stream(side):
             expected = function(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
-        # "thread_local": what other threads do on the device meanwhile is no error.
+        # "thread_local": other threads may use the device in the meantime.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = function(*self._inputs)
         # Trust the graph only after one replay has given the same results.
@@ -94,6 +94,7 @@ class GraphCache:
                 entry += 1
                 if entry > CALLS_BEFORE_CAPTURE:
                     entry = self._try_capture(function, tensors)
+            # Popped and inserted again: the key is now the most recently used.
             self._entries[key] = entry
             while len(self._entries) > MAX_GRAPHS:
                 self._entries.popitem(last=False)
@@ -126,8 +127,10 @@ def run_captured(
         owner: Object with whose deletion the graphs are freed.
         key: Identifies the function among those of the owner.
     """
+    # A function that runs while a caller captures a graph of its own becomes part of that graph.
     if not tensors[0].is_cuda or torch.cuda.is_current_stream_capturing():
         return function(*tensors)
+    # A graph belongs to one stream, and outputs captured in inference mode cannot be saved for a backward pass.
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     stream = torch.cuda.current_stream()
     context = (stream.device, stream.cuda_stream, torch.is_inference_mode_enabled())

@@ -32,5 +32,6 @@ class VariationalDropout(nn.Module):
         if not self.training or self.probability == 0.0:
             return input
         keep_probability = 1.0 - self.probability
+        # One mask for all time steps, so without the first dimension.
         mask = input.new_empty(input.shape[1:]).bernoulli_(keep_probability, generator=self.generator)
         return input * mask.div_(keep_probability)

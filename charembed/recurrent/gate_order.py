@@ -7,7 +7,7 @@ Libraries differ in three ways in which they store the same recurrence:
 - Each gate has two biases, one next to the input product and one next to the recurrent product. Only their sum matters,
   except for the candidate of a GRU with `reset_after`. charembed has one bias; the second one is zero on export, and
   both are added on import.
-- There is no MGU, but it is the GRU whose z and r are the same gate.
+- They do not have the MGU. It is the GRU whose z and r are the same gate.
 """
 
 from __future__ import annotations

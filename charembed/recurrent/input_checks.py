@@ -102,6 +102,7 @@ def check_lengths(lengths: Tensor | Sequence[int], seq_len: int, batch: int) -> 
     Raises:
         CharEmbedError: They are not one integer from 1 to `seq_len` for each sequence.
     """
+    # Anything that is not a tensor of numbers fails the check below.
     try:
         counts = torch.as_tensor(lengths, device="cpu")
     except (TypeError, ValueError, RuntimeError):

@@ -49,6 +49,7 @@ class ElmanKernel:
         steps = list(zip(*map(layout.split, (d_output, outputs.output, d_preactivations)), strict=True))
         d_y = d_final[0][: layout.batch_sizes[-1]]
         for t, (d_output_t, y_t, d_preactivations_t) in reversed(list(enumerate(steps))):
+            # y_t = tanh(pre-activation), then y_{t-1} through the recurrent product
             tanh_backward(d_y + d_output_t, y_t, grad_input=d_preactivations_t)
             d_y = layout.previous_state_gradient(t, recurrent_product(d_preactivations_t), d_final[0])
         d_weight_hh = layout.recurrent_weight_gradient(d_preactivations, outputs.output, initial)
@@ -128,6 +129,7 @@ class LSTMKernel:
         d_preactivations = torch.empty_like(activations)
         step_tensors = map(layout.split, (d_output, activations, cells, d_preactivations))
         steps = list(zip(*step_tensors, step_d_projected, strict=True))
+        # Start from the sequences that run to the last step; the others join where they end.
         d_y, d_c = (d[: layout.batch_sizes[-1]] for d in d_final)
         for t, (d_output_t, gates, c_t, d_preactivations_t, d_projected_t) in reversed(list(enumerate(steps))):
             size = len(gates)

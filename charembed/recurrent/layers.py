@@ -76,6 +76,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         self.input_size, self.hidden_size, self.num_layers = map(operator.index, (input_size, hidden_size, num_layers))
         self.bidirectional = bidirectional
         self.dropout = VariationalDropout(dropout)
+        # The weights are named as in PyTorch, for example weight_ih_l0 and weight_ih_l0_reverse.
         for layer, reverse in self.passes:
             width = input_size if layer == 0 else self.output_size
             for name, shape in self._shapes(width).items():
@@ -139,6 +140,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         """Initialise all weights."""
         for layer, reverse in self.passes:
             weights = self.layer_parameters(layer, reverse=reverse)
+            # Gate by gate: the initialisers would take the stacked gates for one matrix.
             for block in weights["weight_ih"].chunk(len(self.gates)):
                 nn.init.xavier_uniform_(block)
             for block in weights["weight_hh"].chunk(len(self.gates)):
@@ -158,6 +160,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     def initial_state(self, batch: int) -> S:
         """Return the zero state, on the device and in the type of the weights."""
         weights = self.layer_parameters(0)
+        # y_t has the width that weight_hh reads, which is that of the projection if there is one; c_t is always hidden.
         widths = (weights["weight_hh"].shape[1], self.hidden_size)[: len(self.state_type._fields)]
         return self.state_type(*(weights["bias"].new_zeros(len(self.passes), batch, width) for width in widths))
 
@@ -199,7 +202,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         """
         check_input(input, self.input_size)
         seq_len, batch, _ = input.shape
-        zeros = self.initial_state(batch)
+        zeros = self.initial_state(batch)  # also the shapes, type and device that a state has to have
         state = zeros if state is None else check_state(state, zeros)
         check_types(input, state, weight=zeros[0])
         if lengths is not None and batch > 0:
@@ -234,7 +237,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             for reverse in self.directions:
                 initial = self.state_type(*(tensor[len(finals)] for tensor in state))
                 weights = self.layer_parameters(layer, reverse=reverse)
-                # The reverse direction reads reversed sequences; its output is put back in the order of the text.
+                # The reverse direction reads reversed sequences; its output is reversed back.
                 layer_input = layout.reverse(output) if reverse else output
                 half, final = self._run_layer(layer_input, layout, initial, weights)
                 halves.append(layout.reverse(half) if reverse else half)
@@ -246,6 +249,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         """Apply dropout between two layers, in training, with one mask for each sequence."""
         if not self.training or self.dropout.probability == 0.0:
             return packed
+        # The dropout module draws the mask, so that its generator is used.
         mask = self.dropout(packed.new_ones(1, layout.batch, packed.shape[1]))[0]
         return packed * layout.repeat_over_steps(mask)
 
@@ -254,6 +258,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     ) -> tuple[Tensor, S]:
         """Run one layer in one direction on the step loop of this package. Shape: (rows, width) to (rows, hidden)"""
         recurrent_weights = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
+        # Under autocast, inputs may have another type than the weights; the loop computes in that of the weights.
         dtype = weights["weight_ih"].dtype
         with without_autocast(packed.device):
             initial = (tensor.to(dtype) for tensor in state)

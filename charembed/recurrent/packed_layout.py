@@ -140,5 +140,6 @@ class PackedLayout:
         Returns:
             Shape: (batch_sizes[t - 1], hidden)
         """
+        # The sequences in columns from size on ended at step t - 1: only d_final reaches them.
         size, previous_size = self.batch_sizes[step], self.batch_sizes[max(step - 1, 0)]
         return gradient if size == previous_size else torch.cat([gradient, d_final[size:previous_size]])

@@ -185,6 +185,7 @@ class StepLoopFunction(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Return the results of `run_forward` except the saved activations."""
         results = run_forward(kernel, layout, num_states, tensors, save_for_backward=True)
+        # The backward loop reads the output and the saved activations, but not the final state.
         ctx.kernel, ctx.layout, ctx.num_states, ctx.num_inputs = kernel, layout, num_states, len(tensors)
         ctx.save_for_backward(*tensors, results[0], *results[1 + num_states :])
         return results[: 1 + num_states]

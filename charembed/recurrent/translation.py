@@ -65,7 +65,7 @@ def torch_weights(recurrence: Recurrence[Any]) -> dict[str, Tensor]:
 def load_torch_weights(recurrence: Recurrence[Any], state: Mapping[str, Tensor]) -> None:
     """Load the `state_dict()` of a `torch.nn.RNN` (tanh), `LSTM` or `GRU` of the same sizes, with or without biases.
 
-    A state dict does not tell whether an RNN uses tanh or ReLU, nor whether its module is `batch_first`.
+    A state dict does not record whether an RNN uses tanh or ReLU, nor whether its module is `batch_first`.
 
     Args:
         recurrence: Recurrence to load into.
@@ -94,6 +94,7 @@ def load_torch_weights(recurrence: Recurrence[Any], state: Mapping[str, Tensor])
             raise CharEmbedError(f"the state dict has {names[0]} but not the other bias of the layer")
         first, second = [remaining.pop(name) for name in names] or [torch.zeros_like(current["bias"])] * 2
         pairs.append((current, new | one_bias(recurrence, first, second, same_order(recurrence))))
+    # Further layers, a reverse direction or a projection would be ignored silently.
     if remaining:
         raise CharEmbedError(f"the state dict has {next(iter(remaining))}, which the recurrence does not have")
     copy_weights(pairs)

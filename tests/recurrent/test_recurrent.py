@@ -58,6 +58,7 @@ def run_by_equations(
         for layer in range(recurrence.num_layers):
             halves = []
             for reverse in recurrence.directions:
+                # The state of one layer, one direction and one sequence.
                 now = map_state(lambda tensor: tensor[len(finals), column : column + 1], state)  # noqa: B023
                 ys = []
                 for x in sequence.flip(0) if reverse else sequence:
@@ -90,6 +91,7 @@ def test_forward_matches_equations(variant: str, shape: str, dtype: torch.dtype,
     x = torch.randn(11, 4, 6, dtype=dtype, requires_grad=True)
     state = random_state(recurrence, 4)
 
+    # Values.
     output, final = recurrence(x, state, lengths)
     expected, expected_final = run_by_equations(recurrence, x, state, lengths or [11] * 4)
 
@@ -100,6 +102,7 @@ def test_forward_matches_equations(variant: str, shape: str, dtype: torch.dtype,
     for name, a, b in zip(final._fields, final, expected_final, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
 
+    # Gradients of a random linear function of the output and the final state.
     weights = torch.randn_like(output)
     state_weights = [torch.randn_like(tensor) for tensor in final]
     loss = (output * weights).sum() + sum((a * b).sum() for a, b in zip(final, state_weights, strict=True))
@@ -364,6 +367,7 @@ def test_dropout_uses_one_mask_per_padded_sequence() -> None:
             parameter.zero_()
             if name.startswith("weight_ih"):
                 parameter.copy_(torch.eye(40, parameter.shape[1]) if name.endswith("1") else torch.ones(40, 1))
+    # Units that are zero at a step are those that the mask dropped.
     output, _ = rnn(torch.full((6, 5, 1), 0.3), lengths=[2, 6, 1, 4, 6])
     masks = []
     for column, length in enumerate([2, 6, 1, 4, 6]):
@@ -372,6 +376,7 @@ def test_dropout_uses_one_mask_per_padded_sequence() -> None:
         assert 5 < kept[0].sum() < 35
         masks.append(kept[0])
     assert len({tuple(mask.tolist()) for mask in masks}) == 5, "sequences must not share a mask"
+    # Without padding, packed and dense sequences draw the same masks.
     torch.manual_seed(1)
     dense, _ = rnn(torch.full((6, 5, 1), 0.3))
     torch.manual_seed(1)

@@ -68,6 +68,7 @@ def test_matches_torch(variant: str, lengths: list[int] | None) -> None:
     for a, b in zip((output, *final), (expected, *expected_final), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
+    # Gradients: charembed has one bias where PyTorch has two with the same gradient.
     weights = torch.randn_like(output)
     (output * weights).sum().backward()
     (expected * weights).sum().backward()
@@ -242,6 +243,7 @@ def test_onnx_operator_cases(cases: list[Any]) -> None:
     assert {case.model.graph.node[0].op_type for case in cases} == {"RNN", "GRU", "LSTM"}
     for case in cases:
         (node,) = case.model.graph.node
+        # Every attribute and input must be handled, or the case would test less than it seems to.
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         hidden_size, direction = attributes.pop("hidden_size"), attributes.pop("direction", b"forward")
         batch_first = attributes.pop("layout", 0) == 1
@@ -256,6 +258,7 @@ def test_onnx_operator_cases(cases: list[Any]) -> None:
             x = x.transpose(0, 1)
         if direction == b"reverse":  # charembed has no reverse-only direction: reverse the sequence
             x = x.flip(0)
+        # Build the recurrence, load the weights and run it.
         build = {"RNN": ElmanRNN, "LSTM": PeepholeLSTM if "P" in inputs else LSTM, "GRU": GRU}[node.op_type]
         options = {"reset_after": reset_after} if build is GRU else {}
         ours = build(x.shape[2], hidden_size, 1, direction == b"bidirectional", **options).requires_grad_(False)
@@ -265,6 +268,7 @@ def test_onnx_operator_cases(cases: list[Any]) -> None:
 
         output, final = ours(x, state, lengths)
 
+        # Compare in the layout of ONNX: the direction is a dimension of its own.
         y = output.view(*output.shape[:2], len(ours.directions), hidden_size).transpose(1, 2)
         if direction == b"reverse":
             y = y.flip(0)
