@@ -70,7 +70,7 @@ def _add_embed_options(parser: Parser) -> None:
     )
     add_device(parser)
     parser.add_class_arguments(OutputConfig)
-    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb"})
+    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb", "limits"})
 
 
 def run_neighbors(arguments: Namespace) -> int:

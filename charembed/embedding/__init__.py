@@ -1,1 +1,1 @@
-"""Compute contextual word vectors."""
+"""Compute contextual word vectors of texts."""

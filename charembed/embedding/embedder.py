@@ -1,56 +1,41 @@
-"""Receives texts; hands on their words, offsets and contextual vectors."""
+"""Compute contextual word vectors of texts."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import logging
 import os
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
-from cachetools import LRUCache
-from numpy.typing import NDArray
 
-from charembed.embedding.batching import make_batches
 from charembed.embedding.context import Context, iter_passages
-from charembed.embedding.engine import Engine, TorchEngine, read_batch
-from charembed.embedding.long_text import PartReader, stand_apart
-from charembed.embedding.onnx_engine import OnnxEngine
-from charembed.embedding.passage import Passage, Reading
-from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
-from charembed.errors import CharEmbedError
-from charembed.lm.model import Direction, Readout
+from charembed.embedding.engine_choice import ChosenEngine, EngineChooser, EngineName, EngineOptions, EnginePrecision
+from charembed.embedding.limits import DEFAULT_LIMITS, EmbeddingLimits
+from charembed.embedding.mapper import Mapper
+from charembed.embedding.passage_embedder import MemoryBudget, PassageEmbedder
+from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings, join_parts
+from charembed.lm.model import Readout
 from charembed.pretrained.flair_checkpoint import read_flair
 from charembed.pretrained.hub import SCHEME, upload
 from charembed.pretrained.model_folder import Pretrained, StoredType
 from charembed.text.words import SpannedText, TextInput
-from charembed.util.checks import check_choice, check_integer
+from charembed.util.checks import check_integer
 from charembed.util.devices import check_device
-from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
-EngineName = Literal["auto", "torch", "onnx"]
-EnginePrecision = Literal["float32", "int8", "bfloat16"]
-
-WINDOW_TEXTS = 8192
-"""Texts looked at together, so that those of like length run side by side; fewer where their vectors take more memory
-than they may."""
-WINDOW_CHARACTERS = 1_000_000
 _MB = 1_000_000
 
 
 class CharEmbedder:
-    """Turns texts into contextual word vectors (Akbik, Blythe & Vollgraf 2018).
+    """Computes contextual word vectors of texts (Akbik, Blythe & Vollgraf 2018).
 
-    A word's vector is the forward model's state at its last character beside the backward model's at its first. Both
-    models read each text on its own from the zero state, so the same text always gives the same vectors.
+    A word's vector is the forward model's state at the word's last character, concatenated with the backward model's
+    state at its first character. Both models read each text separately, starting from the zero state, so a text has the
+    same vectors whatever else is embedded with it. Threads may share an embedder.
     """
 
     def __init__(
@@ -65,24 +50,31 @@ class CharEmbedder:
         batch_size: int | None = None,
         memory_mb: int = 128,
         cache_mb: int = 0,
+        limits: EmbeddingLimits = DEFAULT_LIMITS,
     ) -> None:
         """
         Args:
-            pretrained: models, vocabulary and how to read them. Not copied.
-            device: where to run; where the models are, by default.
-            engine: what runs the models. "torch", "onnx" (ONNX Runtime, on a CPU), or "auto": ONNX Runtime on a CPU
-                where it is installed, which is as fast on many texts and faster on one, and PyTorch otherwise.
-            precision: of the computation; "int8" is several times faster on a CPU, "bfloat16" on a GPU, and both are
-                less exact.
-            readout: "word" or "separator", as in the model folder, which says what is right; as said there, by default.
-            threads: batches computed at the same time on a CPU, each by one thread.
-            batch_size: texts side by side; 128 on a CPU, 512 on a GPU by default.
-            memory_mb: size, in megabytes, of the vectors held at once: how far texts are read ahead.
-            cache_mb: size of the vectors kept for texts that come again in later calls, the latest used ones.
+            pretrained: models, vocabulary and how they read text. Not copied.
+            device: device to run on; by default the one the models are on.
+            engine: software that runs the models: "torch" (PyTorch), "onnx" (ONNX Runtime, CPU only) or "auto". "auto"
+                uses ONNX Runtime on a CPU if it is installed, because it is as fast on many texts and faster on a
+                single one, and PyTorch otherwise.
+            precision: precision of the computation. "int8" is several times faster than "float32" on a CPU, "bfloat16"
+                is faster on a GPU; both are less exact.
+            readout: characters at which states are read: "word" for the word's own outermost characters, "separator"
+                for the characters just outside the word. By default the setting of the model folder, which is the right
+                one for taggers trained with it.
+            threads: number of batches computed at the same time on a CPU, each by one thread.
+            batch_size: maximum number of texts in a batch; by default 128 on a CPU and 512 on a GPU.
+            memory_mb: maximum size of the vectors held in memory at once, in megabytes; limits how far texts are read
+                ahead.
+            cache_mb: size of the cache for vectors of texts that appear again in later calls, in megabytes. The least
+                recently used vectors are dropped.
+            limits: how much text is read ahead and computed at a time; for tests and tuning.
 
         Raises:
-            CharEmbedError: an option out of range, or an engine that cannot do what is asked of it.
-            MissingExtraError: ONNX Runtime is asked for and not installed.
+            CharEmbedError: an option is out of range, or the engine does not support the precision or device.
+            MissingExtraError: ONNX Runtime is requested but not installed.
         """
         self._options: dict[str, Any] = {
             "engine": engine,
@@ -91,43 +83,26 @@ class CharEmbedder:
             "batch_size": None if batch_size is None else check_integer("batch_size", batch_size),
             "memory_mb": check_integer("memory_mb", memory_mb),
             "cache_mb": check_integer("cache_mb", cache_mb, minimum=0),
+            "limits": limits,
         }
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
         self.precision: EnginePrecision = precision
-        self._threads = threads
-        self._place()
-        self._cache: LRUCache[Any, NDArray[np.float32]] = LRUCache(cache_mb * _MB, getsizeof=lambda v: v.nbytes)
-        self._cache_lock = threading.Lock()
-
-    def _place(self) -> None:
-        """Choose what suits the device that the models are on."""
-        self._device = self._device_now
-        self.engine: Literal["torch", "onnx"] = _chosen(self._options["engine"], self.precision, self._device)
-        """What runs the models."""
-        self._batch_size = self._options["batch_size"] or (128 if self._device.type == "cpu" else 512)
-        self._pool = WorkerPool(self._threads, caller_works=self.engine == "onnx")
-        self._engine: Engine
-        if self.engine == "onnx":
-            self._engine = OnnxEngine(self.model, "int8" if self.precision == "int8" else "float32")
-        else:
-            dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-            self._engine = TorchEngine(self.model, dtype)
-
-    @property
-    def _device_now(self) -> torch.device:
-        return next(self.model.parameters()).device
+        """Precision of the computation."""
+        self._engines = EngineChooser(self.model, EngineOptions(engine, precision, threads, batch_size))
+        memory = MemoryBudget(window=memory_mb * _MB, cache=cache_mb * _MB)
+        self._passages = PassageEmbedder(self.pretrained, self._engines, memory, limits)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles have threads, an engine and a cache of their own."""
-        return _restored, (self.pretrained, self._options)
+        """Pickle and copy the models and options only: a copy has its own threads, engine and cache."""
+        return _restore, (self.pretrained, self._options)
 
     def __repr__(self) -> str:
         config = self.model.config
         return (
             f"CharEmbedder({config.cell}, embedding_dim={self.embedding_dim}, readout={self.pretrained.readout!r},"
-            f" engine={self.engine!r}, precision={self.precision!r}, threads={self._threads})"
+            f" engine={self.engine!r}, precision={self.precision!r}, threads={self._options['threads']})"
         )
 
     @classmethod
@@ -139,20 +114,20 @@ class CharEmbedder:
         precision: EnginePrecision = "float32",
         **options: Any,
     ) -> CharEmbedder:
-        """Load a model folder.
+        """Load a model.
 
         Args:
-            name_or_path: a model that comes along, such as "en" (English); a folder that `charembed train` or
-                `save_pretrained` wrote; `hf://owner/name` or `hf://owner/name@revision` for one on the Hugging Face
-                Hub.
-            device: "cpu" (the default), "cuda", …
-            engine: what runs the models, as in `CharEmbedder`.
-            precision: of the computation, as in `CharEmbedder`.
-            options: further ones of `CharEmbedder`: readout, threads, batch_size, memory_mb, cache_mb.
+            name_or_path: name of a bundled model, for example "en" (English); path of a model folder that
+                `charembed train` or `save_pretrained` wrote; or `hf://owner/name` or `hf://owner/name@revision` for a
+                model on the Hugging Face Hub.
+            device: device to run on, for example "cuda"; "cpu" by default.
+            engine: software that runs the models, as in `CharEmbedder`.
+            precision: precision of the computation, as in `CharEmbedder`.
+            options: other options of `CharEmbedder`: readout, threads, batch_size, memory_mb, cache_mb.
 
         Raises:
-            CharEmbedError: no such model, a damaged folder, an unknown engine or precision.
-            MissingExtraError: ONNX Runtime is asked for and not installed.
+            CharEmbedError: the model does not exist or its folder is damaged, or an option is invalid.
+            MissingExtraError: ONNX Runtime is requested but not installed.
         """
         pretrained = Pretrained.load(name_or_path, device="cpu" if device is None else device)
         embedder = cls(pretrained, engine=engine, precision=precision, **options)
@@ -167,17 +142,18 @@ class CharEmbedder:
         readout: Readout = "separator",
         **options: Any,
     ) -> CharEmbedder:
-        """Load a pair of Flair's language models, whose vectors are those of `FlairEmbeddings`. Flair is not needed.
+        """Load a pair of Flair language models. The vectors equal those of `FlairEmbeddings`; Flair is not needed.
 
         Args:
-            forward_pt: the model that reads from left to right; final models and checkpoints of a training.
-            backward_pt: the one that reads from right to left.
-            readout: "separator" for `with_whitespace=True`, Flair's default; "word" for `with_whitespace=False`, which
-                models trained here want.
-            options: further ones of `CharEmbedder`.
+            forward_pt: file of the model that reads from left to right: a final model or a training checkpoint.
+            backward_pt: file of the model that reads from right to left.
+            readout: "separator" for the vectors of `FlairEmbeddings(with_whitespace=True)`, Flair's default; "word" for
+                those of `with_whitespace=False`, the default of models trained with charembed.
+            options: other options of `CharEmbedder`.
 
         Raises:
-            CharEmbedError: a file is no such model or holds anything else, none of which is run; the two are no pair.
+            CharEmbedError: a file is not a Flair language model or contains other objects, none of which are executed;
+                or the two models do not form a pair.
             OSError: a file cannot be read.
         """
         return cls(read_flair(forward_pt, backward_pt, readout), **options)
@@ -186,221 +162,94 @@ class CharEmbedder:
         """Write the model folder.
 
         Args:
-            folder: where; a model folder that is there is replaced.
-            dtype: of the stored weights: "float16" takes half the space, and changes vectors by less than 0.001 as a
-                rule.
+            folder: where to write; an existing model folder is replaced.
+            dtype: type of the stored weights. "float16" halves the size and usually changes vectors by less than 0.001.
 
         Raises:
-            CharEmbedError: the folder exists and holds something else; weights too large for float16.
-            OSError: it cannot be written.
+            CharEmbedError: the folder exists and contains other files, or a weight is too large for float16.
+            OSError: the folder cannot be written.
         """
         self.pretrained.save(folder, dtype)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload a charembed model"
     ) -> str:
-        """Put the model folder on the Hugging Face Hub, from where `from_pretrained("hf://owner/name")` loads it.
+        """Upload the model folder to the Hugging Face Hub; `from_pretrained("hf://owner/name")` loads it from there.
 
-        Who you are is what `hf auth login` or the environment variable HF_TOKEN says.
+        Log in with `hf auth login` or set the environment variable HF_TOKEN.
 
         Args:
-            repo_id: owner/name. A repository that does not exist is made.
-            private: whether a new one is private; as the owner has it set, by default.
-            commit_message: of the change.
+            repo_id: repository, as owner/name. It is created if it does not exist.
+            private: whether a new repository is private; by default the owner's setting.
+            commit_message: message of the commit.
 
         Returns:
-            The address of the change.
+            The URL of the commit.
 
         Raises:
-            CharEmbedError: the Hub refuses, or cannot be reached.
+            CharEmbedError: the Hub refuses the upload or cannot be reached.
         """
         repo_id = repo_id.removeprefix(SCHEME)
         return upload(self.pretrained.files(address=SCHEME + repo_id), repo_id, private=private, message=commit_message)
 
     @property
     def embedding_dim(self) -> int:
-        """Width of a word vector."""
+        """Number of dimensions of a word vector."""
         return self.model.embedding_dim
 
+    @property
+    def engine(self) -> ChosenEngine:
+        """Engine that runs the models: "torch" or "onnx"."""
+        return self._engines.setup.name
+
     def embed(self, texts: Iterable[TextInput], context: Context | None = None) -> list[WordEmbeddings]:
-        """Words and vectors of each text, all held in memory.
+        """Return the words and vectors of each text, all in memory.
 
         Args:
-            texts: each a `str`, whose words are found; a sequence of words, which are joined by single spaces; or a
-                pair `(text, spans)` with the offsets of its words.
-            context: what to read of the texts before and after each one; nothing by default.
+            texts: each is a `str`, whose words are found automatically; a sequence of words, which are joined by single
+                spaces; or a pair `(text, spans)` with the character offsets of its words.
+            context: neighbouring texts that are read before and after each text; none by default.
 
         Raises:
-            CharEmbedError: a span that lies outside its text.
-            TypeError: a single `str` instead of a list of them, or items of another form.
+            CharEmbedError: a span lies outside its text.
+            TypeError: `texts` is a single `str`, or an item has another form.
         """
         return list(self.iter_embed(texts, context))
 
     def iter_embed(self, texts: Iterable[TextInput], context: Context | None = None) -> Iterator[WordEmbeddings]:
-        """`embed`, text by text in the order given, reading ahead no further than `memory_mb` allows."""
-        parts = self.iter_parts(texts, context)
-        return self._whole(parts)
+        """Yield what `embed` returns, text by text and in order, reading ahead no further than `memory_mb` allows."""
+        return join_parts(self.iter_parts(texts, context))
 
     def iter_parts(
         self, texts: Iterable[TextInput], context: Context | None = None, *, skip: int = 0
     ) -> Iterator[EmbeddedPart]:
-        """`iter_embed` for texts whose vectors may not fit into memory, which come in several parts.
+        """Yield what `iter_embed` yields, but texts whose vectors may not fit into memory in several parts.
 
-        The backward model reads such a text twice: from its end to its start first, and once more for each part.
+        The backward model reads a text in parts twice: once from its end to its start, and then each part again.
 
         Args:
-            texts: as in `embed`.
-            context: as in `embed`.
-            skip: texts at the beginning that are context alone; nothing comes of them.
+            texts: texts, as in `embed`.
+            context: neighbouring texts to read, as in `embed`.
+            skip: number of texts at the beginning that serve as context only and have no vectors.
+
+        Raises:
+            CharEmbedError: a span lies outside its text.
+            TypeError: `texts` is a single `str`, or an item has another form.
         """
         if isinstance(texts, str):
-            raise TypeError("texts must be a list of texts, got one str: put it in a list")
-        return self._parts(itertools.islice(iter_passages(map(SpannedText.of, texts), context), skip, None))
+            raise TypeError("texts must be a list of texts, got a single str: put it in a list")
+        passages = iter_passages(map(SpannedText.of, texts), context)
+        return self._passages.iter_parts(itertools.islice(passages, skip, None))
 
     def mapper(self, column: str = "text", context: Context | None = None) -> Callable[..., Any]:
-        """A function for `datasets.Dataset.map(…, batched=True)` that adds the columns words, starts, ends, vectors.
+        """Return a function for `datasets.Dataset.map(…, batched=True)`: it adds words, starts, ends and vectors.
 
         Args:
-            column: of the texts or lists of words.
-            context: as in `embed`; a document must not go on in the next batch.
+            column: name of the column that contains texts or lists of words.
+            context: neighbouring texts to read, as in `embed`. A document must not continue in the next batch.
         """
-        from charembed.embedding.mapper import Mapper  # which comes after this module
-
         return Mapper(self, column, context)
 
-    def _whole(self, parts: Iterator[EmbeddedPart]) -> Iterator[WordEmbeddings]:
-        held: list[WordEmbeddings] = []
-        for part in parts:
-            if part.ends_text and not held:
-                yield part.embeddings
-                continue
-            held.append(part.embeddings)
-            if part.ends_text:
-                yield WordEmbeddings(
-                    [word for found in held for word in found.words],
-                    [span for found in held for span in found.spans],
-                    np.concatenate([found.vectors for found in held]),
-                )
-                held = []
 
-    def _parts(self, passages: Iterator[Passage]) -> Iterator[EmbeddedPart]:
-        window: list[Passage] = []
-        characters = words = 0
-        for passage in passages:
-            if self._is_long(passage):
-                yield from self._embed_window(window)
-                yield from self._embed_long(passage)
-                window, characters, words = [], 0, 0
-                continue
-            window.append(passage)
-            characters += passage.characters
-            words += len(passage.spans)
-            full = len(window) >= WINDOW_TEXTS or characters >= WINDOW_CHARACTERS
-            if full or self._bytes(words) >= self._options["memory_mb"] * _MB:
-                yield from self._embed_window(window)
-                window, characters, words = [], 0, 0
-        yield from self._embed_window(window)
-
-    def _bytes(self, words: int) -> int:
-        return words * self.embedding_dim * np.dtype(np.float32).itemsize
-
-    def _is_long(self, passage: Passage) -> bool:
-        large = self._bytes(len(passage.spans)) > self._options["memory_mb"] * _MB
-        long = large or passage.characters > WINDOW_CHARACTERS
-        return long and len(passage.spans) > 0 and stand_apart(passage.spans)
-
-    def _embed_window(self, window: list[Passage]) -> Iterator[EmbeddedPart]:
-        """Texts side by side; those that are the same are computed once."""
-        if not window:
-            return
-        keys = [(p.text, p.spans.tobytes(), p.before, p.after) for p in window]
-        found: dict[Any, NDArray[np.float32]] = {}
-        new: dict[Any, Passage] = {}
-        self._refresh()
-        with self._cache_lock:
-            for key, passage in zip(keys, window, strict=True):
-                if key in self._cache:
-                    found[key] = self._cache[key]
-                elif key not in new:
-                    new[key] = passage
-        computed = dict(zip(new, self._compute(list(new.values())), strict=True))
-        if self._cache.maxsize:
-            with self._cache_lock:
-                for key, vectors in computed.items():
-                    if vectors.nbytes <= self._cache.maxsize:
-                        self._cache[key] = vectors
-        found |= computed
-        to_come = Counter(keys)
-        for key, passage in zip(keys, window, strict=True):
-            to_come[key] -= 1
-            # Whoever changes an array changes that alone.
-            vectors = found[key].copy() if to_come[key] or self._cache.maxsize else found.pop(key)
-            yield EmbeddedPart(_named(passage, slice(None), vectors), ends_text=True)
-
-    def _refresh(self) -> None:
-        """Take notice of models that have been moved, and of weights that have changed: what was kept is of others."""
-        if self._device_now != self._device:
-            self._place()
-        if self._engine.refresh():
-            with self._cache_lock:
-                self._cache.clear()
-
-    def _compute(self, passages: Sequence[Passage]) -> list[NDArray[np.float32]]:
-        """Vectors of passages, batch by batch on all threads."""
-        vectors = [np.empty((len(p.spans), self.embedding_dim), dtype=np.float32) for p in passages]
-        directions = self.model.directions
-        width = self.model.config.output_size
-        readings = {direction: [self._reading(p, direction) for p in passages] for direction in directions}
-        at_least = -(-self._threads // len(directions))
-        planned = {
-            (direction, number): members
-            for direction in directions
-            for number, members in enumerate(make_batches(readings[direction], self._batch_size, at_least))
-        }
-
-        def read(batch: tuple[Direction, int]) -> None:
-            direction, _ = batch
-            columns = slice(width, None) if direction == "backward" and len(directions) == 2 else slice(0, width)
-            wanted = [readings[direction][k] for k in planned[batch]]
-            states = read_batch(self._engine, direction, wanted, self.pretrained.vocab.encode)
-            for k, found in zip(planned[batch], states, strict=True):
-                vectors[k][:, columns] = found
-
-        self._pool.map(read, sorted(planned, key=lambda batch: batch[1]))
-        return vectors
-
-    def _embed_long(self, passage: Passage) -> Iterator[EmbeddedPart]:
-        self._refresh()
-        readings = {direction: self._reading(passage, direction) for direction in self.model.directions}
-        words = max(1, self._options["memory_mb"] * _MB // 4 // self._bytes(1))
-        encode = self.pretrained.vocab.encode
-        for which, vectors in PartReader(self._engine, self._pool, encode, readings, passage.spans, words):
-            yield EmbeddedPart(_named(passage, which, vectors), ends_text=which.stop == len(passage.spans))
-
-    def _reading(self, passage: Passage, direction: Direction) -> Reading:
-        return passage.reading(direction, self.pretrained.delimiter, self.pretrained.readout)
-
-
-def _restored(pretrained: Pretrained, options: dict[str, Any]) -> CharEmbedder:
+def _restore(pretrained: Pretrained, options: dict[str, Any]) -> CharEmbedder:
     return CharEmbedder(pretrained, **options)
-
-
-def _named(passage: Passage, which: slice, vectors: NDArray[np.float32]) -> WordEmbeddings:
-    spans = [(start, end) for start, end in passage.spans[which].tolist()]
-    return WordEmbeddings(passage.words_at(which), spans, vectors)
-
-
-def _chosen(engine: str, precision: str, device: torch.device) -> Literal["torch", "onnx"]:
-    check_choice("engine", engine, get_args(EngineName))
-    check_choice("precision", precision, get_args(EnginePrecision))
-    if engine == "torch" and precision == "int8":
-        raise CharEmbedError("the engine torch has no int8: use the engine onnx, or auto")
-    if engine == "onnx" and precision == "bfloat16":
-        raise CharEmbedError("the engine onnx has no bfloat16: use the engine torch, or int8")
-    if engine == "auto" and precision == "float32" and device.type == "cpu":
-        installed = all(importlib.util.find_spec(package) for package in ("onnx", "onnxruntime"))
-        return "onnx" if installed else "torch"
-    chosen: Literal["torch", "onnx"] = "onnx" if engine == "onnx" or precision == "int8" else "torch"
-    if chosen == "onnx" and device.type != "cpu":
-        raise CharEmbedError(f"the engine onnx runs on the CPU, the model is on {device}: use the engine torch")
-    return chosen

@@ -1,4 +1,4 @@
-"""Receives a passage too long to be held with all its vectors; hands them on part by part."""
+"""Embed a passage that is too long to hold all its vectors in memory, part by part."""
 
 from __future__ import annotations
 
@@ -8,80 +8,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedding.engine import Encode, Engine, Vectors, read_on
+from charembed.embedding.engine import Vectors
 from charembed.embedding.passage import Reading
+from charembed.embedding.state_reader import StateReader
 from charembed.lm.model import Direction
 from charembed.text.words import Spans
 from charembed.util.workers import WorkerPool
 
-PART_CHARACTERS = 1_000_000
-"""A part is not much longer, however few words stand in it."""
+_NO_POSITIONS = np.empty(0, dtype=np.int64)
 
 
-def stand_apart(spans: Spans) -> bool:
-    """Whether words follow each other, as `find_words` has them: only then can they be read in parts."""
+def can_be_split(spans: Spans) -> bool:
+    """Return whether the words are non-empty, in order and do not overlap, so that they can be read in parts."""
     starts, ends = spans.T
     return bool((starts < ends).all() and (ends[:-1] <= starts[1:]).all())
 
 
 class PartReader:
-    """Reads a passage in parts of some words, with both models' states carried on from part to part.
+    """Reads a passage in parts of consecutive words. Each model carries its state from part to part.
 
-    The backward model begins at the end: it reads the whole passage once to leave its state at the end of every part,
-    and from there each part when its turn comes.
+    The backward model starts at the end of the passage. It reads all of it once to save its state at the end of each
+    part, and reads each part again, from the saved state, when that part is due.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        reader: StateReader,
         pool: WorkerPool,
-        encode: Encode,
         readings: dict[Direction, Reading],
         spans: Spans,
-        words: int,
+        max_words: int,
+        part_characters: int,
     ) -> None:
         """
         Args:
-            engine: what runs the models.
-            pool: where both run at once.
-            encode: characters to ids.
-            readings: of each direction there is.
-            spans: of the words, apart and in order; at least one. Shape: (words, 2)
-            words: of a part at most.
+            reader: reads text with an engine.
+            pool: threads on which both directions run at the same time.
+            readings: the reading of each direction of the model.
+            spans: spans of the words, of which there is at least one; see `can_be_split`. Shape: (words, 2)
+            max_words: maximum number of words in a part.
+            part_characters: maximum length of a part of more than one word, in characters.
         """
-        self._engine, self._pool, self._encode = engine, pool, encode
+        self._reader = reader
+        self._pool = pool
         self._readings = readings
-        self._bounds = [0]
-        while self._bounds[-1] < len(spans):
-            first = self._bounds[-1]
-            reach = int(np.searchsorted(spans[:, 1], spans[first, 0] + PART_CHARACTERS))
-            self._bounds.append(min(len(spans), first + words, max(reach, first + 1)))
+        self._bounds = _part_bounds(spans, max_words, part_characters)
+        # States from which parts are read; a missing one is the zero state.
         self._states: dict[tuple[Direction, int], Any] = {}
 
     def __iter__(self) -> Iterator[tuple[slice, Vectors]]:
-        """Which words, and their vectors. Shape: (words, embedding_dim)"""
+        """Yield the words of each part as a slice, with their vectors. Shape: (words, embedding_dim)"""
         parts = range(len(self._bounds) - 1)
+        # First pass: the backward model's state at the end of each part but the last, where it starts from zero.
         if "backward" in self._readings:
-            for part in reversed(parts):
-                self._pool.map(self._leave_state, [part])
+            for part in reversed(parts[1:]):
+                self._pool.map(self._save_backward_state, [part])
+        # Second pass: both models read each part.
         for part in parts:
             halves = self._pool.map(self._read, [(direction, part) for direction in self._readings])
             yield slice(self._bounds[part], self._bounds[part + 1]), np.concatenate(list(halves.values()), axis=1)
 
-    def _leave_state(self, part: int) -> None:
-        """Run the backward model over a part, for its state alone."""
-        start, stop = self._stretch("backward", part)
-        nowhere = np.empty(0, dtype=np.int64)
-        before = self._states.setdefault(("backward", part), None)
-        if part:
-            _, self._states["backward", part - 1] = self._run("backward", start, stop, before, nowhere)
+    def _save_backward_state(self, part: int) -> None:
+        """Read a part with the backward model and save the state from which the part before it is read."""
+        start, stop = self._characters_of("backward", part)
+        state = self._states.get(("backward", part))
+        _, self._states["backward", part - 1] = self._run("backward", start, stop, state, _NO_POSITIONS)
 
     def _read(self, item: tuple[Direction, int]) -> Vectors:
         direction, part = item
-        start, stop = self._stretch(direction, part)
+        start, stop = self._characters_of(direction, part)
         positions = self._readings[direction].positions[self._bounds[part] : self._bounds[part + 1]] - start
         state = self._states.pop(item, None)
-        if direction == "backward":
+        if direction == "backward":  # it meets the words in reverse order
             return self._run(direction, start, stop, state, positions[::-1])[0][::-1]
         vectors, self._states[direction, part + 1] = self._run(direction, start, stop, state, positions)
         return vectors
@@ -90,12 +88,25 @@ class PartReader:
         self, direction: Direction, start: int, stop: int, state: Any, positions: NDArray[np.int64]
     ) -> tuple[Vectors, Any]:
         text = self._readings[direction].read(start, stop)
-        return read_on(self._engine, direction, text, state, positions, self._encode)
+        return self._reader.read_on(direction, text, state, positions)
 
-    def _stretch(self, direction: Direction, part: int) -> tuple[int, int]:
-        """Characters read for a part: from the end of what has been read before to the last one wanted."""
+    def _characters_of(self, direction: Direction, part: int) -> tuple[int, int]:
+        """Return which characters are read for a part: those after the part read before, up to its own last position.
+
+        Positions ascend with the words in the forward reading and descend in the backward reading.
+        """
         positions = self._readings[direction].positions
         first, last = self._bounds[part], self._bounds[part + 1] - 1
         if direction == "forward":
             return (int(positions[first - 1]) + 1 if first else 0), int(positions[last]) + 1
         return (int(positions[last + 1]) + 1 if last + 1 < len(positions) else 0), int(positions[first]) + 1
+
+
+def _part_bounds(spans: Spans, max_words: int, part_characters: int) -> list[int]:
+    """Return the index of each part's first word, and the number of words as the last element."""
+    bounds = [0]
+    while bounds[-1] < len(spans):
+        first = bounds[-1]
+        reached = int(np.searchsorted(spans[:, 1], spans[first, 0] + part_characters))
+        bounds.append(min(len(spans), first + max_words, max(reached, first + 1)))
+    return bounds

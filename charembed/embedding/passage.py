@@ -1,5 +1,4 @@
-"""Receives a text with its words and what stands around it; hands on what each model reads, and where its states are
-the words'."""
+"""Determine what each language model reads of a text, and after which characters its states belong to the words."""
 
 from __future__ import annotations
 
@@ -11,61 +10,77 @@ from numpy.typing import NDArray
 from charembed.lm.model import Direction, Readout
 from charembed.text.words import SpannedText
 
-# What both models read after a text. The reference implementation ends every text with a space.
 END_MARKER = " "
+"""Character that both models read after a text: Flair ends every text with a space."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one model reads of a passage, and after which characters its state is wanted."""
+    """The characters that one model reads for a passage, and the positions among them whose states are needed.
 
-    first: str
-    """What is read first."""
+    The characters are three segments: the prefix, the text (from its end if `reverse` is true) and the end marker.
+    """
+
+    prefix: str
+    """Delimiter and context, in the order in which they are read."""
     text: str
-    """What is read next; not copied, however long."""
+    """The text in its own order. It is not copied, however long it is."""
     reverse: bool
-    """Whether it is read from its end."""
+    """Whether the text is read from its end."""
     positions: NDArray[np.int64]
-    """Characters of what is read, from 0, in any order, repeated or not. Shape: (words,)"""
+    """Positions of characters in the reading, from 0; in any order, repetitions allowed. Shape: (words,)"""
 
     @property
     def length(self) -> int:
-        """Characters that must be read: up to the last position."""
+        """Number of characters that must be read: up to the last position."""
         return int(self.positions.max(initial=-1)) + 1
 
     def read(self, start: int, stop: int) -> str:
-        """Some of the characters, in the order in which they are read."""
-        begin, end = (min(max(at - len(self.first), 0), len(self.text)) for at in (start, stop))
-        size = len(self.text)
-        text = self.text[size - end : size - begin][::-1] if self.reverse else self.text[begin:end]
-        over = len(self.first) + size
-        return self.first[start:stop] + text + END_MARKER[max(start - over, 0) : max(stop - over, 0)]
+        """Return the characters from `start` up to `stop`, in the order in which they are read."""
+        text_length = len(self.text)
+        prefix_first, prefix_last = _overlap(start, stop, 0, len(self.prefix))
+        text_first, text_last = _overlap(start, stop, len(self.prefix), text_length)
+        end_first, end_last = _overlap(start, stop, len(self.prefix) + text_length, len(END_MARKER))
+        if self.reverse:
+            # Offset k from the end of the text is offset text_length - k from its start.
+            text = self.text[text_length - text_last : text_length - text_first][::-1]
+        else:
+            text = self.text[text_first:text_last]
+        return self.prefix[prefix_first:prefix_last] + text + END_MARKER[end_first:end_last]
+
+
+def _overlap(start: int, stop: int, segment_start: int, segment_length: int) -> tuple[int, int]:
+    """Return which part of a segment lies between `start` and `stop`, as offsets into the segment."""
+    first = min(max(start - segment_start, 0), segment_length)
+    last = min(max(stop - segment_start, 0), segment_length)
+    return first, last
 
 
 @dataclass(frozen=True)
 class Passage(SpannedText):
-    """A text whose words are to be embedded, and what is read with it as context."""
+    """A text whose words are to be embedded, with the context that is read before and after it."""
 
     before: str = ""
-    """What the forward model reads first."""
+    """Context before the text: the forward model reads it first."""
     after: str = ""
-    """What the backward model reads first, from its end."""
+    """Context after the text: the backward model reads it first, from its end."""
 
     @property
     def characters(self) -> int:
-        """That a model reads at most."""
+        """Maximum number of characters that one model reads, without delimiter and end marker."""
         return len(self.text) + max(len(self.before), len(self.after))
 
     def reading(self, direction: Direction, delimiter: str, readout: Readout) -> Reading:
-        """What one model reads, and where its states are the words'.
+        """Return what one model reads, with the positions whose states are the words' vectors.
 
-        Both read the delimiter m, their context, the text (the backward one reversed) and the end marker. State k is
-        the one after character k of that. With a context of n₀ characters and a text of n, a word at text[a:b] has |m|
-        + n₀ + b - 1 forward and |m| + n₀ + n - 1 - a backward, on its own outermost characters; on the characters just
-        outside it, one further on. An empty word takes the states on either side of its place.
+        Each model reads the delimiter m, its context, the text (reversed for the backward model) and the end marker.
+        The state at position k is the one after character k. With a context of n₀ characters and a text of n, a word at
+        text[a:b] has the position |m| + n₀ + b - 1 in the forward model and |m| + n₀ + n - 1 - a in the backward model
+        if states are read on its own outermost characters, and the next position if they are read on the characters
+        just outside it. An empty word has the states on either side of its offset.
         """
         reverse = direction == "backward"
-        first = delimiter + (self.after[::-1] if reverse else self.before)
-        read_up_to = len(self.text) - self.spans[:, 0] if reverse else self.spans[:, 1]
-        positions = len(first) + read_up_to - (1 if readout == "word" else 0)
-        return Reading(first, self.text, reverse, positions)
+        prefix = delimiter + (self.after[::-1] if reverse else self.before)
+        characters_read = len(self.text) - self.spans[:, 0] if reverse else self.spans[:, 1]
+        positions = len(prefix) + characters_read - (1 if readout == "word" else 0)
+        return Reading(prefix, self.text, reverse, positions)

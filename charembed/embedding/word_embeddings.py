@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,15 @@ from charembed.text.words import Span
 
 @dataclass(frozen=True)
 class WordEmbeddings:
-    """The words of one text and their vectors."""
+    """The words of one text with their vectors."""
 
     words: list[str]
-    """The words, as they stand in the text."""
+    """The words, spelled as in the text."""
     spans: list[Span]
-    """Where they stand: offsets of the first character and of one past the last, in characters of the text as given; of
-    the words joined by single spaces where words were given."""
+    """Offsets of each word's first character and of one past its last, in characters of the text as given. For a list
+    of words: offsets into the words joined by single spaces."""
     vectors: NDArray[np.float32]
-    """Forward half first. Shape: (words, embedding_dim)"""
+    """One row per word; the first half is the forward model's. Shape: (words, embedding_dim)"""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -28,8 +29,28 @@ class WordEmbeddings:
 
 @dataclass(frozen=True)
 class EmbeddedPart:
-    """Some words of a text that is too long to be held with all its vectors; all of them, as a rule."""
+    """Consecutive words of a text: all of them, unless the text is too long to hold all its vectors in memory."""
 
     embeddings: WordEmbeddings
+    """The words of this part."""
     ends_text: bool
-    """Whether the next part is of the next text."""
+    """Whether this is the last part of its text."""
+
+
+def join_parts(parts: Iterable[EmbeddedPart]) -> Iterator[WordEmbeddings]:
+    """Join the parts of each text."""
+    buffered: list[WordEmbeddings] = []
+    for part in parts:
+        buffered.append(part.embeddings)
+        if part.ends_text:
+            text = buffered[0] if len(buffered) == 1 else _concatenate(buffered)
+            buffered = []  # before the yield: the parts are not kept while the caller works
+            yield text
+
+
+def _concatenate(embeddings: list[WordEmbeddings]) -> WordEmbeddings:
+    return WordEmbeddings(
+        [word for part in embeddings for word in part.words],
+        [span for part in embeddings for span in part.spans],
+        np.concatenate([part.vectors for part in embeddings]),
+    )

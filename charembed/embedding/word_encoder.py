@@ -1,4 +1,4 @@
-"""Receives sentences in a network; hands on their word vectors as one padded tensor, with gradients where asked for."""
+"""A PyTorch module that computes word vectors of sentences, with gradients if the language models are trained."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from charembed.embedding.batching import iter_chunks
 from charembed.embedding.embedder import CharEmbedder
-from charembed.embedding.engine import first_readings, iter_chunks
 from charembed.embedding.passage import Passage, Reading
+from charembed.embedding.torch_engine import first_readings
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM
 from charembed.pretrained.model_folder import Pretrained
@@ -24,12 +25,12 @@ from charembed.util.checks import check_integer
 
 
 class WordEncoder(nn.Module):
-    """From sentences to `(batch, words, output_size)`: the vectors of a `CharEmbedder` as a layer of a network.
+    """Computes the vectors of a `CharEmbedder` as a layer of a network.
 
-    Its `state_dict` holds the language models' weights, and what tells their characters: it does not load into an
-    encoder that reads text in another way. `torch.compile` leaves it as it is, since text is no tensor, and compiles
-    what stands around it; it cannot be part of a graph without breaks (`fullgraph=True`), nor be exported: for that
-    there is `charembed export-onnx`.
+    The `state_dict` contains the weights of the language models and how they read text: it cannot be loaded into an
+    encoder that reads text differently. `torch.compile` compiles the network around this module, but not the module
+    itself, because its input is text; for the same reason it cannot be compiled with `fullgraph=True` or exported. To
+    export the language models, use `charembed export-onnx`.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class WordEncoder(nn.Module):
     ) -> None:
         """
         Args:
-            embedder: an embedder, or the name or folder of its model. Its models become part of this module.
-            trainable: whether the language models are trained on with the network, in float32, their dropout included;
-                otherwise they stay as they are, and their vectors are computed without gradients, several times faster.
-            projection_size: width of a linear layer above the vectors, which is trained in any case; none by default.
+            embedder: an embedder, or the name or folder of its model. Its language models become part of this module.
+            trainable: whether the language models are trained with the network, in float32 and with dropout. Otherwise
+                their weights stay fixed, and vectors are computed without gradients, which is several times faster.
+            projection_size: width of a linear layer that is applied to the vectors and always trained; none by default.
 
         Raises:
-            CharEmbedError: no such model, a width below 1, or the embedder's models are part of a module that trains
-                them where this one would not, or the other way round.
+            CharEmbedError: the model does not exist, `projection_size` is below 1, or the language models are already
+                part of another module with another value of `trainable`.
         """
         super().__init__()
         if projection_size is not None:
@@ -61,115 +62,124 @@ class WordEncoder(nn.Module):
 
     @property
     def output_size(self) -> int:
-        """Width of a word's vector."""
+        """Number of dimensions of a word's vector."""
         return self.embedder.embedding_dim if self.projection is None else self.projection.out_features
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}, trainable={self.trainable}"
 
     def train(self, mode: bool = True) -> WordEncoder:
-        """As of any module; language models that are not trained have no dropout either."""
+        """Set training mode; language models that are not trained stay in evaluation mode, without dropout."""
         super().train(mode)
         self.model.train(mode and self.trainable)
         return self
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, sentences: Sequence[TextInput]) -> tuple[Tensor, Tensor]:
-        """
+        """Compute the word vectors of sentences.
+
         Args:
-            sentences: in any form that `CharEmbedder.embed` takes, lists of words among them.
+            sentences: texts in any form that `CharEmbedder.embed` accepts, for example lists of words.
 
         Returns:
-            The vectors, zero beside the words, and whether there is a word. Shape: (batch, words, output_size), (batch,
-            words)
+            The vectors, with zeros as padding, and a mask that is true for words. Shape: (batch, words, output_size),
+            (batch, words)
 
         Raises:
-            CharEmbedError: a span that lies outside its text.
-            TypeError: a single `str` instead of a list of them, or items of another form.
+            CharEmbedError: a span lies outside its text.
+            TypeError: `sentences` is a single `str`, or an item has another form.
         """
         weight = next(self.model.parameters())
-        vectors = [found.to(weight) for found in word_vectors(self.embedder, sentences, trainable=self.trainable)]
-        lengths = torch.tensor([len(found) for found in vectors], dtype=torch.long, device=weight.device)
+        embedded = word_vectors(self.embedder, sentences, trainable=self.trainable)
+        vectors = [sentence.to(weight) for sentence in embedded]
+        lengths = torch.tensor([len(sentence) for sentence in vectors], dtype=torch.long, device=weight.device)
         if vectors:
             padded = pad_sequence(vectors, batch_first=True)
         else:
             padded = weight.new_zeros(0, 0, self.embedder.embedding_dim)
         mask = torch.arange(padded.shape[1], device=weight.device) < lengths[:, None]
         projected = padded if self.projection is None else self.projection(padded)
-        return projected * mask[:, :, None], mask
+        return projected * mask[:, :, None], mask  # the projection's bias is not for padding
 
     def get_extra_state(self) -> Tensor:
-        """How text is read, which no weight says: part of the `state_dict`."""
-        return torch.tensor(list(json.dumps(_reading_of(self.embedder.pretrained)).encode()), dtype=torch.uint8)
+        """Return the part of the `state_dict` that is not weights: how the language models read text."""
+        return torch.tensor(list(json.dumps(_text_settings(self.embedder.pretrained)).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Any) -> None:
-        """
+        """Check that weights to be loaded are of language models that read text in the same way.
+
         Raises:
-            CharEmbedError: the weights are of models that read text in another way.
+            CharEmbedError: they read text differently.
         """
-        given = json.loads(bytes(state.tolist()))
-        mine = _reading_of(self.embedder.pretrained)
-        differing = [name for name in mine if given.get(name) != mine[name]]
+        loaded = json.loads(bytes(state.tolist()))
+        expected = _text_settings(self.embedder.pretrained)
+        differing = [name for name in expected if loaded.get(name) != expected[name]]
         if differing:
-            raise CharEmbedError(f"these weights are of models with another {', '.join(differing)} than this encoder's")
+            raise CharEmbedError(
+                f"these weights cannot be loaded: their language models have another {', '.join(differing)} than this"
+                " encoder's"
+            )
 
 
-def _reading_of(pretrained: Pretrained) -> dict[str, Any]:
+def _text_settings(pretrained: Pretrained) -> dict[str, Any]:
     characters = "".join(pretrained.vocab.characters)
     return {"vocabulary": characters, "readout": pretrained.readout, "delimiter": pretrained.delimiter}
 
 
-_USERS: WeakKeyDictionary[BiCharLM, tuple[ref[nn.Module], bool]] = WeakKeyDictionary()
-"""The module that has a pair of language models for a part, and whether it trains them."""
+_OWNERS: WeakKeyDictionary[BiCharLM, tuple[ref[nn.Module], bool]] = WeakKeyDictionary()
+"""The module that a pair of language models is part of, and whether the module trains them."""
 
 
-def set_trainable(model: BiCharLM, trainable: bool, user: nn.Module) -> None:
-    """Say which weights are to have gradients: those that word vectors depend on, or none.
+def set_trainable(model: BiCharLM, trainable: bool, owner: nn.Module) -> None:
+    """Make a module train the weights on which word vectors depend, or none.
 
     Args:
         model: the language models.
-        trainable: whether they are trained.
-        user: the module that they become a part of.
+        trainable: whether the module trains them.
+        owner: the module of which they become part.
 
     Raises:
-        CharEmbedError: another module has them, and wants otherwise.
+        CharEmbedError: the language models are already part of another module with another value of `trainable`.
     """
-    other, wants = _USERS.get(model, (None, trainable))
-    if other is not None and other() is not None and wants != trainable:
+    other, trained_there = _OWNERS.get(model, (None, trainable))
+    if other is not None and other() is not None and trained_there != trainable:
         raise CharEmbedError(
-            f"these language models are part of another module already, which {'trains' if wants else 'does not train'}"
-            " them: load them once more for this one"
+            "these language models are already part of another module, which"
+            f" {'trains' if trained_there else 'does not train'} them: load them again for this module"
         )
-    _USERS[model] = ref(user), trainable
+    _OWNERS[model] = ref(owner), trainable
+    # The decoder is left out: no word vector depends on it.
     model.requires_grad_(False)
     for direction in model.directions:
         lm = model.direction(direction)
-        for part in (lm.embedding, lm.rnn, lm.proj):
-            if part is not None:
-                part.requires_grad_(trainable)
+        for module in (lm.embedding, lm.rnn, lm.proj):
+            if module is not None:
+                module.requires_grad_(trainable)
 
 
 def word_vectors(embedder: CharEmbedder, texts: Iterable[TextInput], *, trainable: bool) -> Iterable[Tensor]:
-    """What a part of a network gives for the texts: with gradients where its language models are trained and gradients
-    are asked for, and from the engine otherwise.
+    """Return the vectors of each text, for use in a network.
+
+    They have gradients if the language models are trained and gradients are enabled. Otherwise the embedder's engine
+    computes them.
 
     Shape: (words, embedding_dim) each
     """
     if trainable and torch.is_grad_enabled():
         return vectors_with_gradients(embedder.pretrained, texts)
-    return (torch.from_numpy(found.vectors) for found in embedder.iter_embed(texts))
+    return (torch.from_numpy(text.vectors) for text in embedder.iter_embed(texts))
 
 
 def vectors_with_gradients(pretrained: Pretrained, texts: Iterable[TextInput]) -> list[Tensor]:
-    """What `CharEmbedder.embed` gives for the texts, all side by side, with gradients for the weights; with dropout
-    where the models are in training mode.
+    """Return the vectors of `CharEmbedder.embed` with gradients for the weights, computed as a single batch.
+
+    Dropout is applied if the models are in training mode.
 
     Shape: (words, embedding_dim) each
     """
     if isinstance(texts, str):
-        raise TypeError("texts must be a list of texts, got one str: put it in a list")
-    spanned = [SpannedText.of(text) for text in texts]
-    passages = [Passage(one.text, one.spans) for one in spanned]
+        raise TypeError("texts must be a list of texts, got a single str: put it in a list")
+    passages = [Passage(spanned.text, spanned.spans) for spanned in map(SpannedText.of, texts)]
     halves = []
     for direction in pretrained.model.directions:
         readings = [passage.reading(direction, pretrained.delimiter, pretrained.readout) for passage in passages]
@@ -178,21 +188,25 @@ def vectors_with_gradients(pretrained: Pretrained, texts: Iterable[TextInput]) -
 
 
 def _states(lm: CharLM, readings: Sequence[Reading], pretrained: Pretrained) -> list[Tensor]:
-    """The wanted states of each reading. Shape: (words, output_size) each"""
+    """Return the states of each reading at its positions. Shape: (words, output_size) each"""
     weight = lm.embedding.weight
-    found = [weight.new_zeros(0, lm.config.output_size)] * len(readings)
+    result = [weight.new_zeros(0, lm.config.output_size)] * len(readings)
     order = sorted((k for k, reading in enumerate(readings) if reading.length), key=lambda k: -readings[k].length)
     if not order:
-        return found
-    pieces, numbers, state = [], [], None
-    for ids, here, places in iter_chunks([readings[k] for k in order], pretrained.vocab.encode):
+        return result
+    # Read chunk by chunk, the longest readings first; readings that have ended are dropped from the state.
+    selected_states, selected, state = [], [], None
+    for chunk in iter_chunks([readings[k] for k in order], pretrained.vocab.encode):
         if state is not None:
-            state = first_readings(state, ids.shape[1])
-        states, state = lm.hidden_states(torch.from_numpy(ids.astype(np.int64)).to(weight.device), state)
-        pieces.append(states.flatten(0, 1).index_select(0, torch.from_numpy(places).to(weight.device)))
-        numbers.append(here)
-    back = torch.from_numpy(np.argsort(np.concatenate(numbers))).to(weight.device)
+            state = first_readings(state, chunk.ids.shape[1])
+        states, state = lm.hidden_states(torch.from_numpy(chunk.ids.astype(np.int64)).to(weight.device), state)
+        positions = torch.from_numpy(chunk.flat_positions).to(weight.device)
+        selected_states.append(states.flatten(0, 1).index_select(0, positions))
+        selected.append(chunk.selected)
+    # Chunks give states in the order of reading: sort them by reading and position.
+    inverse = torch.from_numpy(np.argsort(np.concatenate(selected))).to(weight.device)
     counts = [len(readings[k].positions) for k in order]
-    for k, states in zip(order, torch.split(torch.cat(pieces).index_select(0, back), counts), strict=True):
-        found[k] = states
-    return found
+    by_reading = torch.split(torch.cat(selected_states).index_select(0, inverse), counts)
+    for k, states in zip(order, by_reading, strict=True):
+        result[k] = states
+    return result

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedding.embedder import CharEmbedder, EnginePrecision
+from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.engine_choice import EnginePrecision
 from charembed.errors import CharEmbedError, import_extra
 
 import_extra("sklearn", extra="sklearn", purpose="charembed.integrations.sklearn")

@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from charembed.embedding.embedder import CharEmbedder, EnginePrecision
+from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.engine_choice import EnginePrecision
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.words import TextInput

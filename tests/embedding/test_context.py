@@ -1,4 +1,4 @@
-"""What is read around a text."""
+"""Context before and after each text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from charembed.embedding.context import iter_passages
 from charembed.text.words import SpannedText
 
 
-def around(texts: list[str], context: Context) -> list[tuple[str, str]]:
-    found = list(iter_passages(map(SpannedText.of, texts), context))
-    assert [passage.text for passage in found] == texts
-    return [(passage.before, passage.after) for passage in found]
+def contexts_of(texts: list[str], context: Context) -> list[tuple[str, str]]:
+    passages = list(iter_passages(map(SpannedText.of, texts), context))
+    assert [passage.text for passage in passages] == texts
+    return [(passage.before, passage.after) for passage in passages]
 
 
 def test_sentences_before_and_after() -> None:
-    assert around(["A.", "B.", "C.", "D."], Context(sentences=2)) == [
+    assert contexts_of(["A.", "B.", "C.", "D."], Context(sentences=2)) == [
         ("", " B. C."),
         ("A. ", " C. D."),
         ("A. B. ", " D."),
@@ -29,7 +29,7 @@ def test_sentences_before_and_after() -> None:
 
 
 def test_a_blank_text_ends_a_document() -> None:
-    assert around(["A.", "B.", " \t", "C.", "", "", "D."], Context(sentences=3)) == [
+    assert contexts_of(["A.", "B.", " \t", "C.", "", "", "D."], Context(sentences=3)) == [
         ("", " B."),
         ("A. ", ""),
         ("", ""),
@@ -42,32 +42,32 @@ def test_a_blank_text_ends_a_document() -> None:
 
 def test_characters_are_cut_to_whole_words() -> None:
     texts = ["one two three", "four five", "six"]
-    assert around(texts, Context(characters=11)) == [
+    assert contexts_of(texts, Context(characters=11)) == [
         ("", " four five"),
         ("two three ", " six"),
         ("four five ", ""),
     ]
-    assert around(texts, Context(characters=10))[1] == ("two three ", " six")
-    assert around(texts, Context(characters=9))[1] == ("three ", " six")
-    assert around(texts, Context(characters=6))[1] == ("three ", " six")
-    assert around(["東京は日本の首都", "人口は多い"], Context(characters=4)) == [("", " 人口は"), ("の首都 ", "")]
+    assert contexts_of(texts, Context(characters=10))[1] == ("two three ", " six")
+    assert contexts_of(texts, Context(characters=9))[1] == ("three ", " six")
+    assert contexts_of(texts, Context(characters=6))[1] == ("three ", " six")
+    assert contexts_of(["東京は日本の首都", "人口は多い"], Context(characters=4)) == [("", " 人口は"), ("の首都 ", "")]
 
 
-def test_what_stands_between_texts() -> None:
-    assert around(["A.", "B."], Context(sentences=1, joiner="\n")) == [("", "\nB."), ("A.\n", "")]
+def test_the_joiner_is_between_texts() -> None:
+    assert contexts_of(["A.", "B."], Context(sentences=1, joiner="\n")) == [("", "\nB."), ("A.\n", "")]
 
 
 @given(st.lists(st.text("ab \n", max_size=8), max_size=8), st.integers(1, 12))
-def test_characters_are_those_that_stand_nearest(texts: list[str], count: int) -> None:
-    for position, (before, after) in enumerate(around(texts, Context(characters=count))):
-        full = [bool(each.strip()) for each in texts]
-        if not full[position]:
+def test_characters_are_the_nearest_ones(texts: list[str], count: int) -> None:
+    for position, (before, after) in enumerate(contexts_of(texts, Context(characters=count))):
+        has_content = [bool(text.strip()) for text in texts]
+        if not has_content[position]:
             assert before == after == ""
             continue
-        start = max((k + 1 for k in range(position) if not full[k]), default=0)
-        stop = min((k for k in range(position, len(texts)) if not full[k]), default=len(texts))
-        left = "".join(f"{each} " for each in texts[start:position])
-        right = "".join(f" {each}" for each in texts[position + 1 : stop])
+        start = max((k + 1 for k in range(position) if not has_content[k]), default=0)
+        stop = min((k for k in range(position, len(texts)) if not has_content[k]), default=len(texts))
+        left = "".join(f"{text} " for text in texts[start:position])
+        right = "".join(f" {text}" for text in texts[position + 1 : stop])
         assert len(before) <= count
         assert len(after) <= count
         assert left.endswith(before)
@@ -97,12 +97,12 @@ def test_no_more_is_read_ahead_than_needed(context: Context, ahead: int) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "in characters or in sentences, one of the two"),
-        ({"characters": 1, "sentences": 1}, "one of the two"),
+        ({}, "either characters or sentences, got characters=None and sentences=None"),
+        ({"characters": 1, "sentences": 1}, "either characters or sentences, got characters=1 and sentences=1"),
         ({"characters": 0}, "context characters must be a positive whole number, got 0"),
         ({"sentences": 1.5}, "context sentences must be a positive whole number, got 1.5"),
     ],
 )
-def test_refused(options: dict, message: str) -> None:
+def test_invalid_contexts_are_refused(options: dict, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         Context(**options)

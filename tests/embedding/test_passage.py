@@ -1,4 +1,4 @@
-"""What each model reads of a passage."""
+"""What each model reads of a passage, and the positions of the words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXTS = st.text("ab \n", max_size=6)
 
 
 @given(TEXTS, TEXTS, TEXTS, st.sampled_from(["\n", "\n\n"]), st.integers(0, 20), st.integers(0, 20))
-def test_any_piece_is_that_of_the_whole(
+def test_any_slice_is_that_of_the_whole_reading(
     text: str, before: str, after: str, delimiter: str, start: int, length: int
 ) -> None:
     passage = Passage(text, find_words(text), before, after)
@@ -20,13 +20,13 @@ def test_any_piece_is_that_of_the_whole(
         "forward": delimiter + before + text + END_MARKER,
         "backward": delimiter + (text + after)[::-1] + END_MARKER,
     }
-    for direction, wanted in whole.items():
+    for direction, characters in whole.items():
         for readout, outside in (("word", 0), ("separator", 1)):
             reading = passage.reading(direction, delimiter, readout)
-            assert reading.read(0, len(wanted)) == wanted
-            assert reading.read(start, start + length) == wanted[start : start + length]
-            assert reading.length <= len(wanted)
+            assert reading.read(0, len(characters)) == characters
+            assert reading.read(start, start + length) == characters[start : start + length]
+            assert reading.length <= len(characters)
             for (first, last), position in zip(passage.spans.tolist(), reading.positions.tolist(), strict=True):
                 outermost = last - 1 if direction == "forward" else first
                 if not outside:
-                    assert wanted[position] == text[outermost]
+                    assert characters[position] == text[outermost]

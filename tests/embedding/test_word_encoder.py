@@ -1,9 +1,10 @@
-"""The PyTorch module: the embedder's vectors as a layer, frozen or trained, through all that a network goes through."""
+"""The PyTorch module: the embedder's vectors as a layer of a network, with fixed or trained language models."""
 
 from __future__ import annotations
 
 import copy
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,22 +38,22 @@ def test_padded_vectors_and_mask(trainable: bool, embedder) -> None:
     assert mask.sum(dim=1).tolist() == [2, 0, 7, 2, 1]
     assert vectors[~mask].abs().sum() == 0
     assert vectors.requires_grad is trainable
-    for row, found in zip(vectors.detach().numpy(), embedder.embed(SENTENCES), strict=True):
-        assert_same_vectors(row[: len(found)], found.vectors, found.words)
+    for row, expected in zip(vectors.detach().numpy(), embedder.embed(SENTENCES), strict=True):
+        assert_same_vectors(row[: len(expected)], expected.vectors, expected.words)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
-def test_vectors_with_gradients_are_the_engine_s(options: dict) -> None:
+def test_vectors_with_gradients_equal_those_of_the_engine(options: dict) -> None:
     pretrained = small_model(**options)
     pretrained.model.eval()
     texts = [text for text in AWKWARD_TEXTS if len(text) < 1000] + ["x" * 9000]
-    wanted = CharEmbedder(pretrained).embed(texts)
-    for found, expected in zip(vectors_with_gradients(pretrained, texts), wanted, strict=True):
-        assert_same_vectors(found.detach().numpy(), expected.vectors, expected.words)
+    embeddings = CharEmbedder(pretrained).embed(texts)
+    for vectors, expected in zip(vectors_with_gradients(pretrained, texts), embeddings, strict=True):
+        assert_same_vectors(vectors.detach().numpy(), expected.vectors, expected.words)
 
 
 @given(st.lists(st.lists(st.text("ab é", min_size=0, max_size=30), max_size=6), min_size=1, max_size=20))
-def test_gradients_do_not_depend_on_what_else_is_in_the_batch(texts: list[list[str]]) -> None:
+def test_gradients_do_not_depend_on_the_rest_of_the_batch(texts: list[list[str]]) -> None:
     pretrained = small_model()
     pretrained.model.eval()
     together = vectors_with_gradients(pretrained, texts)
@@ -61,12 +62,12 @@ def test_gradients_do_not_depend_on_what_else_is_in_the_batch(texts: list[list[s
     if not total.requires_grad:
         assert not any(texts)
         return
-    wanted = [torch.zeros_like(weight) for weight in weights]
+    expected = [torch.zeros_like(weight) for weight in weights]
     for text in filter(None, texts):
         alone = torch.autograd.grad(vectors_with_gradients(pretrained, [text])[0].sin().sum(), weights)
-        wanted = [sum(pair) for pair in zip(wanted, alone, strict=True)]
-    for found, expected in zip(torch.autograd.grad(total, weights), wanted, strict=True):
-        assert torch.allclose(found, expected, atol=1e-4)
+        expected = [sum(pair) for pair in zip(expected, alone, strict=True)]
+    for gradient, expected_gradient in zip(torch.autograd.grad(total, weights), expected, strict=True):
+        assert torch.allclose(gradient, expected_gradient, atol=1e-4)
 
 
 def test_frozen_weights_have_no_gradients_and_no_dropout(embedder) -> None:
@@ -102,7 +103,7 @@ def test_training_changes_what_the_engine_computes(embedder) -> None:
     assert np.abs(after - before).max() > 1e-3
 
 
-def test_a_projection_is_zero_beside_the_words_too(embedder) -> None:
+def test_a_projection_is_zero_in_the_padding(embedder) -> None:
     encoder = WordEncoder(embedder, projection_size=3)
     nn.init.ones_(encoder.projection.bias)
     vectors, mask = encoder(SENTENCES)
@@ -120,7 +121,7 @@ def test_no_sentences(projection_size: int | None, embedder) -> None:
     assert encoder([[], []])[0].shape == (2, 0, encoder.output_size)
 
 
-def test_it_lives_in_a_state_dict(embedder, tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_with_its_network(embedder, tmp_path: Path) -> None:
     network = nn.ModuleDict({"words": WordEncoder(embedder, projection_size=4), "out": nn.Linear(4, 2)})
     torch.save(network.state_dict(), tmp_path / "network.pt")
     fresh = WordEncoder(CharEmbedder(small_model(seed=9)), projection_size=4)
@@ -131,15 +132,15 @@ def test_it_lives_in_a_state_dict(embedder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "what"), [({"readout": "separator"}, "readout"), ({"delimiter": "\t"}, "delimiter")]
+    ("options", "setting"), [({"readout": "separator"}, "readout"), ({"delimiter": "\t"}, "delimiter")]
 )
-def test_weights_of_models_that_read_otherwise_are_refused(options: dict, what: str, embedder) -> None:
+def test_weights_of_models_that_read_text_differently_are_refused(options: dict, setting: str, embedder) -> None:
     state = WordEncoder(CharEmbedder(small_model(**options))).state_dict()
-    with pytest.raises(CharEmbedError, match=f"of models with another {what} than"):
+    with pytest.raises(CharEmbedError, match=f"their language models have another {setting} than"):
         WordEncoder(embedder).load_state_dict(state)
 
 
-def test_copies_are_on_their_own(embedder) -> None:
+def test_copies_are_independent(embedder) -> None:
     encoder = WordEncoder(embedder, trainable=True).eval()
     other = copy.deepcopy(encoder)
     assert other.model is other.embedder.model
@@ -149,11 +150,9 @@ def test_copies_are_on_their_own(embedder) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_one_pair_of_models_is_not_trained_and_frozen_at_once(first: bool, embedder) -> None:
+def test_language_models_are_not_trained_and_fixed_at_the_same_time(first: bool, embedder) -> None:
     encoder = WordEncoder(embedder, trainable=first)
-    with pytest.raises(
-        CharEmbedError, match=f"which {'trains' if first else 'does not train'} them: load them once more"
-    ):
+    with pytest.raises(CharEmbedError, match=f"which {'trains' if first else 'does not train'} them: load them again"):
         WordEncoder(embedder, trainable=not first)
     assert any(weight.requires_grad for weight in encoder.parameters()) is first
     WordEncoder(embedder, trainable=first)
@@ -163,7 +162,7 @@ def test_one_pair_of_models_is_not_trained_and_frozen_at_once(first: bool, embed
     WordEncoder(embedder, trainable=not first)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's own, in compiling
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # raised by PyTorch's compiler
 def test_compiling_a_network_around_it(embedder) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
@@ -182,34 +181,36 @@ def test_compiling_a_network_around_it(embedder) -> None:
     assert network.words.model.forward_lm.rnn.weight_hh_l0.grad.abs().sum() > 0
 
 
-def test_a_model_that_moves_takes_its_engine_along(embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, which this machine need not have: the embedder is told that its model was somewhere else before."""
-    wanted = embedder.embed(["A text."])[0].vectors
-    monkeypatch.setattr(embedder, "_device", torch.device("cuda"))
-    monkeypatch.setattr(embedder, "engine", "elsewhere")
-    assert np.array_equal(embedder.embed(["A text."])[0].vectors, wanted)
+def test_the_engine_is_chosen_again_after_the_model_has_moved(embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: the embedder's engine was set up for another device than the one the model is on."""
+    expected = embedder.embed(["A text."])[0].vectors
+    setup = embedder._engines.setup
+    monkeypatch.setattr(embedder._engines, "setup", replace(setup, device=torch.device("cuda"), name="torch"))
+    assert embedder.engine == "torch"
+    assert np.array_equal(embedder.embed(["A text."])[0].vectors, expected)
     assert embedder.engine == "onnx"
+    assert embedder._engines.setup.engine is not setup.engine
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-def test_other_types_of_numbers(trainable: bool, embedder) -> None:
-    wanted, _ = WordEncoder(copy.deepcopy(embedder)).eval()(SENTENCES)
+def test_other_data_types(trainable: bool, embedder) -> None:
+    expected, _ = WordEncoder(copy.deepcopy(embedder)).eval()(SENTENCES)
     encoder = WordEncoder(embedder, trainable=trainable, projection_size=3).to(torch.float64).eval()
     vectors, _ = encoder(SENTENCES)
     assert vectors.dtype == torch.float64
     encoder.projection = None
-    assert torch.allclose(encoder(SENTENCES)[0].float(), wanted, atol=1e-5)
+    assert torch.allclose(encoder(SENTENCES)[0].float(), expected, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("trainable", [True, False])
 def test_moving_to_a_gpu(trainable: bool, embedder) -> None:
-    wanted, _ = WordEncoder(embedder).eval()(SENTENCES)
+    expected, _ = WordEncoder(embedder).eval()(SENTENCES)
     encoder = WordEncoder(embedder, trainable=trainable).to("cuda").eval()
     vectors, mask = encoder(SENTENCES)
     assert vectors.is_cuda
     assert mask.is_cuda
-    assert torch.allclose(vectors.cpu(), wanted, atol=1e-5)
+    assert torch.allclose(vectors.cpu(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\nPeter B-PER\nBlackburn 
 
 
 @pytest.mark.parametrize("fine_tune", ["true", "false"])
-def test_the_bilstm_crf_script_learns_what_it_is_shown(fine_tune: str, embedder, tmp_path: Path) -> None:
+def test_the_tagger_script_learns_its_training_text(fine_tune: str, embedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")
     (tmp_path / "train.conll").write_text(COLUMNS)
     files = [part for split in ("train", "dev", "test") for part in (f"--{split}", tmp_path / "train.conll")]

@@ -1,0 +1,125 @@
+"""Choose the engine, batch size and threads that suit the device of a model."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from charembed.embedding.engine import Engine
+from charembed.embedding.onnx_engine import OnnxEngine
+from charembed.embedding.torch_engine import TorchEngine
+from charembed.errors import CharEmbedError
+from charembed.lm.model import BiCharLM
+from charembed.util.checks import check_choice
+from charembed.util.workers import WorkerPool
+
+EngineName = Literal["auto", "torch", "onnx"]
+EnginePrecision = Literal["float32", "int8", "bfloat16"]
+ChosenEngine = Literal["torch", "onnx"]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the user asks for; see `CharEmbedder`."""
+
+    engine: EngineName
+    precision: EnginePrecision
+    threads: int
+    batch_size: int | None
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """An engine for one device, with the batch size and threads that suit it."""
+
+    device: torch.device
+    name: ChosenEngine
+    engine: Engine
+    batch_size: int
+    """Maximum number of readings in a batch."""
+    threads: int
+    """Number of batches that run at the same time."""
+    pool: WorkerPool
+    """Threads that run the batches."""
+
+
+class EngineChooser:
+    """Holds the engine that suits the device of a model, and chooses again after the model has moved."""
+
+    def __init__(self, model: BiCharLM, options: EngineOptions) -> None:
+        """
+        Args:
+            model: the language models. Their weights and device may change later: call `refresh` before each use.
+            options: what the user asks for.
+
+        Raises:
+            CharEmbedError: the options are invalid or do not fit together or the device.
+            MissingExtraError: ONNX Runtime is requested but not installed.
+        """
+        self._model = model
+        self._options = options
+        self.setup = self._set_up()
+        """The current engine."""
+
+    def refresh(self) -> bool:
+        """Notice whether the model has moved to another device or its weights have changed.
+
+        Returns:
+            Whether vectors computed before may be out of date.
+
+        Raises:
+            CharEmbedError: the requested engine does not run on the device to which the model has moved.
+        """
+        if self._current_device() != self.setup.device:
+            self.setup = self._set_up()
+        return self.setup.engine.refresh()
+
+    def _current_device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    def _set_up(self) -> EngineSetup:
+        device = self._current_device()
+        precision = self._options.precision
+        name = choose_engine(self._options.engine, precision, device)
+        engine: Engine
+        if name == "onnx":
+            engine = OnnxEngine(self._model, "int8" if precision == "int8" else "float32")
+        else:
+            engine = TorchEngine(self._model, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        batch_size = self._options.batch_size or (128 if device.type == "cpu" else 512)
+        # The calling thread runs batches too, except with PyTorch, whose operators would use several threads in it.
+        threads = self._options.threads
+        pool = WorkerPool(threads, caller_works=name == "onnx")
+        return EngineSetup(device, name, engine, batch_size, threads, pool)
+
+
+def choose_engine(engine: EngineName, precision: EnginePrecision, device: torch.device) -> ChosenEngine:
+    """Return the engine for a precision and a device.
+
+    Args:
+        engine: the engine requested. "auto" is ONNX Runtime on a CPU if it is installed, and PyTorch otherwise.
+        precision: precision of the computation.
+        device: where the model is.
+
+    Raises:
+        CharEmbedError: the engine or precision is unknown, or they do not fit together or the device.
+    """
+    check_choice("engine", engine, get_args(EngineName))
+    check_choice("precision", precision, get_args(EnginePrecision))
+    if engine == "torch" and precision == "int8":
+        raise CharEmbedError("the engine torch does not support int8: use the engine onnx or auto")
+    if engine == "onnx" and precision == "bfloat16":
+        raise CharEmbedError("the engine onnx does not support bfloat16: use the engine torch, or the precision int8")
+    if engine == "auto" and precision == "float32" and device.type == "cpu":
+        installed = all(importlib.util.find_spec(package) for package in ("onnx", "onnxruntime"))
+        return "onnx" if installed else "torch"
+    # What remains of "auto": int8 is ONNX Runtime's alone, bfloat16 and other devices are PyTorch's.
+    chosen: ChosenEngine = "onnx" if engine == "onnx" or precision == "int8" else "torch"
+    if chosen == "onnx" and device.type != "cpu":
+        raise CharEmbedError(
+            f"the engine onnx runs on the CPU only, but the model is on {device}: use the engine torch"
+        )
+    return chosen
