@@ -21,7 +21,7 @@ def run_embed(arguments: Namespace) -> int:
     """Write the word vectors of files into a folder."""
     from charembed.embedding.context import Context
     from charembed.embedding.embedder import CharEmbedder
-    from charembed.output.writer import OutputConfig, write_embeddings
+    from charembed.output import OutputConfig, write_embeddings
 
     config = OutputConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(OutputConfig)})
     context = None
@@ -44,7 +44,7 @@ def run_embed(arguments: Namespace) -> int:
 
 def _add_embed_options(parser: Parser) -> None:
     from charembed.embedding.embedder import CharEmbedder
-    from charembed.output.writer import OutputConfig
+    from charembed.output import OutputConfig
 
     add_model(parser)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Receives what a folder of vectors is made of and how far it has come; keeps it there, and reads it back."""
+"""Record which inputs and options an output was made with, and how much of it is written."""
 
 from __future__ import annotations
 
@@ -11,57 +11,92 @@ from typing import Any
 from charembed.errors import CharEmbedError
 from charembed.util.files import MANIFEST, atomic_write
 
-ANEW = "begin anew with --overwrite true"
+START_OVER = "start over with --overwrite"
+"""Remedy that error messages name."""
 
 
 @dataclass
 class Manifest:
-    """What a folder of vectors is made of, and how far it has come."""
+    """The content of `_embeddings.json`, whose keys are the names of these fields."""
 
     made_of: dict[str, Any]
-    """What must be the same for a run to go on."""
+    """Inputs and options that must be the same when an interrupted output is resumed."""
     files: int = 0
+    """Number of complete files."""
     words: int = 0
+    """Number of words in the complete files."""
     texts: int = 0
-    """Texts and beginnings of documents that are finished; of the next text `words_of_next` words are written."""
+    """Number of finished texts and document starts: the complete files contain all words of these texts."""
     words_of_next: int = 0
+    """Number of words of the next, unfinished text that the complete files contain."""
     complete: bool = False
+    """Whether all words are written."""
     projected: dict[str, Any] = field(default_factory=dict)
-    """Dimensions kept, and the share of the sample's variance in them."""
+    """Number of dimensions of the projection (`dim`) and its share of the sample's variance (`explained_variance`);
+    empty if the vectors are not reduced."""
 
     @property
-    def so_far(self) -> str:
-        """What was written, in words."""
+    def size(self) -> str:
+        """Number of words and files written, for messages."""
         return f"{self.words:,} words in {self.files:,} file{'' if self.files == 1 else 's'}"
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the manifest atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         atomic_write(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Manifest | None:
-        """That of a folder, if there is one.
+        """Read the manifest of a folder; None if the folder has none.
 
         Raises:
-            CharEmbedError: it is damaged.
+            CharEmbedError: the manifest is damaged.
         """
         try:
             manifest = cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-            manifest.check()
+            manifest.check_types()
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, RecursionError) as error:
-            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): {ANEW}") from error
+            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): {START_OVER}") from error
         return manifest
 
-    def check(self) -> None:
-        """
+    def check_types(self) -> None:
+        """Check the values that were read from a file.
+
         Raises:
-            TypeError: a value is of no use.
+            TypeError: a value has the wrong type or is negative.
         """
         for name in ("files", "words", "texts", "words_of_next"):
             value = getattr(self, name)
             if type(value) is not int or value < 0:
-                raise TypeError(f"{name} is {value!r}")
+                raise TypeError(f"{name} must be a whole number of at least 0, got {value!r}")
         if not (isinstance(self.made_of, dict) and isinstance(self.projected, dict) and type(self.complete) is bool):
-            raise TypeError("made_of, projected or complete is of another type")
+            raise TypeError("made_of, projected or complete has the wrong type")
+
+    def check_same_inputs(self, made_of: dict[str, Any], folder: Path) -> None:
+        """Refuse to resume an output with other inputs or options.
+
+        Args:
+            made_of: the inputs and options now.
+            folder: the output folder, for the error message.
+
+        Raises:
+            CharEmbedError: an input or option differs.
+        """
+        differences = []
+        for name, value in made_of.items():
+            earlier = self.made_of.get(name)
+            if earlier == value:
+                continue
+            # Digests and lists say nothing to the user: name the input only.
+            is_readable = isinstance(value, (str, int, type(None))) and name != "model"
+            differences.append(f"{name} {earlier}, not {value}" if is_readable else f"another {name.removesuffix('s')}")
+        if differences:
+            raise CharEmbedError(
+                f"output {folder} contains vectors made with {', '.join(differences)}: name another folder, or"
+                f" {START_OVER}"
+            )

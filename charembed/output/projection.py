@@ -1,4 +1,4 @@
-"""Receives word vectors; hands on a projection to fewer dimensions that keeps most of their variance."""
+"""Reduce vectors to fewer dimensions by principal component analysis."""
 
 from __future__ import annotations
 
@@ -16,90 +16,102 @@ from charembed.util.files import atomic_write, user_path
 
 Vectors = NDArray[np.float32]
 PROJECTION = "_projection.safetensors"
-"""In a folder of vectors, where readers of Parquet leave out what begins so."""
+"""File name in an output folder. Parquet readers ignore names that begin with an underscore."""
 
 
 def check_dim(dim: int, width: int) -> None:
-    """
+    """Check that vectors of a width can be reduced to a number of dimensions.
+
     Raises:
-        CharEmbedError: vectors of a width cannot be projected to so many dimensions.
+        CharEmbedError: `dim` is not between 1 and `width` - 1.
     """
     if not 1 <= dim < width:
-        raise CharEmbedError(f"dim must be from 1 to {width - 1}, below the width of the vectors, got {dim}")
+        raise CharEmbedError(f"dim must be from 1 to {width - 1} for vectors of {width} dimensions, got {dim}")
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Principal components (Hotelling 1933)."""
+    """A projection onto principal components (Hotelling 1933)."""
 
     mean: Vectors
-    """Shape: (embedding_dim,)"""
+    """Mean vector of the sample. Shape: (embedding_dim,)"""
     components: Vectors
-    """Orthonormal rows, the one of largest variance first. Shape: (dim, embedding_dim)"""
+    """Principal components as orthonormal rows, in descending order of variance. Shape: (dim, embedding_dim)"""
     explained: float
-    """Share of the variance of the sample it was fitted on, from 0 to 1."""
+    """Share of the sample's variance that the projection keeps, from 0 to 1."""
 
     @classmethod
     def fit(cls, vectors: Vectors, dim: int) -> Projection:
-        """Fit to a sample.
+        """Fit a projection to a sample of vectors.
 
         Args:
             vectors: the sample. Shape: (words, embedding_dim)
-            dim: dimensions to keep.
+            dim: number of dimensions to keep.
 
         Raises:
-            CharEmbedError: as many dimensions as there are, or more than there are words.
+            CharEmbedError: `dim` is not below the width of the vectors, or the sample does not have more than `dim`
+                words.
         """
         words, width = vectors.shape
         check_dim(dim, width)
         if words <= dim:
-            raise CharEmbedError(f"{words} words are too few to fit {dim} dimensions to: give more text, or lower dim")
+            raise CharEmbedError(f"{words} words are too few to fit {dim} dimensions: give more text, or reduce dim")
         mean = vectors.mean(axis=0, dtype=np.float64)
         centered = vectors - mean.astype(np.float32)
-        variances, directions = np.linalg.eigh((centered.T @ centered).astype(np.float64) / words)
-        components = directions.T[::-1][:dim]
+        # Eigenvectors of the covariance matrix; eigh sorts them by ascending variance.
+        variances, eigenvectors = np.linalg.eigh((centered.T @ centered).astype(np.float64) / words)
+        components = eigenvectors.T[::-1][:dim]
+        # The sign of an eigenvector is arbitrary: make each component's largest element positive.
         largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
-        components = components * np.sign(largest)  # a component's sign is arbitrary: always the same one
+        components = components * np.sign(largest)
         explained = float(variances[::-1][:dim].sum() / max(variances.sum(), np.finfo(np.float64).tiny))
         return cls(mean.astype(np.float32), components.astype(np.float32), explained)
 
     @property
     def dim(self) -> int:
-        """Width of what it gives."""
+        """Number of dimensions of projected vectors."""
         return len(self.components)
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Project. Shape: (words, embedding_dim) to (words, dim)"""
+        """Return the projected vectors. Shape: (words, embedding_dim) to (words, dim)"""
         return np.asarray((vectors - self.mean) @ self.components.T, dtype=np.float32)
 
     def save(self, path: Path) -> None:
-        """Write it as safetensors, whole or not at all."""
+        """Write the projection as a safetensors file, atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         tensors = {"mean": self.mean, "components": self.components, "explained": np.array([self.explained])}
         atomic_write(path, safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
 
     @classmethod
     def load(cls, name: str | os.PathLike[str]) -> Projection:
-        """Read what `save` wrote.
+        """Read a projection that `save` wrote.
 
         Args:
-            name: the file, or the folder of vectors that it was fitted for.
+            name: its file, or the output folder that contains it.
 
         Raises:
-            CharEmbedError: it is no projection.
+            CharEmbedError: the file cannot be read or is not a projection.
         """
         path = user_path(name)
         if path.is_dir() and not (path / PROJECTION).exists():
-            raise CharEmbedError(f"{path} holds no projection: its vectors were written without --dim")
+            raise CharEmbedError(f"{path} contains no projection: its vectors were written without --dim")
         path = path / PROJECTION if path.is_dir() else path
         try:
             tensors = safetensors.numpy.load_file(path)
             mean, components, explained = (tensors[key] for key in ("mean", "components", "explained"))
         except (safetensors.SafetensorError, OSError, KeyError, AttributeError) as error:
-            raise CharEmbedError(f"{path} is no projection that charembed embed --dim has fitted: {error}") from error
+            raise CharEmbedError(f"{path} is not a projection written by charembed embed --dim: {error}") from error
         arrays = (mean, components, explained)
-        fits = components.ndim == 2 and len(components) > 0 and mean.shape == components.shape[1:]
-        if not fits or explained.shape != (1,) or mean.dtype != np.float32 or components.dtype != np.float32:
-            raise CharEmbedError(f"{path} is no projection: shapes {mean.shape} and {components.shape}")
+        shapes_match = components.ndim == 2 and len(components) > 0 and mean.shape == components.shape[1:]
+        types_match = mean.dtype == components.dtype == np.float32
+        if not shapes_match or not types_match or explained.shape != (1,):
+            raise CharEmbedError(
+                f"{path} is not a projection: its mean is {mean.dtype} of shape {mean.shape}, its components are"
+                f" {components.dtype} of shape {components.shape}"
+            )
         if not all(np.isfinite(array).all() for array in arrays):
-            raise CharEmbedError(f"{path} is no projection: it holds values that are no finite numbers")
+            raise CharEmbedError(f"{path} is not a projection: it contains values that are not finite")
         return cls(mean, components, float(explained.item()))

@@ -1,4 +1,4 @@
-"""Receives a corpus; hands on how large it is, a sample of it, and the projection fitted to that."""
+"""Draw a sample of a corpus and fit a projection to its vectors."""
 
 from __future__ import annotations
 
@@ -15,57 +15,66 @@ from charembed.text.corpus import Corpus
 
 logger = logging.getLogger(__name__)
 
-_PIECES, _CHARACTERS, _BYTES = 4096, 1000, 128_000_000
-"""Of the sample: pieces of text, characters of each, and bytes of the vectors that are looked at."""
+_SAMPLE_SIZE = 4096
+"""Maximum number of excerpts in a sample."""
+_EXCERPT_CHARACTERS = 1000
+"""Maximum length of an excerpt."""
+_MAX_VECTOR_BYTES = 128_000_000
+"""Size of the vectors to which a projection is fitted."""
 
 
 @dataclass
-class Survey:
-    """What one look at all texts gives."""
+class CorpusSample:
+    """Excerpts of a corpus, and its size."""
 
     characters: int = 0
-    sample: list[str] = field(default_factory=list)
-    """Pieces drawn from anywhere in the texts with the same probability, by a fixed seed."""
+    """Number of characters of the whole corpus."""
+    excerpts: list[str] = field(default_factory=list)
+    """Excerpts, drawn with equal probability from everywhere in the corpus."""
 
     @classmethod
-    def of(cls, corpus: Corpus) -> Survey:
-        """Read all texts once.
+    def draw(cls, corpus: Corpus) -> CorpusSample:
+        """Read a corpus once and draw a sample. The same corpus always has the same sample.
 
         Raises:
-            CharEmbedError: one of them cannot be read.
+            CharEmbedError: a source cannot be read.
         """
-        survey, drawn, pieces = cls(), random.Random(0), 0
+        sample, generator, seen = cls(), random.Random(0), 0
         for text in corpus.texts():
-            survey.characters += len(text.text)
-            for start in range(0, len(text.text), _CHARACTERS):
-                pieces += 1
-                place = len(survey.sample) if pieces <= _PIECES else drawn.randrange(pieces)
-                if place < _PIECES:
-                    survey.sample[place : place + 1] = [text.text[start : start + _CHARACTERS]]
-        return survey
+            sample.characters += len(text.text)
+            for start in range(0, len(text.text), _EXCERPT_CHARACTERS):
+                # Reservoir sampling: excerpt number n replaces one of the sample with probability size / n.
+                seen += 1
+                excerpt = text.text[start : start + _EXCERPT_CHARACTERS]
+                if seen <= _SAMPLE_SIZE:
+                    sample.excerpts.append(excerpt)
+                elif (replaced := generator.randrange(seen)) < _SAMPLE_SIZE:
+                    sample.excerpts[replaced] = excerpt
+        return sample
 
 
-def fitted(embedder: CharEmbedder, dim: int, survey: Survey | None) -> Projection:
-    """A projection fitted to the vectors of a sample.
+def fit_projection(embedder: CharEmbedder, dim: int, sample: CorpusSample | None) -> Projection:
+    """Fit a projection to the vectors of a sample.
 
     Args:
-        embedder: what makes the vectors.
-        dim: dimensions to keep.
-        survey: of the text; none could be made of a pipe.
+        embedder: computes the vectors.
+        dim: number of dimensions to keep.
+        sample: the sample; None if the text can be read only once.
 
     Raises:
-        CharEmbedError: no survey, a dimension out of range, or too few words.
+        CharEmbedError: there is no sample, `dim` is out of range, or the sample contains too few words.
     """
-    if survey is None:
-        raise CharEmbedError("dim needs to read the text twice, which a pipe does not allow: write it to a file")
-    check_dim(dim, embedder.embedding_dim)  # before the sample is embedded
-    logger.info("fitting %s dimensions to a sample of the text", dim)
-    drawn = random.Random(0).sample(survey.sample, len(survey.sample))
-    enough = max(_BYTES // (4 * embedder.embedding_dim), 2 * dim)
+    if sample is None:
+        raise CharEmbedError("dim needs to read the text twice, which is impossible with a pipe: write it to a file")
+    check_dim(dim, embedder.embedding_dim)  # before the time is spent on embedding
+    logger.info("fitting a projection to %s dimensions on a sample of the text", dim)
+    # Excerpts in random order, until there are enough vectors.
+    shuffled = random.Random(0).sample(sample.excerpts, len(sample.excerpts))
+    max_words = max(_MAX_VECTOR_BYTES // (4 * embedder.embedding_dim), 2 * dim)
     vectors, words = [], 0
-    for found in embedder.iter_embed(drawn):
-        vectors.append(found.vectors)
-        words += len(found)
-        if words >= enough:
+    for embeddings in embedder.iter_embed(shuffled):
+        vectors.append(embeddings.vectors)
+        words += len(embeddings)
+        if words >= max_words:
             break
     return Projection.fit(np.concatenate(vectors), dim)

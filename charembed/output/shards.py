@@ -1,4 +1,4 @@
-"""Receives rows of words and vectors; hands them on as one file: Parquet, Arrow or NumPy's .npz."""
+"""Write rows of words and vectors to a file in Parquet, Arrow or NumPy's npz format."""
 
 from __future__ import annotations
 
@@ -15,34 +15,43 @@ from charembed.errors import import_extra
 from charembed.util.files import atomic_file
 
 Format = Literal["parquet", "arrow", "npz"]
+ROW_BYTES = 100
+"""Approximate size of a row without its vector, in bytes."""
 LONGEST_NPZ_WORD = 100
-"""NumPy stores all strings of an array as wide as the longest one."""
+"""Number of characters to which words in npz files are cut: NumPy stores all strings of an array as wide as the
+longest one."""
 
 
 @dataclass
 class Rows:
-    """Some rows of the output, by column: one a word."""
+    """Rows of the output, one per word, stored by column."""
 
     sources: list[str]
-    """File or data set."""
+    """File or data set of each word."""
     numbers: list[int]
-    """Line or record there, from 1."""
+    """Line or record in the source, from 1."""
     words: list[str]
+    """The words."""
     spans: NDArray[np.int64]
-    """Characters of that line or record. Shape: (words, 2)"""
+    """Offsets of each word's first character and of one past its last, in the line or record. Shape: (words, 2)"""
     vectors: NDArray[Any]
-    """float32 or float16. Shape: (words, dim)"""
+    """The vectors, float32 or float16. Shape: (words, dim)"""
 
     def __len__(self) -> int:
         return len(self.words)
 
-    def __getitem__(self, which: slice) -> Rows:
+    def __getitem__(self, rows: slice) -> Rows:
         columns = (self.sources, self.numbers, self.words, self.spans, self.vectors)
-        return Rows(*(column[which] for column in columns))  # type: ignore[arg-type]
+        return Rows(*(column[rows] for column in columns))  # type: ignore[arg-type]
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Approximate size of one row in a file, in bytes."""
+        return self.vectors.shape[1] * self.vectors.itemsize + ROW_BYTES
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """All rows of some, in order."""
+    def concatenate(cls, parts: Sequence[Rows]) -> Rows:
+        """Return the rows of all parts, in order."""
         return cls(
             [source for part in parts for source in part.sources],
             [number for part in parts for number in part.numbers],
@@ -53,23 +62,23 @@ class Rows:
 
 
 def check_format(kind: Format) -> None:
-    """Whether files of a format can be written here.
+    """Check that files of a format can be written with the installed packages.
 
     Raises:
-        MissingExtraError: Parquet or Arrow without pyarrow.
+        MissingExtraError: the format is Parquet or Arrow and pyarrow is not installed.
     """
     if kind != "npz":
         import_extra("pyarrow", extra="parquet", purpose=f"writing {kind}")
 
 
 def write_shard(rows: Rows, path: Path, kind: Format) -> None:
-    """Write a file, whole or not at all.
+    """Write a file atomically.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: the file cannot be written; an incomplete file is removed.
     """
-    with atomic_file(path) as aside:
-        _WRITERS[kind](rows, aside)
+    with atomic_file(path) as temporary:
+        _WRITERS[kind](rows, temporary)
 
 
 def _write_parquet(rows: Rows, path: Path) -> None:
@@ -90,7 +99,7 @@ def _table(rows: Rows) -> Any:
         {
             "source": arrow.array(rows.sources, arrow.string()),
             "number": arrow.array(rows.numbers, arrow.int64()),
-            "word": arrow.array([_storable(word) for word in rows.words], arrow.string()),
+            "word": arrow.array([_encodable(word) for word in rows.words], arrow.string()),
             "start": rows.spans[:, 0],
             "end": rows.spans[:, 1],
             "vector": arrow.FixedSizeListArray.from_arrays(arrow.array(rows.vectors.ravel()), rows.vectors.shape[1]),
@@ -98,18 +107,18 @@ def _table(rows: Rows) -> Any:
     )
 
 
-def _storable(word: str) -> str:
-    """Without lone surrogates, which no encoding of text can hold."""
+def _encodable(word: str) -> str:
+    """Return the word with lone surrogates, which UTF-8 cannot encode, replaced by question marks."""
     return word.encode("utf-8", "replace").decode()
 
 
 def _write_npz(rows: Rows, path: Path) -> None:
-    numbers = {source: number for number, source in enumerate(dict.fromkeys(rows.sources))}
-    with path.open("wb") as file:  # a name of its own would be given the ending .npz
+    source_numbers = {source: number for number, source in enumerate(dict.fromkeys(rows.sources))}
+    with path.open("wb") as file:  # a file, because NumPy would add .npz to the temporary name
         np.savez(
             file,
-            source=np.array([numbers[source] for source in rows.sources]),
-            sources=np.array(list(numbers)),
+            source=np.array([source_numbers[source] for source in rows.sources]),
+            sources=np.array(list(source_numbers)),
             number=np.array(rows.numbers, dtype=np.int64),
             word=np.array([word[:LONGEST_NPZ_WORD] for word in rows.words]),
             start=rows.spans[:, 0],

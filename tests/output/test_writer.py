@@ -1,4 +1,4 @@
-"""Folders of vectors: what is in them, and what is left after an end in the middle."""
+"""Output folders: their contents, and how they are resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from filelock import FileLock
 from helpers import assert_same_vectors, small_model
 
 from charembed import CharEmbedder, CharEmbedError, Context
-from charembed.output import writer as output
-from charembed.output.manifest import MANIFEST
+from charembed.embedding.limits import EmbeddingLimits
+from charembed.output import OutputConfig, write_embeddings
 from charembed.output.projection import Projection
-from charembed.output.writer import OutputConfig, write_embeddings
+from charembed.output.shards import ROW_BYTES
 from charembed.text.corpus import Corpus
+from charembed.util.files import MANIFEST
 
 FILES = {"a.txt": "The quick fox.\n\u200b\n\n東 é\n", "b.txt": "\n\n\nlazy dogs\n"}
 WORDS = ["The", "quick", "fox", ".", "東", "é", "lazy", "dogs"]
@@ -45,7 +46,7 @@ def as_arrays(table: pyarrow.Table) -> dict[str, np.ndarray]:
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of all files, in order."""
+    """Return the columns of all files, in order."""
     columns: dict[str, list] = {}
     for path in sorted(folder.glob("part-*")):
         if path.suffix == ".npz":
@@ -69,7 +70,7 @@ def many_lines(folder: Path, lines: int = 300) -> Corpus:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("kind", ["npz", "parquet", "arrow"])
-def test_rows_are_the_words(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, kind, dtype) -> None:
+def test_there_is_one_row_per_word(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, kind, dtype) -> None:
     written = write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(format=kind, dtype=dtype))
     assert (written.words, written.files, written.complete) == (8, 1, True)
     columns = read(tmp_path / "out")
@@ -80,15 +81,17 @@ def test_rows_are_the_words(embedder: CharEmbedder, corpus: Corpus, tmp_path: Pa
     given = {(text.source, text.number): text.text for text in corpus.texts()}
     rows = zip(columns["source"], columns["number"], columns["start"], columns["end"], strict=True)
     assert [given[source, number][start:end] for source, number, start, end in rows] == WORDS
-    wanted = np.concatenate([found.vectors for found in embedder.embed([text.text for text in corpus.texts()])])
+    expected = np.concatenate([text.vectors for text in embedder.embed([text.text for text in corpus.texts()])])
     assert columns["vector"].dtype == dtype
-    assert_same_vectors(columns["vector"].astype(np.float32), wanted, WORDS, tolerance=1e-3 if "16" in dtype else 1e-6)
+    assert_same_vectors(
+        columns["vector"].astype(np.float32), expected, WORDS, tolerance=1e-3 if "16" in dtype else 1e-6
+    )
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"part-00000.{kind}", MANIFEST, ".embeddings.lock"}
 
 
-def test_files_have_the_size_asked_for(embedder: CharEmbedder, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(output, "_MB", (96 + output.ROW_BYTES) * 100)  # 100 words
-    written = write_embeddings(embedder, many_lines(tmp_path), tmp_path / "out", OutputConfig(shard_mb=1))
+def test_files_have_the_requested_size(embedder: CharEmbedder, tmp_path: Path) -> None:
+    size = (96 + ROW_BYTES) * 100  # 100 words
+    written = write_embeddings(embedder, many_lines(tmp_path), tmp_path / "out", shard_bytes=size)
     assert (written.words, written.files) == (1800, 18)
     sizes = [len(np.load(path)["word"]) for path in sorted((tmp_path / "out").glob("part-*"))]
     assert sizes == [100] * 18
@@ -98,61 +101,60 @@ class BrokenError(Exception):
     pass
 
 
-def breaks_after(embedder: CharEmbedder, parts: int) -> CharEmbedder:
-    """An embedder that gives so many parts and then breaks."""
-    whole = embedder.iter_parts
+def fails_after(embedder: CharEmbedder, parts: int) -> CharEmbedder:
+    """Return an embedder that yields that many parts and then fails."""
+    iter_all_parts = embedder.iter_parts
 
-    def some(*arguments, **options):
-        for number, part in enumerate(whole(*arguments, **options)):
+    def iter_some_parts(*arguments, **options):
+        for number, part in enumerate(iter_all_parts(*arguments, **options)):
             if number == parts:
                 raise BrokenError
             yield part
 
-    embedder.iter_parts = some  # type: ignore[method-assign]
+    embedder.iter_parts = iter_some_parts  # type: ignore[method-assign]
     return embedder
 
 
 @pytest.mark.parametrize("context", [None, Context(sentences=1)])
 @pytest.mark.parametrize("parts", [0, 1, 50, 299])
-def test_a_run_that_was_ended_goes_on(
-    tmp_path: Path, parts: int, context: Context | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(output, "_MB", (96 + output.ROW_BYTES) * 7)  # files end within lines
+def test_an_interrupted_run_resumes(tmp_path: Path, parts: int, context: Context | None) -> None:
     corpus = many_lines(tmp_path)
     pretrained = small_model()
-    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "whole", OutputConfig(shard_mb=1), context)
+
+    def write(embedder: CharEmbedder, folder: str) -> None:
+        shard_bytes = (96 + ROW_BYTES) * 7  # files end within lines
+        write_embeddings(embedder, corpus, tmp_path / folder, context=context, shard_bytes=shard_bytes)
+
+    write(CharEmbedder(pretrained), "whole")
     with pytest.raises(BrokenError):
-        write_embeddings(
-            breaks_after(CharEmbedder(pretrained), parts), corpus, tmp_path / "out", OutputConfig(shard_mb=1), context
-        )
+        write(fails_after(CharEmbedder(pretrained), parts), "out")
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
     assert len(done) == max(0, 6 * (parts - 1) - 1) // 7
-    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "out", OutputConfig(shard_mb=1), context)
-    assert all(path.stat().st_mtime_ns == written for path, written in done.items()), "finished files were written anew"
-    whole, found = read(tmp_path / "whole"), read(tmp_path / "out")
+    write(CharEmbedder(pretrained), "out")
+    assert all(path.stat().st_mtime_ns == written for path, written in done.items()), "complete files were rewritten"
+    whole, resumed = read(tmp_path / "whole"), read(tmp_path / "out")
     for name in ("number", "word", "start", "end"):
-        assert found[name].tolist() == whole[name].tolist(), name
-    assert_same_vectors(found["vector"], whole["vector"], list(whole["word"]))
+        assert resumed[name].tolist() == whole[name].tolist(), name
+    assert_same_vectors(resumed["vector"], whole["vector"], list(whole["word"]))
 
 
-def test_a_long_line_goes_on_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_MB", (96 + output.ROW_BYTES) * 50)
-    monkeypatch.setattr("charembed.embedding.embedder.WINDOW_CHARACTERS", 200)
-    monkeypatch.setattr("charembed.embedding.long_text.PART_CHARACTERS", 200)
+def test_a_long_line_is_resumed_in_its_middle(tmp_path: Path) -> None:
     (tmp_path / "line.txt").write_text("The lazy dog jumps. " * 300 + "\nshort\n")
     corpus, pretrained = Corpus(tmp_path / "line.txt"), small_model()
-    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "whole", OutputConfig(shard_mb=1))
+    limits = EmbeddingLimits(window_characters=200, part_characters=200)
+    size = (96 + ROW_BYTES) * 50
+    write_embeddings(CharEmbedder(pretrained, limits=limits), corpus, tmp_path / "whole", shard_bytes=size)
+    broken = fails_after(CharEmbedder(pretrained, limits=limits), 11)
     with pytest.raises(BrokenError):
-        write_embeddings(breaks_after(CharEmbedder(pretrained), 11), corpus, tmp_path / "out", OutputConfig(shard_mb=1))
-    state = json.loads((tmp_path / "out" / MANIFEST).read_text())
-    assert state["words_of_next"] > 0
-    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "out", OutputConfig(shard_mb=1))
-    whole, found = read(tmp_path / "whole"), read(tmp_path / "out")
-    assert found["start"].tolist() == whole["start"].tolist()
-    assert_same_vectors(found["vector"], whole["vector"], list(whole["word"]))
+        write_embeddings(broken, corpus, tmp_path / "out", shard_bytes=size)
+    assert json.loads((tmp_path / "out" / MANIFEST).read_text())["words_of_next"] > 0
+    write_embeddings(CharEmbedder(pretrained, limits=limits), corpus, tmp_path / "out", shard_bytes=size)
+    whole, resumed = read(tmp_path / "whole"), read(tmp_path / "out")
+    assert resumed["start"].tolist() == whole["start"].tolist()
+    assert_same_vectors(resumed["vector"], whole["vector"], list(whole["word"]))
 
 
-def test_a_killed_command_leaves_nothing_half_written_and_goes_on(embedder: CharEmbedder, tmp_path: Path) -> None:
+def test_a_killed_command_leaves_no_incomplete_file_and_resumes(embedder: CharEmbedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")
     many_lines(tmp_path, 60_000)
     command = [sys.executable, "-m", "charembed", "embed", "--model", str(tmp_path / "model")]
@@ -162,18 +164,18 @@ def test_a_killed_command_leaves_nothing_half_written_and_goes_on(embedder: Char
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (tmp_path / "out" / "part-00070.npz").exists(), "it ended before it could be killed"
+    assert not (tmp_path / "out" / "part-00070.npz").exists(), "the command ended before it could be killed"
     before = len(list((tmp_path / "out").glob("part-*")))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    afters = [f"going on after {files * 5102:,} words in {files} files" for files in (before - 1, before)]
+    afters = [f"resuming after {files * 5102:,} words in {files} files" for files in (before - 1, before)]
     assert any(after in done.stderr for after in afters), done.stderr
     columns = read(tmp_path / "out")
     assert columns["number"].tolist() == [number for number in range(1, 60_001) for _ in range(6)]
     assert not list((tmp_path / "out").glob(".part*"))
 
 
-def test_a_finished_run_is_left_as_it_is(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_complete_output_is_not_changed(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out")
     path = tmp_path / "out" / "part-00000.npz"
     before = path.stat().st_mtime_ns
@@ -183,9 +185,14 @@ def test_a_finished_run_is_left_as_it_is(embedder: CharEmbedder, corpus: Corpus,
     assert path.stat().st_mtime_ns > before
 
 
-def test_other_arguments_or_text_are_refused(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+def test_an_output_is_not_resumed_with_other_options_or_text(
+    embedder: CharEmbedder, corpus: Corpus, tmp_path: Path
+) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out")
-    with pytest.raises(CharEmbedError, match="made with dtype float32, not float16: name another folder, or begin"):
+    with pytest.raises(
+        CharEmbedError,
+        match="made with dtype float32, not float16: name another folder, or start over with --overwrite",
+    ):
         write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(dtype="float16"))
     with pytest.raises(CharEmbedError, match="made with another model"):
         write_embeddings(CharEmbedder(small_model(seed=8)), corpus, tmp_path / "out")
@@ -194,10 +201,10 @@ def test_other_arguments_or_text_are_refused(embedder: CharEmbedder, corpus: Cor
         write_embeddings(embedder, corpus, tmp_path / "out")
 
 
-def test_files_that_are_gone_are_missed(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_is_reported(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out")
     (tmp_path / "out" / "part-00000.npz").unlink()
-    with pytest.raises(CharEmbedError, match=r"lacks part-00000.npz"):
+    with pytest.raises(CharEmbedError, match=r"part-00000.npz is missing: restore it, or start over"):
         write_embeddings(embedder, corpus, tmp_path / "out")
     (tmp_path / "out" / MANIFEST).write_text('{"made_of"')
     with pytest.raises(CharEmbedError, match="is damaged"):
@@ -219,20 +226,20 @@ def test_files_that_are_gone_are_missed(embedder: CharEmbedder, corpus: Corpus, 
         ("words_of_next", 10**9),
     ],
 )
-def test_a_manifest_that_cannot_be_right(
+def test_an_invalid_manifest_is_reported(
     embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str, value: object
 ) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out")
     path = tmp_path / "out" / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"complete": False, "texts": 0, name: value}))
-    with pytest.raises(CharEmbedError, match=r"is damaged.*begin anew with --overwrite true"):
+    with pytest.raises(CharEmbedError, match=r"is damaged.*start over with --overwrite"):
         write_embeddings(embedder, corpus, tmp_path / "out")
     path.write_text("[" * 200_000)
     with pytest.raises(CharEmbedError, match="is damaged"):
         write_embeddings(embedder, corpus, tmp_path / "out")
 
 
-def test_a_mistake_in_the_options_costs_nothing(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_mistake_in_the_options_deletes_nothing(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(dim=2))
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     for options in ({"dim": 99}, {"projection": "absent"}):
@@ -243,14 +250,14 @@ def test_a_mistake_in_the_options_costs_nothing(embedder: CharEmbedder, corpus: 
     assert write_embeddings(embedder, corpus, tmp_path / "out", again).projected["dim"] == 2
 
 
-def test_output_inside_the_source_is_not_read(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
+def test_an_output_folder_inside_the_source_is_not_read(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     for _ in range(2):
         corpus = Corpus(tmp_path / "text")
         written = write_embeddings(embedder, corpus, tmp_path / "text" / "out", OutputConfig(format="parquet"))
         assert written.words == 8
 
 
-def test_one_long_word_makes_no_giant_file(embedder: CharEmbedder, tmp_path: Path) -> None:
+def test_one_long_word_does_not_inflate_a_file(embedder: CharEmbedder, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 5000 + "\n" + "a b c d e\n" * 2000)
     write_embeddings(embedder, Corpus(tmp_path / "a.txt"), tmp_path / "out", OutputConfig(dim=2))
     assert (tmp_path / "out" / "part-00000.npz").stat().st_size < 10_001 * 450
@@ -263,27 +270,27 @@ def test_two_runs_at_once_are_refused(embedder: CharEmbedder, corpus: Corpus, tm
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet"])
-def test_principal_components_are_stored_and_used_again(embedder: CharEmbedder, tmp_path: Path, kind) -> None:
+def test_a_projection_is_saved_and_reused(embedder: CharEmbedder, tmp_path: Path, kind) -> None:
     corpus = many_lines(tmp_path)
     written = write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(format=kind, dim=5))
     assert written.projected["dim"] == 5
     assert 0.5 < written.projected["explained_variance"] < 1
-    vectors = np.concatenate([found.vectors for found in embedder.embed([text.text for text in corpus.texts()])])
+    vectors = np.concatenate([text.vectors for text in embedder.embed([text.text for text in corpus.texts()])])
     projection = Projection.load(tmp_path / "out")
     words = ["?"] * len(vectors)
     assert_same_vectors(read(tmp_path / "out")["vector"], projection(vectors), words, tolerance=1e-4)
-    # Fitted to all of this text, for it is smaller than the sample.
+    # The text is smaller than the maximum sample, so the projection is fitted to all of it.
     assert_same_vectors(projection(vectors), Projection.fit(vectors, 5)(vectors), words, tolerance=1e-3)
     (tmp_path / "other.txt").write_text("another text")
     config = OutputConfig(format=kind, projection=str(tmp_path / "out"))
     write_embeddings(embedder, Corpus(tmp_path / "other.txt"), tmp_path / "other", config)
-    (found,) = embedder.embed(["another text"])
-    assert_same_vectors(read(tmp_path / "other")["vector"], projection(found.vectors), found.words, tolerance=1e-4)
+    (text,) = embedder.embed(["another text"])
+    assert_same_vectors(read(tmp_path / "other")["vector"], projection(text.vectors), text.words, tolerance=1e-4)
 
 
 def test_a_projection_of_another_width_is_refused(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
     Projection(np.zeros(7, np.float32), np.eye(3, 7, dtype=np.float32), 0.5).save(tmp_path / "narrow")
-    with pytest.raises(CharEmbedError, match="of vectors of width 7 to 3, this model's are 24 wide"):
+    with pytest.raises(CharEmbedError, match="from 7 to 3 dimensions, but the model's vectors have 24: use"):
         write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(projection=str(tmp_path / "narrow")))
 
 
@@ -297,7 +304,7 @@ def test_long_words_and_lone_surrogates(embedder: CharEmbedder, tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
-def test_text_from_a_pipe(embedder: CharEmbedder, tmp_path: Path) -> None:
+def test_text_is_read_from_a_pipe(embedder: CharEmbedder, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_text("lazy dogs\n"))
@@ -315,20 +322,23 @@ def test_context_stays_within_documents(embedder: CharEmbedder, tmp_path: Path) 
     (tmp_path / "b.txt").write_text("Another.\n")
     corpus = Corpus([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")])
     write_embeddings(embedder, corpus, tmp_path / "out", context=Context(characters=100))
-    wanted = embedder.embed(["The dog.", "It jumps.", "", "The fox.", "", "Another."], Context(characters=100))
-    vectors = np.concatenate([found.vectors for found in wanted])
-    assert_same_vectors(read(tmp_path / "out")["vector"], vectors, [word for found in wanted for word in found.words])
+    texts = embedder.embed(["The dog.", "It jumps.", "", "The fox.", "", "Another."], Context(characters=100))
+    vectors = np.concatenate([text.vectors for text in texts])
+    assert_same_vectors(read(tmp_path / "out")["vector"], vectors, [word for text in texts for word in text.words])
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out.npz", r"out.npz must name a folder, for several files: leave out .npz and say format npz"),
+        (
+            "out.npz",
+            r"out.npz must be a folder, which will contain several files: leave out .npz and set the format to npz",
+        ),
         ("text/a.txt", r"a.txt is a file: name a folder"),
-        ("text", r"text holds a.txt, which no run of ours has left"),
+        ("text", r"text contains a.txt, which charembed has not written"),
     ],
 )
-def test_folders_that_cannot_be_written_to(
+def test_unsuitable_folders_are_refused(
     embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str, message: str
 ) -> None:
     with pytest.raises(CharEmbedError, match=message):
@@ -336,16 +346,18 @@ def test_folders_that_cannot_be_written_to(
 
 
 @pytest.mark.parametrize("name", ["part-00000.parquet", "part-notes.txt", ".part-00000.npz.tmp"])
-def test_files_of_others_are_left_alone(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str) -> None:
+def test_files_of_other_programs_are_not_touched(
+    embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("of another program")
-    with pytest.raises(CharEmbedError, match=f"out holds {name}, which no run of ours has left"):
+    with pytest.raises(CharEmbedError, match=f"out contains {name}, which charembed has not written"):
         write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(overwrite=True))
     assert (tmp_path / "out" / name).read_text() == "of another program"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are bytes")
-def test_file_names_that_are_no_text(embedder: CharEmbedder, tmp_path: Path) -> None:
+def test_file_names_that_are_not_text(embedder: CharEmbedder, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
     Path(os.fsdecode(path)).write_text("lazy dogs\n")
     for _ in range(2):
@@ -354,7 +366,7 @@ def test_file_names_that_are_no_text(embedder: CharEmbedder, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "\u200b\n"])
-def test_text_without_words_leaves_nothing(embedder: CharEmbedder, tmp_path: Path, text: str) -> None:
+def test_text_without_words_leaves_no_folder(embedder: CharEmbedder, tmp_path: Path, text: str) -> None:
     (tmp_path / "blank.txt").write_text(text)
     with pytest.raises(CharEmbedError, match=r"there (is no text|are no words in the texts) to embed"):
         write_embeddings(embedder, Corpus(tmp_path / "blank.txt"), tmp_path / "out")
@@ -367,7 +379,7 @@ def test_text_without_words_leaves_nothing(embedder: CharEmbedder, tmp_path: Pat
         ({"format": "csv"}, "format must be one of parquet, arrow, npz, got 'csv'"),
         ({"dtype": "int8"}, "dtype must be one of float32, float16, got 'int8'"),
         ({"shard_mb": 0}, "shard_mb must be positive, got 0"),
-        ({"dim": 3, "projection": "x"}, "give one of the two"),
+        ({"dim": 3, "projection": "x"}, "give only one of the two"),
     ],
 )
 def test_options_are_checked(options: dict, message: str) -> None:

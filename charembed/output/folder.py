@@ -1,0 +1,93 @@
+"""The folder that the files of vectors are written to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from charembed.errors import CharEmbedError
+from charembed.output.projection import PROJECTION
+from charembed.output.shards import Format
+from charembed.util.files import MANIFEST, user_path
+
+_LOCK = ".embeddings.lock"
+_OWN_NAME = re.compile(
+    rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.(npz|parquet|arrow)|\..*\.tmp"
+)
+
+
+class OutputFolder:
+    """A folder that contains files of vectors, their manifest and possibly a projection, and nothing else."""
+
+    def __init__(self, name: str | os.PathLike[str]) -> None:
+        """
+        Args:
+            name: path of the folder, which need not exist.
+
+        Raises:
+            CharEmbedError: the path is a file or is named like one, or the folder contains files of other programs.
+        """
+        self.path = user_path(name)
+        if self.path.is_file():
+            raise CharEmbedError(f"output {self.path} is a file: name a folder, which will contain several files")
+        if self.path.suffix in (".parquet", ".arrow", ".npz", ".npy"):
+            raise CharEmbedError(
+                f"output {self.path} must be a folder, which will contain several files: leave out"
+                f" {self.path.suffix} and set the format to {self.path.suffix[1:].replace('npy', 'npz')}"
+            )
+        if self.path.is_dir():
+            self._check_contents()
+
+    def _check_contents(self) -> None:
+        names = {path.name for path in self.path.iterdir()} - {_LOCK}
+        foreign = sorted(name for name in names if not _OWN_NAME.fullmatch(name))
+        # Without a manifest, another program has written even files whose names match.
+        if not foreign and MANIFEST not in names:
+            foreign = sorted(names)
+        if foreign:
+            raise CharEmbedError(
+                f"output {self.path} contains {foreign[0]}, which charembed has not written: name another folder"
+            )
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Create the folder if necessary and keep other runs out of it; remove it after an error if it has no vectors.
+
+        Raises:
+            CharEmbedError: another run is writing to the folder.
+            OSError: the folder cannot be created.
+        """
+        is_new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                try:
+                    yield
+                except BaseException:
+                    if is_new and not list(self.path.glob("part-*")):
+                        self.clear()
+                        (self.path / _LOCK).unlink()
+                        self.path.rmdir()
+                    raise
+        except Timeout as error:
+            raise CharEmbedError(f"output {self.path}: another run is writing to this folder") from error
+
+    def file_path(self, number: int, kind: Format) -> Path:
+        """Return the path of a file of vectors, by its number from 0."""
+        return self.path / f"part-{number:05}.{kind}"
+
+    def remove_unfinished_files(self) -> None:
+        """Remove the temporary files that a killed run has left."""
+        for path in self.path.glob(".*.tmp"):
+            path.unlink()
+
+    def clear(self) -> None:
+        """Remove everything except the lock."""
+        for path in [*self.path.glob("part-*"), self.path / PROJECTION, self.path / MANIFEST]:
+            path.unlink(missing_ok=True)
+        self.remove_unfinished_files()
