@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from charembed.embedding.word_encoder import WordEncoder
     from charembed.errors import CharEmbedError
     from charembed.lm.model import BiCharLM, CharLM, CharLMConfig
-    from charembed.output.writer import OutputConfig, write_embeddings
+    from charembed.output.config import OutputConfig
+    from charembed.output.writer import write_embeddings
     from charembed.pretrained.model_folder import Pretrained, join
     from charembed.text.corpus import Corpus, CorpusConfig
     from charembed.text.vocab import CharVocab, VocabConfig
@@ -35,7 +36,7 @@ _MODULES = {
     "Corpus": "text.corpus",
     "CorpusConfig": "text.corpus",
     "OptimizerConfig": "training.schedule",
-    "OutputConfig": "output.writer",
+    "OutputConfig": "output.config",
     "Pretrained": "pretrained.model_folder",
     "TrainConfig": "training.config",
     "VocabConfig": "text.vocab",

@@ -38,7 +38,7 @@ def run_embed(arguments: Namespace) -> int:
         )
         raise
     dimensions = manifest.projected.get("dim", embedder.embedding_dim)
-    print(f"{arguments.output}: {manifest.so_far}, {dimensions} dimensions")
+    print(f"{arguments.output}: {manifest.size}, {dimensions} dimensions")
     return 0
 
 

@@ -47,7 +47,7 @@ class Rows:
     @property
     def bytes_per_row(self) -> int:
         """Approximate size of one row in a file, in bytes."""
-        return self.vectors.shape[1] * self.vectors.itemsize + ROW_BYTES
+        return int(self.vectors.shape[1]) * self.vectors.itemsize + ROW_BYTES
 
     @classmethod
     def concatenate(cls, parts: Sequence[Rows]) -> Rows:
