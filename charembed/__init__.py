@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from charembed.embedding.word_encoder import WordEncoder
     from charembed.errors import CharEmbedError
     from charembed.lm.model import BiCharLM, CharLM, CharLMConfig
+    from charembed.lm.scoring import evaluate
     from charembed.output.config import OutputConfig
     from charembed.output.writer import write_embeddings
     from charembed.pretrained.model_folder import Pretrained, join
@@ -42,6 +43,7 @@ _MODULES = {
     "VocabConfig": "text.vocab",
     "WordEmbeddings": "embedding.word_embeddings",
     "WordEncoder": "embedding.word_encoder",
+    "evaluate": "lm.scoring",
     "join": "pretrained.model_folder",
     "train": "training.train",
     "write_embeddings": "output.writer",
@@ -66,6 +68,7 @@ __all__ = [
     "WordEmbeddings",
     "WordEncoder",
     "__version__",
+    "evaluate",
     "join",
     "train",
     "write_embeddings",

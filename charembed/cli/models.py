@@ -10,27 +10,17 @@ from jsonargparse.typing import NonNegativeInt
 from charembed.cli.command import Command
 from charembed.cli.options import add_device, add_files, add_model, read_corpus
 from charembed.cli.parser import Parser
-from charembed.errors import CharEmbedError
 
 
 def run_evaluate(arguments: Namespace) -> int:
     """Print the bits per character of a model on files."""
-    import numpy as np
-
-    from charembed.lm.scoring import score_all
+    from charembed.lm.scoring import evaluate
     from charembed.pretrained.model_folder import Pretrained
-    from charembed.text.corpus import document_texts
-    from charembed.util.workers import WorkerPool
 
-    pretrained = Pretrained.load(arguments.model, arguments.device)
-    pieces = [pretrained.vocab.encode(piece) for piece in document_texts(read_corpus(arguments))]
-    if not pieces:
-        raise CharEmbedError(f"no text in {', '.join(arguments.files)}")
-    scores = score_all(pretrained.model, np.concatenate(pieces), pretrained.vocab, WorkerPool())
-    for direction, score in scores.items():
-        print(f"{direction:8} {score.bits_per_character:.4f} bits per character")
-    first = next(iter(scores.values()))
-    print(f"{first.characters:,} characters, {first.unknown_rate:.4%} unknown")
+    evaluation = evaluate(Pretrained.load(arguments.model, arguments.device), read_corpus(arguments))
+    for direction, bits in evaluation.bits_per_character.items():
+        print(f"{direction:8} {bits:.4f} bits per character")
+    print(f"{evaluation.characters:,} characters, {evaluation.unknown_rate:.4%} unknown")
     return 0
 
 

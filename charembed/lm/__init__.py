@@ -1,1 +1,1 @@
-"""The character language models, their scores and the text they generate."""
+"""Define character language models, score text with them and generate text from them."""

@@ -1,4 +1,4 @@
-"""Receives a language model and the start of a text; hands on characters that go on from it."""
+"""Generate text from a forward language model, character by character."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from charembed.util.checks import check_seed
 def generate(
     lm: CharLM, vocab: CharVocab, prompt: str = "", *, temperature: float = 1.0, seed: int | None = None
 ) -> Iterator[str]:
-    """Draw characters one by one from the model's distribution, without end.
+    """Sample characters from the model one by one, without end.
 
     Args:
         lm: a forward model.
-        vocab: its vocabulary.
-        prompt: text that the model reads first, after a newline.
-        temperature: what logits are divided by; towards 0 the likeliest character is always taken.
-        seed: of the draw; a different text each time by default.
+        vocab: the model's vocabulary.
+        prompt: text that the model reads first, after a newline; the generated text continues it.
+        temperature: divisor of the logits. Close to 0 the most probable character is always taken; above 1 improbable
+            ones become more frequent.
+        seed: seed of the sampling. By default each call generates another text.
 
     Yields:
-        The next character, never an unknown one.
+        The next character, which is always one of the vocabulary.
 
     Raises:
-        CharEmbedError: the temperature is not positive, or the seed out of range.
+        CharEmbedError: the temperature is not positive, or the seed is out of range.
     """
+    # Checked here, because a generator would raise its errors only when its first character is taken.
     if not temperature > 0.0:
         raise CharEmbedError(f"temperature must be positive, got {temperature}")
-    return _generate(lm, vocab, prompt, temperature, None if seed is None else check_seed(seed))
+    return _sample(lm, vocab, prompt, temperature, None if seed is None else check_seed(seed))
 
 
-def _generate(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed: int | None) -> Iterator[str]:
+def _sample(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed: int | None) -> Iterator[str]:
     device = lm.decoder.weight.device
     generator = torch.Generator(device)
     if seed is None:
@@ -50,6 +52,7 @@ def _generate(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, see
             logits, state = lm(ids, state)
             scores = logits[-1, 0].double()
             scores[UNKNOWN_ID] = -torch.inf
+            # Subtract the maximum first: divided by a tiny temperature the logits would overflow.
             scores = (scores - scores.max()) / temperature
             ids = torch.multinomial(scores.softmax(dim=0), 1, generator=generator).unsqueeze(1)
         yield vocab.decode([int(ids)])

@@ -1,4 +1,4 @@
-"""Receives character ids; hands on hidden states and the scores of the next character. One direction, and the pair."""
+"""Define the character language models: one direction, and the pair of a forward and a backward model."""
 
 from __future__ import annotations
 
@@ -17,30 +17,35 @@ from charembed.util.checks import check_choice
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 Readout = Literal["word", "separator"]
+"""Which states make a word vector: "word" for those on the word's own last (forward model) and first (backward model)
+character, "separator" for those on the characters just outside the word, as in Flair."""
 Cell = Literal["elman", "lstm", "peephole_lstm", "gru", "mgu"]
 
 
 @dataclass
 class CharLMConfig:
-    """The architecture of one language model; both directions share it."""
+    """The architecture of the language model; the forward and the backward model share it."""
 
     cell: Cell = "lstm"
-    """Recurrence: elman, lstm, peephole_lstm, gru or mgu."""
+    """Recurrent cell: elman, lstm, peephole_lstm, gru or mgu."""
     reset_after: bool = False
-    """Of a GRU: the reset gate acts after the matrix product, as in PyTorch and cuDNN."""
+    """For gru only: apply the reset gate after the recurrent matrix product, as PyTorch and cuDNN do, not before it."""
     embedding_dim: int = 64
-    """Width of a character's embedding, the input of the recurrence."""
+    """Dimensions of a character embedding, the input of the recurrence."""
     hidden_size: int = 512
-    """Width of the hidden state. A word vector is twice as wide, forward and backward side by side."""
+    """Dimensions of the hidden state. Word vectors have twice as many (without proj_size): those of the forward and the
+    backward model, concatenated. Training time and model size grow with its square."""
     num_layers: int = 1
-    """Layers of the recurrence; word vectors are read from the top one."""
+    """Number of recurrent layers. Word vectors are the states of the top one."""
     dropout: float = 0.0
-    """Probability with which units of the character embedding and of each layer's output are zeroed in training, the
-    same units at every character of a window. It helps where a run reads its text many times."""
+    """Probability, from 0 up to but not including 1, of zeroing each dimension of the character embeddings and of each
+    layer's output in training; the same dimensions for all characters of a window (variational dropout). Useful where a
+    run reads its text many times, for example 0.2 for a few megabytes."""
     proj_size: int | None = None
-    """Width of a linear projection above the top layer, for narrower word vectors; none by default."""
+    """Dimensions of a linear projection of the top layer, which word vectors are then read from: half the dimensions of
+    a word vector. By default there is none."""
     vocab_size: int | None = None
-    """Number of character ids. Training takes it from the vocabulary."""
+    """Number of character ids. Training sets it to the size of the vocabulary."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "hidden_size", "num_layers", "proj_size", "vocab_size"):
@@ -48,7 +53,8 @@ class CharLMConfig:
             if value is None and name in ("proj_size", "vocab_size"):
                 continue
             try:
-                value = operator.index(value)  # int, or NumPy's
+                # NumPy's integers become int, so that the configuration can be stored as JSON.
+                value = operator.index(value)
             except TypeError as error:
                 raise CharEmbedError(f"model.{name} must be a whole number, got {value!r}") from error
             if value < 1:
@@ -57,15 +63,15 @@ class CharLMConfig:
         check_choice("model.cell", self.cell, get_args(Cell))
         if not isinstance(self.reset_after, bool) or (self.reset_after and self.cell != "gru"):
             raise CharEmbedError(
-                "model.reset_after must be true or false, and true for gru alone: "
-                f"got {self.reset_after!r} for {self.cell}"
+                f"model.reset_after must be true or false, and true only for gru, got {self.reset_after!r} for"
+                f" {self.cell}"
             )
         if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
             raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {self.dropout}")
 
     @property
     def output_size(self) -> int:
-        """Width of the states that word vectors are read from."""
+        """Dimensions of the states that word vectors consist of."""
         return self.proj_size or self.hidden_size
 
 
@@ -85,9 +91,9 @@ def _recurrence(config: CharLMConfig) -> Recurrence[Any]:
 
 
 class CharLM(nn.Module):
-    """Character language model of one direction: embedding, recurrence, optional projection, decoder.
+    """A character language model of one direction: embedding, recurrence, optional projection, decoder.
 
-    It reads ids in the order given; a backward model is one that is given reversed text.
+    It reads ids in the order in which they are given; a backward model is given reversed text.
     """
 
     def __init__(self, config: CharLMConfig) -> None:
@@ -97,7 +103,7 @@ class CharLM(nn.Module):
         """
         super().__init__()
         if config.vocab_size is None:
-            raise CharEmbedError("CharLMConfig.vocab_size is not set: give it len(vocab)")
+            raise CharEmbedError("CharLMConfig.vocab_size is not set: set it to len(vocab)")
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
         self.rnn = _recurrence(config)
@@ -107,34 +113,34 @@ class CharLM(nn.Module):
         nn.init.zeros_(self.decoder.bias)
 
     def seed_dropout(self, seed: int) -> None:
-        """Draw dropout masks from a generator of this model's own."""
+        """Make dropout draw its masks from a generator of this model's own, not from the global one."""
         generator = torch.Generator(self.decoder.weight.device).manual_seed(seed)
         for module in self.modules():
             if isinstance(module, VariationalDropout):
                 module.generator = generator
 
     def hidden_states(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """States after each character, from which word vectors are read.
+        """Return the states after each character, which word vectors consist of.
 
         Args:
-            ids: Shape: (seq_len, batch)
-            state: where to start; the zero state by default.
+            ids: the characters. Shape: (seq_len, batch)
+            state: state of the recurrence before the first character; the zero state by default.
 
         Returns:
-            The states, and the recurrence's state after the last character. Shape: (seq_len, batch, output_size)
+            The states, and the state of the recurrence after the last character. Shape: (seq_len, batch, output_size)
         """
         output, state = self.rnn(self.dropout(self.embedding(ids)), state)
         return (output if self.proj is None else self.proj(output)), state
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits of the character that follows each one.
+        """Return the logits of the character that follows each character.
 
         Args:
-            ids: Shape: (seq_len, batch)
-            state: where to start; the zero state by default.
+            ids: the characters. Shape: (seq_len, batch)
+            state: state of the recurrence before the first character; the zero state by default.
 
         Returns:
-            The logits, and the recurrence's state after the last character. Shape: (seq_len, batch, vocab_size)
+            The logits, and the state of the recurrence after the last character. Shape: (seq_len, batch, vocab_size)
         """
         states, state = self.hidden_states(ids, state)
         logits: Tensor = self.decoder(self.dropout(states))
@@ -143,28 +149,28 @@ class CharLM(nn.Module):
 
 @dataclass(frozen=True)
 class BiCharLMOutput:
-    """Logits of both models, each at the place of the last character it has read."""
+    """The logits of both models, each at the position of the last character that the model has read."""
 
     forward_logits: Tensor
-    """At t: scores of character t + 1, given those up to t. Shape: (seq_len, batch, vocab_size)"""
+    """At t: logits of character t + 1, given the characters up to t. Shape: (seq_len, batch, vocab_size)"""
     backward_logits: Tensor
-    """At t: scores of character t - 1, given those from t on. Shape: (seq_len, batch, vocab_size)"""
+    """At t: logits of character t - 1, given the characters from t on. Shape: (seq_len, batch, vocab_size)"""
 
 
 class BiCharLM(nn.Module):
     """A forward and a backward language model over one vocabulary, or one of the two alone.
 
-    They share no weights: a model that saw both sides of a character would not have to predict it.
+    They share no weights: a model that sees both sides of a character does not have to predict it.
     """
 
     def __init__(self, config: CharLMConfig, directions: Sequence[Direction] = DIRECTIONS) -> None:
         """
         Args:
-            config: of each.
-            directions: which there are.
+            config: the architecture of each direction.
+            directions: the directions to build.
 
         Raises:
-            CharEmbedError: a direction is neither forward nor backward, or there is none.
+            CharEmbedError: a direction is neither forward nor backward, or none is given.
         """
         super().__init__()
         if not directions or set(directions) - set(DIRECTIONS):
@@ -175,34 +181,34 @@ class BiCharLM(nn.Module):
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """Which there are, forward first."""
+        """The directions of this model, forward first."""
         models = {"forward": self.forward_lm, "backward": self.backward_lm}
         return tuple(name for name in DIRECTIONS if models[name] is not None)
 
     def direction(self, name: Direction) -> CharLM:
-        """The model of one direction.
+        """Return the model of one direction.
 
         Raises:
-            CharEmbedError: it is not there.
+            CharEmbedError: this model lacks the direction.
         """
         lm = self.forward_lm if name == "forward" else self.backward_lm
         if lm is None:
-            raise CharEmbedError(f"this model has no {name} direction: it was trained {self.directions[0]} alone")
+            raise CharEmbedError(f"this model has no {name} direction: only {self.directions[0]} was trained")
         return lm
 
     @property
     def embedding_dim(self) -> int:
-        """Width of a word vector: the directions side by side."""
+        """Dimensions of a word vector: those of all directions together."""
         return len(self.directions) * self.config.output_size
 
     def forward(self, ids: Tensor) -> BiCharLMOutput:
-        """Run both models over whole sequences from the zero state.
+        """Run both models over whole sequences, from the zero state.
 
         Args:
-            ids: in reading order. Shape: (seq_len, batch)
+            ids: the characters in reading order. Shape: (seq_len, batch)
 
         Raises:
-            CharEmbedError: there is one direction alone.
+            CharEmbedError: this model has one direction only.
         """
         forward_logits, _ = self.direction("forward")(ids)
         backward_logits, _ = self.direction("backward")(ids.flip(0))
@@ -210,10 +216,10 @@ class BiCharLM(nn.Module):
 
     @torch.no_grad()
     def parameter_count(self) -> int:
-        """Number of weights of all directions."""
+        """Return the number of weights of all directions together."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 def tensors_under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with a prefix, by the rest of their names."""
+    """Return the tensors whose names begin with a prefix, under their names without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,20 +1,39 @@
-"""Receives a language model and an id stream; hands on bits per character."""
+"""Measure how well language models predict text, in bits per character."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM, Direction
+from charembed.text.corpus import Corpus, document_texts
 from charembed.text.vocab import CODE_POINTS, UNKNOWN_ID, CharVocab, Ids
 from charembed.util.workers import WorkerPool
 
-_CHUNK = 128
-_LANE = 4096
+_PADDING = -1
+"""Target that is not scored."""
+
+
+@dataclass(frozen=True)
+class ScoringLimits:
+    """How a text is cut to score it in batches."""
+
+    lane: int = 4096
+    """Characters of a lane, at least: each begins in a state that has read a single character."""
+    lanes: int = 64
+    """Lanes that are read side by side, at most."""
+    chunk: int = 128
+    """Characters of each lane that are scored at a time, to bound memory."""
+
+
+DEFAULT_LIMITS = ScoringLimits()
 
 
 @dataclass(frozen=True)
@@ -22,57 +41,120 @@ class Score:
     """How well a language model predicts a text."""
 
     bits_per_character: float
-    """Mean of -log2 p(character). An unknown character costs its <unk> plus the bits that name one code point among
-    those outside the vocabulary (20.1 for small vocabularies), so leaving characters out never pays."""
+    """Mean of -log2 p(character). An unknown character costs the bits of <unk> plus those that tell one code point from
+    all others outside the vocabulary (20.1 bits for small vocabularies), so a smaller vocabulary never scores better
+    for leaving characters out."""
     characters: int
-    """Characters scored: all of the text."""
+    """Number of characters scored, which is all of them."""
     unknown_rate: float
-    """Share of them that are <unk>."""
+    """Share of the characters that are <unk>."""
 
 
-def score(lm: CharLM, ids: Ids, vocab: CharVocab) -> Score:
-    """Bits per character of one direction over a stream, every character of it scored once.
+@dataclass(frozen=True)
+class Evaluation:
+    """How well the directions of a model predict the same text."""
 
-    The stream is read in lanes of about 4,096 characters side by side. The first starts after a newline from the zero
-    state, each further one after the character before it.
+    bits_per_character: dict[Direction, float]
+    """Bits per character of each direction, as in `Score`."""
+    characters: int
+    """Number of characters scored: those of the documents and the blank line after each."""
+    unknown_rate: float
+    """Share of the characters that are not in the vocabulary."""
+
+
+class ModelWithVocab(Protocol):
+    """Anything that holds a model and its vocabulary, such as `Pretrained`."""
+
+    @property
+    def model(self) -> BiCharLM:
+        """The model."""
+
+    @property
+    def vocab(self) -> CharVocab:
+        """Its vocabulary."""
+
+
+def evaluate(
+    pretrained: ModelWithVocab | BiCharLM, corpus: Iterable[str], vocab: CharVocab | None = None
+) -> Evaluation:
+    """Measure how well a model predicts text.
 
     Args:
-        lm: the model; scored in evaluation mode and left as it was.
+        pretrained: a model with its vocabulary, or a model alone.
+        corpus: the documents: a `Corpus`, or any strings.
+        vocab: the vocabulary of a model that is given alone; by default that of `pretrained`.
+
+    Raises:
+        CharEmbedError: there is no text, a source cannot be read, or a model is given without a vocabulary.
+    """
+    if isinstance(pretrained, BiCharLM):
+        if vocab is None:
+            raise CharEmbedError("evaluate needs the vocabulary of a model that is given alone: pass vocab")
+        model = pretrained
+    else:
+        model = pretrained.model
+        vocab = pretrained.vocab if vocab is None else vocab
+    encoded = [vocab.encode(text) for text in document_texts(corpus)]
+    if not encoded:
+        names = f" in {', '.join(map(str, corpus.sources))}" if isinstance(corpus, Corpus) else ""
+        raise CharEmbedError(f"no text{names}")
+    scores = score_all(model, np.concatenate(encoded), vocab, WorkerPool())
+    first = next(iter(scores.values()))
+    return Evaluation(
+        bits_per_character={direction: result.bits_per_character for direction, result in scores.items()},
+        characters=first.characters,
+        unknown_rate=first.unknown_rate,
+    )
+
+
+def score(lm: CharLM, ids: Ids, vocab: CharVocab, limits: ScoringLimits = DEFAULT_LIMITS) -> Score:
+    """Return the bits per character of one direction on a stream, each character of which is scored once.
+
+    The stream is cut into lanes of about 4,096 characters, which are read side by side. The first lane begins in the
+    zero state after a newline, each other lane in the zero state after the last character of the lane before it.
+
+    Args:
+        lm: the model; it is scored in evaluation mode and returned to the mode it was in.
         ids: the stream in the model's reading order, not empty. Shape: (characters,)
         vocab: the model's vocabulary.
+        limits: how the stream is cut.
     """
+    # Lanes of equal length; the last one is padded.
     count = len(ids)
-    lanes = max(1, min(64, count // _LANE))
+    lanes = max(1, min(limits.lanes, count // limits.lane))
     length = -(-count // lanes)
-    targets = np.full(lanes * length, -1, dtype=np.int64)
+    targets = np.full(lanes * length, _PADDING, dtype=np.int64)
     targets[:count] = ids
+    # Each character is predicted from the one before it in the stream, also across the bounds of lanes.
     inputs = np.concatenate([vocab.encode("\n"), np.maximum(targets[:-1], 0)])
-    device = lm.decoder.weight.device
     x = torch.from_numpy(inputs.reshape(lanes, length).T.copy())
     y = torch.from_numpy(targets.reshape(lanes, length).T.copy())
+    device = lm.decoder.weight.device
     training = lm.training
     lm.eval()
     nats = 0.0
     state = None
     with torch.inference_mode():
-        for start in range(0, length, _CHUNK):
-            logits, state = lm(x[start : start + _CHUNK].to(device), state)
-            wanted = y[start : start + _CHUNK].to(device).flatten()
-            nats += functional.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1, reduction="sum").item()
+        for start in range(0, length, limits.chunk):
+            logits, state = lm(x[start : start + limits.chunk].to(device), state)
+            expected = y[start : start + limits.chunk].to(device).flatten()
+            losses = functional.cross_entropy(logits.flatten(0, 1), expected, ignore_index=_PADDING, reduction="sum")
+            nats += losses.item()
     lm.train(training)
+    # Name each unknown character among all that the vocabulary lacks.
     unknown_rate = float(np.mean(np.asarray(ids) == UNKNOWN_ID))
-    naming = unknown_rate * math.log2(CODE_POINTS - len(vocab.characters))
-    return Score(nats / math.log(2) / count + naming, count, unknown_rate)
+    naming_bits = unknown_rate * math.log2(CODE_POINTS - len(vocab.characters))
+    return Score(nats / math.log(2) / count + naming_bits, count, unknown_rate)
 
 
 def score_all(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: WorkerPool) -> dict[Direction, Score]:
-    """`score` of each direction of a model over one text.
+    """Return the `score` of each direction of a model on the same text.
 
     Args:
-        model: the pair, or one direction.
+        model: both directions, or one of them.
         ids: the text in reading order. Shape: (characters,)
         vocab: the model's vocabulary.
-        pool: where they run at once.
+        pool: the threads on which the directions are scored at the same time.
     """
     return pool.map(
         lambda direction: score(model.direction(direction), ids if direction == "forward" else ids[::-1], vocab),

@@ -201,9 +201,9 @@ def _blocks(lines: Iterable[str], max_characters: int) -> Iterator[str]:
         yield "\n".join(block)
 
 
-def document_texts(corpus: Corpus) -> Iterator[str]:
-    """Yield the documents with the blank line that ends each in the stream that models are trained on."""
-    return (document + DOCUMENT_END for document in corpus)
+def document_texts(documents: Iterable[str]) -> Iterator[str]:
+    """Return the documents of a corpus, each with the blank line that follows it in the stream that models read."""
+    return (document + DOCUMENT_END for document in documents)
 
 
 def take_characters(size: int, texts: Iterable[str]) -> Iterator[str]:

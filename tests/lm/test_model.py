@@ -1,4 +1,4 @@
-"""What each direction may see, and what the configuration refuses."""
+"""Tests of the language models: what each direction reads, and which configurations are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def model() -> BiCharLM:
     return small_model(num_layers=2, proj_size=7).model.eval()
 
 
-def test_logits_depend_on_the_characters_read_and_no_others(model: BiCharLM) -> None:
+def test_logits_depend_only_on_the_characters_read(model: BiCharLM) -> None:
     ids = torch.randint(1, 40, (9, 3))
     logits = model(ids)
     assert logits.forward_logits.shape == logits.backward_logits.shape == (9, 3, model.config.vocab_size)
@@ -36,14 +36,14 @@ def test_carried_state_is_one_long_sequence(model: BiCharLM) -> None:
     torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=1e-6)
 
 
-def test_projection_narrows_the_vectors() -> None:
+def test_projection_reduces_the_dimensions() -> None:
     config = CharLMConfig(hidden_size=12, proj_size=5, vocab_size=9)
     assert BiCharLM(config).embedding_dim == 10
     states, _ = CharLM(config).hidden_states(torch.zeros(3, 2, dtype=torch.long))
     assert states.shape == (3, 2, 5)
 
 
-def test_dropout_of_a_seeded_model_does_not_touch_the_global_generator() -> None:
+def test_dropout_of_a_seeded_model_leaves_the_global_generator_alone() -> None:
     lm = CharLM(CharLMConfig(hidden_size=4, vocab_size=9, dropout=0.5))
     ids = torch.zeros(3, 2, dtype=torch.long)
     lm.seed_dropout(1)
@@ -65,7 +65,7 @@ def test_dropout_of_a_seeded_model_does_not_touch_the_global_generator() -> None
         ("vocab_size", "9", "model.vocab_size must be a whole number, got '9'"),
         ("dropout", "much", "model.dropout must be"),
         ("cell", "lstn", "model.cell must be one of elman, lstm, peephole_lstm, gru, mgu, got 'lstn'"),
-        ("reset_after", True, "model.reset_after must be true or false, and true for gru alone: got True for lstm"),
+        ("reset_after", True, "model.reset_after must be true or false, and true only for gru, got True for lstm"),
         ("reset_after", "yes", "model.reset_after must be true or false"),
     ],
 )
@@ -74,10 +74,10 @@ def test_configuration_refuses(field: str, value: object, message: str) -> None:
         CharLMConfig(**{field: value})
 
 
-def test_numbers_of_numpy_become_plain_ones() -> None:
+def test_numpy_integers_become_int() -> None:
     assert type(CharLMConfig(hidden_size=np.int64(8)).hidden_size) is int
 
 
 def test_a_model_needs_the_size_of_its_vocabulary() -> None:
-    with pytest.raises(CharEmbedError, match=r"vocab_size is not set: give it len\(vocab\)"):
+    with pytest.raises(CharEmbedError, match=r"vocab_size is not set: set it to len\(vocab\)"):
         CharLM(CharLMConfig())
