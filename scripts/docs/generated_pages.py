@@ -75,6 +75,8 @@ def command_line_page() -> str:
             groups = groups[:1]  # the others are those of the configuration
         rows = [row(a, invocation(a)) for _, actions in groups for a in actions]
         parts.append(table("Option", rows))
+        if examples := getattr(parser, "examples", ()):
+            parts += ["```sh\n" + "\n".join(examples) + "\n```"]
     return "\n\n".join(parts) + "\n"
 
 

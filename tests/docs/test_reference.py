@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 from helpers import ROOT
@@ -37,6 +38,15 @@ def test_every_command_and_option_is_in_the_reference() -> None:
                 elif action.option_strings:
                     option = action.option_strings[-1].replace("_", "-")
                     assert option in section.replace("_", "-"), option
+
+
+def test_examples_of_the_help_are_commands() -> None:
+    parser = build_parser()
+    for command in [parser, *subcommands(parser).values()]:
+        for example in command.examples:
+            program, *arguments = shlex.split(example)
+            assert program == "charembed"
+            build_parser().parse_args(arguments)
 
 
 def test_architecture_names_every_file() -> None:
