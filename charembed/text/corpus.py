@@ -33,7 +33,7 @@ class CorpusConfig:
     train: SourceNames
     """Training text: a file, a folder (read with its subfolders), a glob such as 'notes/*.txt.gz', an address such as
     'https://example.org/text.txt' or 's3://bucket/text.txt' (any that fsspec opens), a Hugging Face data set
-    'dataset:NAME[,config=C][,split=S]' (on the Hub or in a local folder; split 'train' unless given), or a list of
+    `dataset:NAME[,config=C][,split=S]` (on the Hub or in a local folder; split 'train' unless given), or a list of
     these such as '[a.txt, b.txt]'. Files in .jsonl, .ndjson and .parquet hold one document per record, in text_column.
     All others are UTF-8 text in which a blank line ends a document. Names may also end in .gz, .xz, .bz2 or .zst."""
     valid: SourceNames | None = None

@@ -172,6 +172,8 @@ def table(head: str, rows: list[tuple[str, str, str]]) -> str:
     """Return a Markdown table of options."""
     lines = [f"| {head} | Default | |", "| --- | --- | --- |"]
     for name, default, description in rows:
-        text = re.sub(r"([\[\]*|])", r"\\\1", html.escape(description, quote=False))
+        parts = description.split("`")  # every second part is code
+        parts[::2] = [re.sub(r"([\[\]*])", r"\\\1", html.escape(part, quote=False)) for part in parts[::2]]
+        text = "`".join(parts).replace("|", "\\|")
         lines.append(f"| {name} | {default} | {text} |")
     return "\n".join(lines)
