@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -62,7 +63,7 @@ def command_line_page() -> str:
         " exit status is 0 on success, 2 after wrong input, and 128 plus the number of the signal after a signal (130"
         " after Ctrl-C). Dashes and underscores in the names of options are interchangeable.",
     ]
-    for name, parser in subcommands(build_parser()).items():
+    for name, parser in subcommands().items():
         parts += [f"## charembed {name}", sentence(parser.description or "")]
         if name == "train":
             parts.append(
@@ -89,7 +90,7 @@ def configuration_page() -> str:
         " and a field of [`TrainConfig`](python.md#charembed.TrainConfig) in Python. A key that is not listed here"
         " is an error. Each run saves its own configuration as `config.yaml` in its folder.",
     ]
-    for title, actions in option_groups(subcommands(build_parser())["train"]):
+    for title, actions in option_groups(subcommands()["train"]):
         keys = [a for a in actions if a.dest not in ("dry_run",)]
         if not keys:
             continue
@@ -99,9 +100,10 @@ def configuration_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def subcommands() -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of the commands by name, in their order."""
-    for action in parser._actions:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # as the command line does before it parses
+    for action in build_parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)
     raise LookupError("the parser has no commands")
@@ -140,7 +142,7 @@ def row(action: argparse.Action, name: str) -> tuple[str, str, str]:
             description += f" One of {listed}."
     if action.required and action.option_strings:
         return name, "required", description
-    given = action.default is not None and action.default is not False and action.default != argparse.SUPPRESS
+    given = action.default not in (None, "", argparse.SUPPRESS) and action.default is not False
     default = f"`{action.default}`" if given else ""
     return name, default, description
 
@@ -170,7 +172,7 @@ def sentence(text: str, keep: Collection[str] = ()) -> str:
 
 def table(head: str, rows: list[tuple[str, str, str]]) -> str:
     """Return a Markdown table of options."""
-    lines = [f"| {head} | Default | |", "| --- | --- | --- |"]
+    lines = [f"| {head} | Default | Description |", "| --- | --- | --- |"]
     for name, default, description in rows:
         parts = description.split("`")  # every second part is code
         parts[::2] = [re.sub(r"([\[\]*])", r"\\\1", html.escape(part, quote=False)) for part in parts[::2]]

@@ -28,7 +28,7 @@ def test_every_public_name_is_in_the_reference(module) -> None:
 
 def test_every_command_and_option_is_in_the_reference() -> None:
     page, configuration = command_line_page(), configuration_page()
-    for name, parser in subcommands(build_parser()).items():
+    for name, parser in subcommands().items():
         assert f"## charembed {name}\n" in page
         section = page.split(f"## charembed {name}\n")[1].split("\n## ")[0]
         for _, actions in option_groups(parser):
@@ -38,11 +38,11 @@ def test_every_command_and_option_is_in_the_reference() -> None:
                 elif action.option_strings:
                     option = action.option_strings[-1].replace("_", "-")
                     assert option in section.replace("_", "-"), option
+    assert not re.search(r"\| +\|$", page + configuration, re.MULTILINE), "an option has no description"
 
 
 def test_examples_of_the_help_are_commands() -> None:
-    parser = build_parser()
-    for command in [parser, *subcommands(parser).values()]:
+    for command in [build_parser(), *subcommands().values()]:
         for example in command.examples:
             program, *arguments = shlex.split(example)
             assert program == "charembed"
