@@ -66,6 +66,7 @@ def plan_chunks(lengths: NDArray[np.int64], limits: EmbeddingLimits = DEFAULT_LI
     while start < lengths[0]:
         active = int(np.count_nonzero(lengths > start))
         columns = active if active <= multiple else min(len(lengths), -(-active // multiple) * multiple)
+        # Each chunk has fixed costs: a few ended readings are computed further rather than dropped at once.
         sixteenth_ended = int(lengths[active - 1 - active // 16])
         stop = min(sixteenth_ended, start + max(1, limits.chunk_characters // columns))
         yield start, stop, columns

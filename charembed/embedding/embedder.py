@@ -66,7 +66,7 @@ class CharEmbedder:
                 one for taggers trained with it.
             threads: number of batches computed at the same time on a CPU, each by one thread.
             batch_size: maximum number of texts in a batch; by default 128 on a CPU and 512 on a GPU.
-            memory_mb: maximum size of the vectors held in memory at once, in megabytes; limits how far texts are read
+            memory_mb: maximum size of the vectors in memory at once, in megabytes; limits how far texts are read
                 ahead.
             cache_mb: size of the cache for vectors of texts that appear again in later calls, in megabytes. The least
                 recently used vectors are dropped.
@@ -86,6 +86,7 @@ class CharEmbedder:
             "limits": limits,
         }
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
+        # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
         self.precision: EnginePrecision = precision
@@ -208,7 +209,7 @@ class CharEmbedder:
         Args:
             texts: each is a `str`, whose words are found automatically; a sequence of words, which are joined by single
                 spaces; or a pair `(text, spans)` with the character offsets of its words.
-            context: neighbouring texts that are read before and after each text; none by default.
+            context: neighboring texts that are read before and after each text; none by default.
 
         Raises:
             CharEmbedError: a span lies outside its text.
@@ -229,7 +230,7 @@ class CharEmbedder:
 
         Args:
             texts: texts, as in `embed`.
-            context: neighbouring texts to read, as in `embed`.
+            context: neighboring texts to read, as in `embed`.
             skip: number of texts at the beginning that serve as context only and have no vectors.
 
         Raises:
@@ -238,6 +239,7 @@ class CharEmbedder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of texts, got a single str: put it in a list")
+        # Skipped texts are dropped only here, after they have served as context.
         passages = iter_passages(map(SpannedText.of, texts), context)
         return self._passages.iter_parts(itertools.islice(passages, skip, None))
 
@@ -246,7 +248,7 @@ class CharEmbedder:
 
         Args:
             column: name of the column that contains texts or lists of words.
-            context: neighbouring texts to read, as in `embed`. A document must not continue in the next batch.
+            context: neighboring texts to read, as in `embed`. A document must not continue in the next batch.
         """
         return Mapper(self, column, context)
 

@@ -28,7 +28,7 @@ class Mapper:
         Args:
             embedder: computes the vectors.
             column: name of the column that contains texts or lists of words.
-            context: which neighbouring texts to read with each text; none if None.
+            context: which neighboring texts to read with each text; none if None.
         """
         self._embedder = embedder
         self._column = column

@@ -40,7 +40,7 @@ def find_neighbors(
         word: a word of `sentence`; if it occurs several times, the first occurrence counts.
         texts: texts to search.
         count: maximum number of words to return.
-        max_words: number of words of the texts to search, from the first; their vectors are held in memory.
+        max_words: number of words of the texts to search, from the first; their vectors are all in memory.
 
     Returns:
         The neighbors, the most similar first.
@@ -55,7 +55,7 @@ def find_neighbors(
     if not any(len(text.spans) for text in searched):
         raise CharEmbedError("there are no words in the texts to search")
     embeddings = embedder.embed([(text.text, text.spans.tolist()) for text in searched])
-    # Contextual vectors share a large common component: without their mean, cosines tell words apart.
+    # Contextual vectors share a large common component: only after subtracting it do cosines differ much.
     vectors = np.concatenate([text.vectors for text in embeddings])
     mean = vectors.mean(axis=0)
     vectors -= mean

@@ -15,6 +15,16 @@ START_OVER = "start over with --overwrite"
 """Remedy that error messages name."""
 
 
+@dataclass(frozen=True)
+class Position:
+    """A position in the corpus, between two words."""
+
+    texts: int = 0
+    """Number of texts and document starts before it."""
+    words: int = 0
+    """Number of words before it in its own text."""
+
+
 @dataclass
 class Manifest:
     """The content of `_embeddings.json`, whose keys are the names of these fields."""
@@ -34,6 +44,11 @@ class Manifest:
     projected: dict[str, Any] = field(default_factory=dict)
     """Number of dimensions of the projection (`dim`) and its share of the sample's variance (`explained_variance`);
     empty if the vectors are not reduced."""
+
+    @property
+    def position(self) -> Position:
+        """Position in the corpus after the words in the complete files."""
+        return Position(self.texts, self.words_of_next)
 
     @property
     def size(self) -> str:

@@ -16,21 +16,11 @@ from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.word_embeddings import EmbeddedPart
 from charembed.errors import CharEmbedError
 from charembed.output.config import DType
-from charembed.output.manifest import START_OVER
+from charembed.output.manifest import START_OVER, Position
 from charembed.output.projection import Projection
 from charembed.output.shards import Rows
 from charembed.text.corpus import Corpus, SourceText
 from charembed.util.files import MANIFEST
-
-
-@dataclass(frozen=True)
-class Position:
-    """A position in the corpus, between two words."""
-
-    texts: int = 0
-    """Number of texts and document starts before it."""
-    words: int = 0
-    """Number of words before it in its own text."""
 
 
 @dataclass(frozen=True)

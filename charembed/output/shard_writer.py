@@ -47,6 +47,7 @@ class ShardWriter:
         """
         rows = text.rows
         while rows is not None and len(rows):
+            # Fill the current file; what does not fit into it starts the next one.
             room = max(1, self._shard_bytes // rows.bytes_per_row) - self._buffered_words
             self._buffer(rows[:room])
             rows = rows[room:]

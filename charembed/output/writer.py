@@ -16,7 +16,7 @@ from charembed.output.config import OutputConfig
 from charembed.output.folder import OutputFolder
 from charembed.output.manifest import START_OVER, Manifest
 from charembed.output.projection import PROJECTION, Projection
-from charembed.output.row_reader import Position, RowReader, VectorFormat
+from charembed.output.row_reader import RowReader, VectorFormat
 from charembed.output.sample import CorpusSample, fit_projection
 from charembed.output.shard_writer import ShardWriter
 from charembed.output.shards import Format, check_format
@@ -77,9 +77,7 @@ def write_embeddings(
             logger.info("%s is already complete: nothing to do", output.path)
             return manifest
         # Read all texts once, for the progress bar and the projection.
-        sample = CorpusSample.draw(corpus) if can_read_twice else None
-        if sample is not None and not sample.characters:
-            raise CharEmbedError("there is no text to embed")
+        sample = _draw_sample(corpus) if can_read_twice else None
         projection = _choose_projection(embedder, config, sample, None if manifest is None else output)
         # Start a new output only now: a mistake in the options deletes nothing.
         if manifest is None:
@@ -88,8 +86,7 @@ def write_embeddings(
         # Embed and write.
         reader = RowReader(embedder, corpus, context, VectorFormat(projection, config.dtype))
         writer = ShardWriter(output, manifest, config.format, shard_bytes or config.shard_mb * _MB)
-        start = Position(manifest.texts, manifest.words_of_next)
-        for rows in reader.iter_rows(start, None if sample is None else sample.characters):
+        for rows in reader.iter_rows(manifest.position, None if sample is None else sample.characters):
             writer.add(rows)
         writer.finish()
         return manifest
@@ -129,6 +126,7 @@ def _load_manifest(
     manifest.check_same_inputs(made_of, output.path)
     if not can_read_twice and not manifest.complete:
         raise CharEmbedError(f"output {output.path} cannot be resumed: a pipe cannot be read again; {START_OVER}")
+    # All complete files must still exist: the rows in them are not computed again.
     paths = (output.file_path(number, kind) for number in range(manifest.files))
     missing = [path.name for path in paths if not path.exists()]
     if missing:
@@ -142,6 +140,7 @@ def _load_manifest(
 def _start_output(output: OutputFolder, made_of: dict[str, Any], projection: Projection | None) -> Manifest:
     """Delete the earlier output, if there is one, and return the manifest of a new one."""
     output.clear()
+    # The manifest comes first: it marks all other files as charembed's own.
     manifest = Manifest(made_of)
     if projection is not None:
         manifest.projected = {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
@@ -149,6 +148,13 @@ def _start_output(output: OutputFolder, made_of: dict[str, Any], projection: Pro
     if projection is not None:
         projection.save(output.path / PROJECTION)
     return manifest
+
+
+def _draw_sample(corpus: Corpus) -> CorpusSample:
+    sample = CorpusSample.draw(corpus)
+    if not sample.characters:
+        raise CharEmbedError("there is no text to embed")
+    return sample
 
 
 def _choose_projection(
@@ -163,6 +169,7 @@ def _choose_projection(
         projection = Projection.load(config.projection)
     else:
         projection = fit_projection(embedder, config.dim or 0, sample)
+    # A projection of another model, or one whose file was replaced since the output was started.
     width = projection.components.shape[1]
     if width != embedder.embedding_dim or projection.dim != (config.dim or projection.dim):
         raise CharEmbedError(
