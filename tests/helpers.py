@@ -129,7 +129,7 @@ def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
-needs_bf16_lstm = pytest.mark.skipif(
+needs_bfloat16_lstm = pytest.mark.skipif(
     not runs_bfloat16_lstm(torch.device("cpu")), reason="PyTorch runs no LSTM in bfloat16 on this CPU"
 )
 

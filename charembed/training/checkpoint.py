@@ -45,9 +45,11 @@ class Checkpoint:
         folder.mkdir(exist_ok=True)
         for leftover in folder.glob(".*.tmp"):  # from a run that was killed while it wrote one
             leftover.unlink()
+        # "facts" is the key of version 1, for ever.
         metadata = {"version": str(CHECKPOINT_VERSION), "facts": json.dumps(self.state.to_metadata())}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
         atomic_write(folder / f"{self.state.step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
+        # Only now, when the new one is on the disk, may old ones go.
         for old in saved_checkpoints(folder)[keep:]:
             old.unlink()
 
@@ -99,7 +101,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
             logger.warning(f"{error}; trying the one before")
     if paths:
         raise CharEmbedError(
-            f"no checkpoint in {folder} can be read: choose another output folder, or start over with overwrite: true"
+            f"no checkpoint in {folder} can be read: choose another output folder, or set overwrite to start over"
         )
     return None
 

@@ -121,8 +121,10 @@ class TrainConfig:
         self.optimizer = self.optimizer.for_cell(self.model.cell)
 
     def _normalize(self) -> None:
+        # Paths become strings and precisions get one spelling, so that config.yaml can be compared.
         self.output = os.fspath(user_path(self.output))
         self.precision = cast(Precision, normalize_precision(self.precision))
+        # A bundled model is recorded by its name, which is the same on every machine.
         if self.init is not None:
             folder = resolve_folder(self.init)
             self.init = folder.name if folder.parent == BUNDLED_MODELS else os.fspath(folder)
@@ -178,6 +180,7 @@ def _initial_architecture(init: str, requested: CharLMConfig) -> CharLMConfig:
     for name in (member.name for member in dataclasses.fields(CharLMConfig)):
         if name in ("dropout", "vocab_size"):  # do not depend on the initial model
             continue
+        # A value other than the default was requested by the user, and must agree.
         requested_value, given_value = getattr(requested, name), getattr(given, name)
         if requested_value not in (getattr(default, name), given_value):
             raise CharEmbedError(f"init {init} has {name} {given_value}, not {requested_value}: remove model.{name}")

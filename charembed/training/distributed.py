@@ -60,6 +60,7 @@ class DistributedContext:
         if world_size == 1:
             yield cls()
             return
+        # Connect. The default group waits for days, since reading the text may take them.
         try:
             dist.init_process_group("gloo", timeout=READING_TIMEOUT)
             backend = "nccl" if device.type == "cuda" else "gloo"
@@ -70,6 +71,8 @@ class DistributedContext:
             groups["decisions"] = dist.new_group(backend="gloo", timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
             raise CharEmbedError(f"the {world_size} processes of this run cannot reach each other: {error}") from error
+
+        # Train. PyTorch raises RuntimeError in every process that was exchanging something with a lost one.
         try:
             yield cls(dist.get_rank(), world_size, int(os.environ.get("LOCAL_RANK", "0")), groups)
         except RuntimeError as error:
@@ -122,6 +125,7 @@ class DistributedContext:
         """Return the tensors of all processes, by rank and on the CPU, in every process."""
         if not self.is_distributed:
             return [tensor]
+        # Gloo gathers on the CPU; checkpoints need the tensors there anyway.
         tensors = [torch.empty_like(tensor, device="cpu") for _ in range(self.world_size)]
         dist.all_gather(tensors, tensor.cpu().contiguous(), group=self._groups["decisions"])
         return tensors

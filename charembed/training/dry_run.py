@@ -132,6 +132,7 @@ def _text_folder(config: TrainConfig) -> Iterator[Path]:
     if config.data.cache is not None:
         yield Path(config.data.cache)
         return
+    # The output folder does not exist yet: take the nearest folder above it that does.
     near = next(path for path in Path(config.output).resolve().parents if path.is_dir())
     with tempfile.TemporaryDirectory(prefix=".charembed-dry-run-", dir=near) as folder:
         yield Path(folder)
@@ -160,6 +161,7 @@ def _steps_of_budget(
         steps_per_epoch: steps of one epoch.
         validation_seconds: seconds of all validations within the budget.
     """
+    # As in training, the first limit to be reached ends the run.
     limits = []
     if budget.limit_minutes is not None:
         limits.append(max(0.0, 60.0 * budget.limit_minutes - validation_seconds) / step_seconds)

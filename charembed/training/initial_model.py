@@ -100,8 +100,10 @@ def _grow_weights(lm: CharLM, vocab_size: int) -> dict[str, Tensor]:
     weights = {name: tensor.detach().cpu() for name, tensor in lm.state_dict().items()}
     added = vocab_size - len(weights["decoder.bias"])
     for name in ("embedding.weight", "decoder.weight", "decoder.bias"):
+        # Each new character starts with the row of the unknown one.
         unknown = weights[name][UNKNOWN_ID : UNKNOWN_ID + 1]
         weights[name] = torch.cat([weights[name], unknown.repeat(added, *[1] * (unknown.dim() - 1))])
+    # They share its probability equally: log(p / n) = log p - log n.
     bias = weights["decoder.bias"].clone()
     for row in (UNKNOWN_ID, *range(vocab_size - added, vocab_size)):
         bias[row] -= math.log(1 + added)

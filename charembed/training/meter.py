@@ -79,9 +79,11 @@ class Meter:
             DivergedError: a loss or a gradient is not finite, or the mean loss has risen by more than one bit above the
                 lowest one.
         """
+        # One mean for each direction and each quantity.
         values = self._checked_steps(step)
         self._steps = []
         bits, norms = (dict(zip(self._directions, column, strict=True)) for column in values.mean(dim=0).T.tolist())
+        # A mean over many steps rises by a bit only if the model has been ruined.
         for direction in self._directions:
             lowest = self.lowest.get(direction, math.inf)
             if bits[direction] > lowest + DIVERGED_BITS:
@@ -97,6 +99,7 @@ class Meter:
         if not self._steps:
             return torch.empty(0)
         values = self._distributed.mean(torch.stack([values.double() for values in self._steps]))
+        # Name the first bad value and its step, counted back from the last one.
         not_finite = torch.nonzero(~values.isfinite()).tolist()
         if not_finite:
             row, direction, column = not_finite[0]

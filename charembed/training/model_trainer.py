@@ -59,17 +59,22 @@ class ModelTrainer:
         Raises:
             CharEmbedError: the text is too short for one window in each lane.
         """
+        # Device: each process of a machine has a GPU of its own.
         device = torch.device(config.device)
         if device.type == "cuda" and distributed.is_distributed:
             device = torch.device("cuda", distributed.local_rank)
             torch.cuda.set_device(device)
         self.device = device
         self.encoded = encoded
+
+        # Model and text.
         model = make_initial_model(config.model, config.directions, config.seed, encoded, initial)
         self.model: BiCharLM = model.to(device)
         options = config.step_options
         self.characters_per_step = options.characters_per_step(distributed.world_size)
         self.epochs = Epochs(encoded, config.data, config.seed, min_characters=self.characters_per_step)
+
+        # One trainer for each direction; the pool runs them in parallel, each on one core.
         self._pool = WorkerPool()
         self._trainers: dict[Direction, DirectionTrainer] = {
             direction: DirectionTrainer(self.model.direction(direction), direction, options, distributed)

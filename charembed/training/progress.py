@@ -85,6 +85,7 @@ class Progress:
         now = time.monotonic()
         if self._log is None or not (at_end or now - self._last_record >= RECORD_SECONDS):
             return
+        # The record in log.jsonl, for plots.
         self._last_record = now
         values = {
             "seconds": summary.seconds,
@@ -94,6 +95,7 @@ class Progress:
         }
         norms = {f"gradient_norm_{direction}": norm for direction, norm in summary.means.gradient_norm.items()}
         self._log.write("train", summary.step, **values, **_bits_values(summary.means.bits_per_character), **norms)
+        # A line for people, if they see no bar.
         if self._bar.disable and now - self._last_message >= MESSAGE_SECONDS:
             self._last_message = now
             logger.info(f"{min(summary.spent, 1.0):.0%} of the budget, {summary}")

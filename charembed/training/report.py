@@ -105,6 +105,7 @@ def table(reports: dict[str, Report]) -> str:
     Args:
         reports: the reports by the headings of their columns.
     """
+    # Lay out by columns, whose widths differ, and print by lines.
     columns = [[name, *_rows(report).values()] for name, report in reports.items()]
     names = ["", *_rows(next(iter(reports.values())))]
     widths = [max(map(len, column)) for column in (names, *columns)]

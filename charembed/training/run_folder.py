@@ -48,7 +48,7 @@ class RunFolder:
                 cannot be resumed with this configuration.
             OSError: the folder cannot be written.
         """
-        self._check(fields, overwrite=overwrite)
+        self._check(fields, overwrite=overwrite)  # before anything is written
         is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -60,6 +60,7 @@ class RunFolder:
                 f"output {self.path} is in use by another run: choose another folder, or wait until it ends"
             ) from error
         except BaseException:
+            # Leave no empty folder behind if the configuration or the text could not be used.
             if is_new and not self.config.exists():
                 shutil.rmtree(self.path, ignore_errors=True)
             raise
@@ -97,6 +98,7 @@ class RunFolder:
         Raises:
             OSError: the folder cannot be written.
         """
+        # An earlier run may have been killed while it replaced a model.
         for model in (self.best, self.last):
             recover_folder(model)
         if not resumes:
@@ -111,18 +113,21 @@ class RunFolder:
             return
         if not path.is_dir():
             raise CharEmbedError(f"output {path} is a file: choose a folder")
+        # A folder of the user's own is never touched, not even with overwrite.
         if not (path / RUN_LOCK).exists() and any(path.iterdir()):
             raise CharEmbedError(f"output {path} contains files that are not of a training run: choose another folder")
+        # Models are replaced as whole folders, so nothing else may be in them.
         for model in (self.best, self.last):
             check_replaceable(model)
+        # Resume, or refuse: without overwrite, nothing of an earlier run may get lost.
         if overwrite:
             return
         if saved_checkpoints(self.checkpoints):
             self._check_same_configuration(fields)
         elif self.best.exists() or self.last.exists():
             raise CharEmbedError(
-                f"output {path} contains a model but no checkpoint to resume from: choose another folder, or start over"
-                " with overwrite: true"
+                f"output {path} contains a model but no checkpoint to resume from: choose another folder, or set"
+                " overwrite to start over"
             )
 
     def _check_same_configuration(self, fields: dict[str, Any]) -> None:
@@ -134,7 +139,7 @@ class RunFolder:
         if different:
             raise CharEmbedError(
                 f"output {self.path} contains a run with another configuration ({'; '.join(different)}): to resume it,"
-                " use the same configuration; otherwise choose another folder, or start over with overwrite: true"
+                " use the same configuration; otherwise choose another folder, or set overwrite to start over"
             )
 
 

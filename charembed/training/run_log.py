@@ -27,6 +27,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
 
             self._tensorboard = SummaryWriter(os.fspath(folder), purge_step=step)
+        # Steps after the checkpoint are taken again, so their records are cut off. A lost log starts empty.
         path = folder / LOG
         path.touch()
         self._file = path.open("r+b")
@@ -52,6 +53,7 @@ class RunLog:
         self._file.flush()
         if self._tensorboard is None:
             return
+        # TensorBoard: one scalar or text for each value.
         for name, value in values.items():
             if isinstance(value, str):
                 self._tensorboard.add_text(f"{kind}/{name}", value, step)

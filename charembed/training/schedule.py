@@ -39,6 +39,7 @@ class BudgetConfig:
 
     def spent(self, *, seconds: float, steps: int, epochs: float) -> float:
         """Return the share of the budget that is spent: 0 at the start, 1 or more at the end."""
+        # The limit that is nearest to its end decides.
         shares = []
         if self.limit_minutes is not None:
             shares.append(seconds / (60.0 * self.limit_minutes))

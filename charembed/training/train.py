@@ -90,7 +90,7 @@ def _encode(
     if checkpoint is not None and read_state(checkpoint).text != encoded.digests():
         raise CharEmbedError(
             f"output {folder.path} contains a run on other text, or with another vocabulary: to resume it, use the same"
-            " text and vocabulary; otherwise choose another folder, or start over with overwrite: true"
+            " text and vocabulary; otherwise choose another folder, or set overwrite to start over"
         )
     return encoded
 

@@ -97,15 +97,15 @@ class Trainer:
             CharEmbedError: as in `train`.
             OSError: the folder cannot be written.
         """
+        # Resume, unless there is nothing left to do.
         if checkpoint is not None:
             self._restore(checkpoint)
-            logger.info(
-                f"resuming {self._folder.path} from its last checkpoint: step {self.state.step:,},"
-                f" after {self._seconds / 60:.1f} min"
-            )
+            moment = f"step {self.state.step:,}, after {self._seconds / 60:.1f} min"
+            logger.info(f"resuming {self._folder.path} from its last checkpoint: {moment}")
             if self._is_finished():
-                logger.info("its budget is spent: raise the budget to train longer, or start over with overwrite: true")
+                logger.info("its budget is spent: raise the budget to train longer, or set overwrite to start over")
                 return self._result(None)
+        # Open the log and the progress bar, and train until the run ends.
         with contextlib.ExitStack() as stack:
             log = None
             if self._distributed.is_main_process:
@@ -180,10 +180,11 @@ class Trainer:
         return self.state.lr_factor * self._config.optimizer.learning_rate(spent=spent, step=step)
 
     def _take_step(self, spent: float) -> None:
-        began = time.monotonic()
-        state, trainer = self.state, self._model_trainer
+        # Forward, backward and update. On a GPU this only queues the work; reading the losses waits for it.
+        state, trainer, began = self.state, self._model_trainer, time.monotonic()
         self._meter.add(trainer.step(state.step_of_epoch, self._learning_rate(spent, state.step)))
         state.training_seconds += time.monotonic() - began
+        # Move on in the text.
         state.step += 1
         state.step_of_epoch += 1
         if state.step_of_epoch == trainer.steps_per_epoch:
@@ -211,13 +212,12 @@ class Trainer:
         self._progress.steps(summary, at_end=at_end)
 
     def _validate(self) -> None:
-        """Score the model, and save it as the last one and, if it is, as the best one.
-
-        The main process does so, the others wait for it.
+        """Have the main process score the model, and save it as the last one and, if it is, as the best one.
 
         Raises:
             DivergedError: the score is not finite.
         """
+        # Score. All processes learn the result, so that all of them roll back if it is not finite.
         validation = None
         if self._distributed.is_main_process:
             scores = self._model_trainer.score()
@@ -225,6 +225,7 @@ class Trainer:
         (bits,) = self._distributed.broadcast_floats([validation.bits_per_character if validation else 0.0])
         if not math.isfinite(bits):
             raise DivergedError(f"the validation at step {self.state.step:,} gives {bits} bits per character")
+        # Save the models and report.
         if validation is not None:
             self._save_models(validation)
             self._progress.validation(validation, self._model_trainer.sample(SAMPLE_CHARACTERS, self._config.seed))
@@ -247,6 +248,7 @@ class Trainer:
             DivergedError: a loss or a gradient of the last steps is not finite; nothing is written.
         """
         self._checkpointed = time.monotonic()
+        # Each of these exchanges tensors, so every process must call it.
         state = dataclasses.replace(
             self.state,
             epoch=self._model_trainer.epochs.number,
@@ -255,6 +257,7 @@ class Trainer:
             lowest=self._meter.lowest,
         )
         tensors = self._model_trainer.tensors()
+        # Only the main process writes.
         if self._distributed.is_main_process:
             state.seconds, state.log_offset = self._seconds, self._progress.log_offset
             Checkpoint(tensors, state).save(self._folder.checkpoints, self._config.keep_checkpoints)
@@ -283,7 +286,7 @@ class Trainer:
         if state.world_size != processes:
             raise CharEmbedError(
                 f"the run in {path} was started with {state.world_size} processes, not {processes}: resume it with"
-                f" {state.world_size}, or start over with overwrite: true"
+                f" {state.world_size}, or set overwrite to start over"
             )
         if not can_train_in(state.precision, self._config.model, self._model_trainer.device):
             raise CharEmbedError(
@@ -297,6 +300,7 @@ class Trainer:
         Raises:
             CharEmbedError: none is left.
         """
+        # Is a rollback left? These values must survive the return to the checkpoint.
         peak = self.state.lr_factor * (self._config.optimizer.lr or 0.0)
         rollbacks, seconds, lr_factor = self.state.rollbacks + 1, self._seconds, 0.5 * self.state.lr_factor
         if rollbacks > self._config.rollbacks:
@@ -304,9 +308,11 @@ class Trainer:
                 self._report("diverged").save(self._folder.report)
             tried = f"{rollbacks - 1} rollbacks did not help" if rollbacks > 1 else "or try rollbacks: 3"
             raise CharEmbedError(
-                f"{error}: lower optimizer.lr (it was {peak:g}) and start over with overwrite: true, {tried}; the"
+                f"{error}: lower optimizer.lr (it was {peak:g}) and set overwrite to start over, {tried}; the"
                 " models and checkpoints saved before are kept"
             ) from error
+
+        # Return to the last checkpoint, in all processes to the same one.
         path = latest_checkpoint(self._folder.checkpoints) if self._distributed.is_main_process else None
         path = self._distributed.broadcast_object(path)
         if path is None:

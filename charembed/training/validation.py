@@ -61,6 +61,7 @@ class Validation:
             init: the model that training started from; None for a new one.
             seed: seed of the run.
         """
+        # All directions are scored on the same text.
         score = next(iter(self.scores.values()))
         return {
             "corpus": escape_sources(data.train),

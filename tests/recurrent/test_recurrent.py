@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import needs_bf16_lstm
+from helpers import needs_bfloat16_lstm
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -214,7 +214,7 @@ def test_step_loop_is_exact_under_autocast(variant: str, seq_len: int) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
-@needs_bf16_lstm
+@needs_bfloat16_lstm
 def test_lstm_under_autocast() -> None:
     torch.manual_seed(0)
     lstm, x = LSTM(6, 5), torch.randn(12, 3, 6)

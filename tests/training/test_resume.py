@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, weights_of
+from helpers import EXCERPT, assert_same_weights, needs_bfloat16_lstm, read_log, weights_of
 from resumable_runs import (
     STEPS,
     Kill,
@@ -96,7 +96,7 @@ def test_a_signal_saves_a_checkpoint(
     assert_same_run(train(config).folder, uninterrupted)
 
 
-@needs_bf16_lstm
+@needs_bfloat16_lstm
 def test_mixed_precision_resumes_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"precision": "bfloat16", "budget": BudgetConfig(steps=40)}
     whole = train(resumable(tmp_path, output=str(tmp_path / "whole"), **options))

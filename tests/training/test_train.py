@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
-from helpers import EXCERPT, assert_same_weights, needs_bf16_lstm, read_log, tiny_config, weights_of
+from helpers import EXCERPT, assert_same_weights, needs_bfloat16_lstm, read_log, tiny_config, weights_of
 
 from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train
 from charembed.dataset.encoded_corpus import encode_corpus
@@ -108,7 +108,7 @@ def test_accumulated_windows_give_the_gradient_of_their_mean_loss(tmp_path: Path
     assert one.steps_per_epoch == windows.windows // 3
 
 
-@needs_bf16_lstm
+@needs_bfloat16_lstm
 def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
     bits = {}
     for precision in ("float32", "bfloat16"):
