@@ -1,94 +1,101 @@
-"""Receives a file that `torch.save` wrote; hands on what it holds, and runs nothing that it asks for.
+"""Read a file that `torch.save` wrote, without executing anything that it asks for.
 
-`torch.load` will not do for a file that nobody vouches for: told to read a class that it does not know it unpickles
-freely, and it hands archives that look like TorchScript to an interpreter. Python's unpickler calls what it is told to
-and trusts every number. Here both formats, that of archives and the one before PyTorch 1.6, are taken apart by hand:
-the pickle in them becomes tables, lists, text, numbers and descriptions of tensors, and is refused where it holds more.
+`torch.load` is not safe for files from strangers. With `weights_only=False` it runs whatever code a file contains.
+Even with `weights_only=True` a file could execute code: before PyTorch 2.6 (CVE-2025-32434), and before PyTorch 2.10
+by setting items of objects that are not dicts and by storages smaller than declared (CVE-2026-24747). charembed
+supports those versions, and Flair's files contain an instance of a class, which `weights_only=True` refuses.
+
+This module therefore takes both formats of `torch.save` apart itself: the zip archives that it has written since
+PyTorch 1.6, and the sequence of pickles that it wrote before. `charembed.pretrained.pickle_reader` reads the pickles
+as data; here the storages are read, and every size and offset in the file is checked before it is used.
 """
 
 from __future__ import annotations
 
 import io
-import pickletools
+import math
 import stat
 import zipfile
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
+from charembed.pretrained.pickle_reader import PickleReader, StorageStub, TensorStub, quote_untrusted
 
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-"""What a file of the older format begins with."""
-_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-_MOST_DIMENSIONS = 8
-
-
-@dataclass
-class Instance:
-    """Stands for an instance of a class."""
-
-    name: str
-    """Of the class, with its module."""
-    attributes: dict[str, Any] = field(default_factory=dict)
+_MAGIC_NUMBER, _PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
+"""First two objects of a file in the format before PyTorch 1.6."""
+_MAX_DIMENSIONS = 8
+_MAX_EMPTY_ELEMENTS = 2**40
+"""Limit for the sizes, strides and offset of a tensor without elements, which no storage limits."""
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """What such a file holds."""
+    """Content of a file."""
 
-    saved: Any
-    """Tables, lists, tuples, text, numbers; instances and tensors as what stands for them."""
+    content: Any
+    """The saved object: dicts, lists, tuples, strings and numbers, with stubs for instances and tensors."""
     _storages: dict[str, Tensor]
 
     def tensor(self, value: object) -> Tensor:
-        """The tensor that something in `saved` stands for.
+        """Return the tensor that a stub in `content` stands for.
 
         Raises:
-            CharEmbedError: it stands for none, or for one that is larger than its numbers.
+            CharEmbedError: The value does not stand for a tensor, or the tensor does not fit into its storage.
         """
-        match value:
-            case _Saved(_Storage(key, start, count), int(offset), tuple(size), tuple(stride)):
-                sound = len(size) == len(stride) <= _MOST_DIMENSIONS
-                sound = sound and all(type(number) is int and number >= 0 for number in (offset, *size, *stride))
-                if sound and 0 not in size:
-                    numbers = last = 1
-                    for width, step in zip(size, stride, strict=True):
-                        numbers, last = numbers * width, last + (width - 1) * step
-                    sound = max(numbers, offset + last) <= count
-                if not sound:
-                    raise CharEmbedError(f"a tensor in it has not the {count} numbers that it says")
-                return self._storages[key].as_strided(size, stride, start + offset if 0 not in size else 0)
-        raise CharEmbedError(f"it holds {type(value).__name__} where a tensor belongs")
+        if type(value) is not TensorStub or type(value.storage) is not StorageStub:
+            raise CharEmbedError(f"it has {type(value).__name__} where a tensor is expected")
+        storage = value.storage
+        if not _fits(value, storage.size):
+            raise CharEmbedError(f"a tensor in it does not fit into its storage of {storage.size} elements")
+        offset = 0 if 0 in value.size else storage.start + value.offset
+        return self._storages[storage.key].as_strided(value.size, value.stride, offset)
+
+
+def _fits(tensor: TensorStub, storage_size: int) -> bool:
+    """Return whether all elements of a tensor are in its storage.
+
+    PyTorch would check that too, but only if the numbers have the types it expects. The number of elements is limited
+    as well: with strides of 0, a storage of one element could pose as a tensor of any size, and copying it would
+    exhaust the memory.
+
+    Args:
+        tensor: Tensor as the file describes it.
+        storage_size: Number of elements of the storage, or of the view of it.
+    """
+    size, stride, offset = tensor.size, tensor.stride, tensor.offset
+    # The types: exactly tuples of as many ints, none negative.
+    if type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride) or len(size) > _MAX_DIMENSIONS:
+        return False
+    if not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
+        return False
+    # A tensor without elements reads nothing, but PyTorch still has to compute with its sizes.
+    if 0 in size:
+        return max(offset, *stride, math.prod(max(width, 1) for width in size)) <= _MAX_EMPTY_ELEMENTS
+    # The element with the largest index is the last one along each dimension.
+    last_index = offset + sum((width - 1) * step for width, step in zip(size, stride, strict=True))
+    return last_index < storage_size and math.prod(size) <= storage_size
 
 
 def read_torch_file(path: Path, classes: Collection[str] = ()) -> TorchFile:
-    """
+    """Read a file in either format of `torch.save`.
+
     Args:
-        path: the file.
-        classes: names, with their modules, of those whose instances may be in it.
+        path: Path of the file.
+        classes: Classes whose instances the file may contain, by module and name; they become `InstanceStub`s.
 
     Raises:
-        CharEmbedError: something else is in it, or it is no such file, or damaged.
-        OSError: it cannot be read.
+        CharEmbedError: The file contains anything else, was not written by `torch.save`, or is damaged.
+        OSError: The file cannot be read.
     """
+    # Not a pipe or device, which might never end.
     if not stat.S_ISREG(path.stat().st_mode):
-        raise CharEmbedError(f"{path} is no file")
+        raise CharEmbedError(f"{path} is not a regular file")
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
@@ -96,246 +103,104 @@ def read_torch_file(path: Path, classes: Collection[str] = ()) -> TorchFile:
             if start == b"PK\x03\x04":
                 return _read_archive(file, classes, path.stat().st_size)
             if start[:1] == b"\x80":
-                return _read_sequence(io.BytesIO(file.read()), classes)
+                return _read_pickles(io.BytesIO(file.read()), classes)
         except CharEmbedError as error:
             raise CharEmbedError(f"{path}: {error}") from error
-        except Exception as error:  # whatever a hostile or damaged file makes its readers meet
+        except Exception as error:  # damaged and hostile files raise errors of any type
             reason = f"{type(error).__name__}: {ascii(error)[:200]}"
-            raise CharEmbedError(f"{path} is damaged or not complete: {reason}") from error
-    raise CharEmbedError(f"{path} is no file of PyTorch's")
+            raise CharEmbedError(f"{path} is damaged or incomplete: {reason}") from error
+    raise CharEmbedError(f"{path} is not a file of torch.save")
 
 
-def shown(name: object) -> str:
-    """A name out of such a file, for messages: short, and without anything that a terminal would act on."""
-    return ascii(name)[:100] if isinstance(name, (str, bytes, int)) else type(name).__name__
+class _Archive:
+    """The entries of a zip archive that `torch.save` wrote, all in one folder."""
 
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        """
+        Args:
+            archive: The archive.
+            size: Size of the file in bytes.
 
-class _Name(NamedTuple):
-    """Stands for a function or class. None of these stand-ins has attributes that a pickle could set."""
+        Raises:
+            CharEmbedError: It is not an archive of `torch.save`, or it is a TorchScript program.
+        """
+        self._archive = archive
+        self._names = archive.namelist()
+        self._unread_bytes = size
+        if any(name.endswith("constants.pkl") for name in self._names):
+            raise CharEmbedError("it is a TorchScript program, which contains code: it is not loaded")
+        pickles = [name for name in self._names if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            raise CharEmbedError("it is a zip archive, but not one of torch.save")
+        self._folder = pickles[0].removesuffix("data.pkl")
 
-    name: str
+    def __contains__(self, name: str) -> bool:
+        return self._folder + name in self._names
 
+    def read(self, name: str) -> bytes:
+        """Return the content of an entry.
 
-class _Storage(NamedTuple):
-    key: str
-    start: int
-    size: int
-
-
-class _Saved(NamedTuple):
-    storage: Any
-    offset: Any
-    size: Any
-    stride: Any
-
-
-_MARK = object()
-_CONSTANTS = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
-}
-_VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-_KNOWN = (
-    "torch._utils._rebuild_tensor_v2",
-    "collections.OrderedDict",
-    "collections.defaultdict",
-    "builtins.int",  # which a defaultdict may have
-    "__builtin__.int",
-    "_codecs.encode",
-)
-
-
-class _Interpreter:
-    """Reads a pickle, one instruction after the other, and does what they say with stand-ins."""
-
-    def __init__(self, classes: Collection[str] = ()) -> None:
-        self._classes = classes
-        self.storages: dict[str, tuple[torch.dtype, int]] = {}
-        """Type and count of the numbers of each."""
-
-    def read(self, file: BinaryIO) -> Any:
-        """What it says. The file is left at its end."""
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == "STOP":
-                return self._stack.pop()
-            self._do(opcode.name, argument)
-        raise CharEmbedError("it ends too early")
-
-    def _do(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        match name:
-            case "PROTO" | "FRAME":
-                pass
-            case _ if name in _CONSTANTS:
-                if isinstance(argument, int) and not -(2**80) < argument < 2**80:  # the magic number has 77 bits
-                    raise CharEmbedError("it holds a number that is too large")
-                stack.append(argument)
-            case _ if name in _VALUES:
-                stack.append(_VALUES[name])
-            case "MARK":
-                stack.append(_MARK)
-            case "POP":
-                stack.pop()
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "TUPLE":
-                stack.append(tuple(self._since_mark()))
-            case _ if name in _TUPLES:
-                count = _TUPLES[name]
-                stack[-count:] = [tuple(stack[-count:])]
-            case "DICT":
-                items = self._since_mark()
-                stack.append({})
-                self._put(items)
-            case "LIST":
-                stack.append(self._since_mark())
-            case "APPEND" | "APPENDS":
-                items = [stack.pop()] if name == "APPEND" else self._since_mark()
-                if type(stack[-1]) is not list:
-                    raise CharEmbedError("it appends to something that is no list")
-                stack[-1].extend(items)
-            case "SETITEM" | "SETITEMS":
-                items = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self._since_mark()
-                self._put(items)
-            case "BINPUT" | "LONG_BINPUT" | "PUT":
-                self._memo[argument] = stack[-1]
-            case "MEMOIZE":
-                self._memo[len(self._memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET" | "GET":
-                stack.append(self._memo[argument])
-            case "GLOBAL":
-                stack.append(self._named(argument.replace(" ", ".", 1)))
-            case "STACK_GLOBAL":
-                function, module = stack.pop(), stack.pop()
-                stack.append(self._named(f"{module}.{function}" if {type(module), type(function)} == {str} else ""))
-            case "REDUCE" | "NEWOBJ":
-                arguments, called = stack.pop(), stack.pop()
-                stack.append(self._made(called, arguments))
-            case "BUILD":
-                self._build(stack.pop())
-            case "BINPERSID":
-                stack.append(self._storage(stack.pop()))
-            case _:
-                raise CharEmbedError(f"its pickle has the instruction {name}")
-
-    def _since_mark(self) -> list[Any]:
-        stack = self._stack
-        mark = len(stack) - 1
-        while stack[mark] is not _MARK:
-            mark -= 1
-        items = stack[mark + 1 :]
-        del stack[mark:]
-        return items
-
-    def _put(self, items: list[Any]) -> None:
-        table = self._stack[-1]
-        if type(table) is not dict or len(items) % 2:
-            raise CharEmbedError("it sets items of something that is no table")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (str, bytes, int):  # the hash of others may take for ever
-                raise CharEmbedError(f"it has a table with {type(key).__name__} for keys")
-            table[key] = value
-
-    def _named(self, name: str) -> _Name:
-        if name in _KNOWN or name in self._classes or name.removeprefix("torch.") in _DTYPES:
-            return _Name(name)
-        raise CharEmbedError(f"it holds {shown(name)}, which has no place in it: it is not loaded")
-
-    def _made(self, called: object, arguments: object) -> Any:
-        match called, arguments:
-            case _Name("torch._utils._rebuild_tensor_v2"), (storage, offset, size, stride, *_):
-                return _Saved(storage, offset, size, stride)
-            case _Name("collections.OrderedDict" | "collections.defaultdict"), tuple():
-                return {}
-            case _Name("_codecs.encode"), (str(text), "latin1"):  # bytes in pickles of protocol 2
-                return text.encode("latin1")
-            case _Name(name), () if name in self._classes:
-                return Instance(name)
-        raise CharEmbedError(f"it calls {shown(getattr(called, 'name', ''))} with other arguments than PyTorch does")
-
-    def _build(self, state: object) -> None:
-        of = self._stack[-1]
-        if type(state) is not dict or type(of) not in (Instance, dict):
-            raise CharEmbedError("it sets attributes of something that has none")
-        if type(of) is Instance:  # those of an ordered table are PyTorch's notes
-            of.attributes.update((name, value) for name, value in state.items() if type(name) is str)
-
-    def _storage(self, reference: object) -> _Storage:
-        match reference:
-            case ("storage", _Name(name), str(key), _, int(count), *view) if name.removeprefix("torch.") in _DTYPES:
-                described = _DTYPES[name.removeprefix("torch.")], count
-                if count < 0 or self.storages.setdefault(key, described) != described:
-                    raise CharEmbedError(f"it describes the numbers {shown(key)} in two ways")
-                match view:
-                    case [] | [None]:
-                        return _Storage(key, 0, count)
-                    case [(_, int(start), int(size))] if 0 <= start <= start + size <= count:
-                        return _Storage(key, start, size)
-        raise CharEmbedError("it refers to something that is no tensor: it is not loaded")
+        Raises:
+            CharEmbedError: The entry is compressed, or the entries read so far are larger than the file.
+        """
+        info = self._archive.getinfo(self._folder + name)
+        # torch.save does not compress. A compressed entry might be a zip bomb.
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise CharEmbedError(f"its entry {quote_untrusted(name)} is compressed, which torch.save never does")
+        # Entries may overlap, so that a small archive would unpack to a huge one.
+        self._unread_bytes -= info.file_size
+        if self._unread_bytes < 0:
+            raise CharEmbedError("its entries together are larger than the file")
+        return self._archive.read(info)
 
 
 def _read_archive(file: BinaryIO, classes: Collection[str], size: int) -> TorchFile:
-    """The format since PyTorch 1.6: a zip archive with a pickle, `data.pkl`, and `data/0`, …, the numbers."""
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        if any(name.endswith("constants.pkl") for name in names):
-            raise CharEmbedError("it is a TorchScript program, which holds code: it is not loaded")
-        pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
-        if len(pickles) != 1:
-            raise CharEmbedError("it is an archive, but not one of PyTorch's")
-        root = pickles[0].removesuffix("data.pkl")
-        left = size
-
-        def content(name: str) -> bytes:
-            nonlocal left
-            info = archive.getinfo(root + name)
-            if info.compress_type != zipfile.ZIP_STORED:  # PyTorch packs nothing; a bomb is packed
-                raise CharEmbedError(f"{shown(name)} in it is packed")
-            left -= info.file_size
-            if left < 0:
-                raise CharEmbedError("it claims to hold more numbers than it is long")
-            return archive.read(info)
-
-        if f"{root}byteorder" in names and content("byteorder") != b"little":
-            raise CharEmbedError("it was written on a big-endian machine")
-        interpreter = _Interpreter(classes)
-        saved = interpreter.read(io.BytesIO(content("data.pkl")))
-        storages = {key: _numbers(content(f"data/{key}"), *of) for key, of in interpreter.storages.items()}
-        return TorchFile(saved, storages)
+    """Read the format since PyTorch 1.6: a zip archive of the pickle `data.pkl` and the storages `data/0`, `data/1`,
+    …"""
+    with zipfile.ZipFile(file) as zip_file:
+        archive = _Archive(zip_file, size)
+        if "byteorder" in archive and archive.read("byteorder") != b"little":
+            raise CharEmbedError("it was written on a big-endian machine, which is not supported")
+        reader = PickleReader(classes)
+        content = reader.read(io.BytesIO(archive.read("data.pkl")))
+        storages = {
+            key: _read_storage(archive.read(f"data/{key}"), dtype, count)
+            for key, (dtype, count) in reader.storages.items()
+        }
+        return TorchFile(content, storages)
 
 
-def _read_sequence(file: BinaryIO, classes: Collection[str]) -> TorchFile:
-    """The format before PyTorch 1.6: pickles of a magic number, a version, the machine, what was saved and the order of
-    storages, whose numbers follow."""
-    if (_Interpreter().read(file), _Interpreter().read(file)) != (_MAGIC, _PROTOCOL):
-        raise CharEmbedError("it is no file of PyTorch's")
-    machine = _Interpreter().read(file)
+def _read_pickles(file: BinaryIO, classes: Collection[str]) -> TorchFile:
+    """Read the format before PyTorch 1.6.
+
+    It consists of five pickles, with a magic number, a version, a description of the machine, the saved object, and the
+    keys of the storages in order; the storages follow.
+    """
+    if (PickleReader().read(file), PickleReader().read(file)) != (_MAGIC_NUMBER, _PROTOCOL_VERSION):
+        raise CharEmbedError("it is not a file of torch.save")
+    machine = PickleReader().read(file)
     if type(machine) is not dict or machine.get("little_endian") is False:
-        raise CharEmbedError("it was written on a big-endian machine")
-    interpreter = _Interpreter(classes)
-    saved = interpreter.read(file)
-    order = _Interpreter().read(file)
-    if type(order) is not list or {*map(shown, order)} != {*map(shown, interpreter.storages)}:
-        raise CharEmbedError("the numbers that follow are not those of its tensors")
+        raise CharEmbedError("it was written on a big-endian machine, which is not supported")
+    reader = PickleReader(classes)
+    content = reader.read(file)
+    # The keys must be those that the tensors refer to. They may be objects of any type, so compare what they look like.
+    keys = PickleReader().read(file)
+    if type(keys) is not list or {*map(quote_untrusted, keys)} != {*map(quote_untrusted, reader.storages)}:
+        raise CharEmbedError("the storages in it are not those that its tensors refer to")
+    # Each storage is preceded by its number of elements.
     storages = {}
-    for key in order:
-        dtype, count = interpreter.storages[key]
+    for key in keys:
+        dtype, count = reader.storages[key]
         if int.from_bytes(file.read(8), "little") != count:
-            raise CharEmbedError(f"the numbers {shown(key)} are not as many as it says")
-        storages[key] = _numbers(file.read(count * dtype.itemsize), dtype, count)
-    return TorchFile(saved, storages)
+            raise CharEmbedError(
+                f"its storage {quote_untrusted(key)} does not have as many elements as its tensors say"
+            )
+        storages[key] = _read_storage(file.read(count * dtype.itemsize), dtype, count)
+    return TorchFile(content, storages)
 
 
-def _numbers(data: bytes, dtype: torch.dtype, count: int) -> Tensor:
-    """Shape: (count,)"""
+def _read_storage(data: bytes, dtype: torch.dtype, count: int) -> Tensor:
+    """Return the elements of a storage. Shape: (count,)"""
     if len(data) != count * dtype.itemsize:
-        raise CharEmbedError(f"it has {len(data)} bytes where {count} numbers of {dtype} belong")
+        raise CharEmbedError(f"a storage in it has {len(data)} bytes, expected {count} elements of {dtype}")
     return torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0, dtype=dtype)
