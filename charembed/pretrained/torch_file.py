@@ -76,10 +76,11 @@ def _fits(tensor: TensorStub, storage_size: int) -> bool:
         return False
     # A tensor without elements reads nothing, but PyTorch still has to compute with its sizes.
     if 0 in size:
-        return max(offset, *stride, math.prod(max(width, 1) for width in size)) <= _MAX_EMPTY_ELEMENTS
+        largest: int = max(offset, *stride, math.prod(max(width, 1) for width in size))
+        return largest <= _MAX_EMPTY_ELEMENTS
     # The element with the largest index is the last one along each dimension.
     last_index = offset + sum((width - 1) * step for width, step in zip(size, stride, strict=True))
-    return last_index < storage_size and math.prod(size) <= storage_size
+    return bool(last_index < storage_size and math.prod(size) <= storage_size)
 
 
 def read_torch_file(path: Path, classes: Collection[str] = ()) -> TorchFile:
