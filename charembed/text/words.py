@@ -1,60 +1,54 @@
-"""Receives texts in any of the forms users have them; hands on a text with words and their character offsets."""
+"""Find the words of texts, which users give in several forms."""
 
 from __future__ import annotations
 
 import operator
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
+from charembed.text.word_boundaries import WORD
 
 Span = tuple[int, int]
 Spans = NDArray[np.int64]
 TextInput = str | Sequence[str] | tuple[str, Sequence[Span]]
 
-# From a visible character to the next word boundary or white space. The boundaries are those of Unicode Standard Annex
-# 29: "don't", "3.14" and an emoji joined of several are one word each, a punctuation mark is one of its own.
-# A flag is two letters of its own kind: within a row of flags, for each of which `\b` would count from the first, it is
-# named itself.
-_WORD = regex.compile(
-    r"\p{RI}{2}[\p{WB=Extend}\p{WB=Format}\u200d]*+(?=\p{RI}|\s|\Z)|[^\s\p{Cc}\p{Cf}]\S*?(?=\b|\s|\Z)",
-    regex.V1 | regex.WORD,
-)
-
 
 @dataclass(frozen=True)
 class SpannedText:
-    """A text and where its words are."""
+    """A text and the positions of its words."""
 
     text: str
+    """The text."""
     spans: Spans
-    """Offsets of each word in characters (code points) of `text`: first one, one past the last. Shape: (words, 2)"""
+    """Offsets of the first character of each word, and of the one after its last, in characters (code points) of
+    `text`. Shape: (words, 2)"""
 
     @property
     def words(self) -> list[str]:
-        """The words, as they stand in the text."""
+        """The words, as the text spells them."""
         return self.words_at(slice(None))
 
     def words_at(self, which: slice) -> list[str]:
-        """Some of the words."""
+        """Return some of the words."""
         return [self.text[start:end] for start, end in self.spans[which].tolist()]
 
     @classmethod
     def of(cls, item: TextInput) -> SpannedText:
-        """Find the words of one text.
+        """Return the text and words of an item.
 
         Args:
-            item: a `str`, whose words are found; a sequence of words, which are joined by single spaces; or a pair of
-                a text and the spans of its words.
+            item: a `str`, whose words are found by `find_words`; a sequence of words, which are joined by single
+                spaces; or a pair of a text and the spans of its words.
 
         Raises:
-            CharEmbedError: a span that lies outside the text or ends before it starts.
-            TypeError: an item of another form.
+            CharEmbedError: a span is outside the text or ends before it starts.
+            TypeError: the item has another form.
         """
         if isinstance(item, str):
             return cls(item, find_words(item))
@@ -75,21 +69,32 @@ class SpannedText:
 
 
 def find_words(text: str) -> Spans:
-    """Offsets of the words of a text: its segments between Unicode word boundaries (UAX 29) that show something.
+    """Return the offsets of the words of a text.
 
-    Scripts written without spaces get one word a character or a syllable; who has better words passes them.
+    Words are the segments between the word boundaries of Unicode Standard Annex 29 that hold anything visible: "don't",
+    "3.14" and an emoji of several characters are one word each, and a punctuation mark is a word of its own. Control
+    and format characters at the beginning of a segment are not part of the word. In scripts that are written without
+    spaces the words are single characters or syllables: use a word segmenter for those languages, and pass its words.
 
     Shape: (words, 2)
     """
-    offsets = (offset for match in _WORD.finditer(text) for offset in match.span())
-    return np.fromiter(offsets, dtype=np.int64).reshape(-1, 2)
+    offsets = array("q")
+    for match in WORD.finditer(text):
+        start, end = match.span()
+        if match.lastindex:
+            start = match.end(1)
+            if start >= end:
+                continue
+        offsets.append(start)
+        offsets.append(end)
+    return np.array(offsets, dtype=np.int64).reshape(-1, 2)
 
 
 def check_spans(text: str, spans: Sequence[Span]) -> Spans:
-    """The spans as an array. Shape: (words, 2)
+    """Return spans as an array. Shape: (words, 2)
 
     Raises:
-        CharEmbedError: a span that lies outside the text or ends before it starts.
+        CharEmbedError: a span is not a pair of integers, is outside the text or ends before it starts.
     """
     checked = []
     for span in spans:
@@ -98,7 +103,7 @@ def check_spans(text: str, spans: Sequence[Span]) -> Spans:
         except (TypeError, ValueError) as error:
             raise CharEmbedError(f"a span is a pair of character offsets, got {span!r}") from error
         if not 0 <= start <= end <= len(text):
-            raise CharEmbedError(f"span ({start}, {end}) does not lie in the text of {len(text)} characters")
+            raise CharEmbedError(f"span ({start}, {end}) is not within the text of {len(text)} characters")
         checked.append((start, end))
     return _as_array(checked)
 

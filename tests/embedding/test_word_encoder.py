@@ -218,7 +218,7 @@ def test_moving_to_a_gpu(trainable: bool, embedder) -> None:
     [
         ("one str", TypeError, "put it in a list"),
         ([3], TypeError, "a text is a str"),
-        ([("ab", [(0, 9)])], CharEmbedError, "does not lie in the text"),
+        ([("ab", [(0, 9)])], CharEmbedError, "is not within the text"),
     ],
 )
 @pytest.mark.parametrize("trainable", [True, False])

@@ -58,7 +58,7 @@ def test_bad_input(folder: str) -> None:
 
     with pytest.raises(CharEmbedError, match="no model 'absent'"):
         CharEmbedTransformer("absent").fit()
-    with pytest.raises(CharEmbedError, match="does not lie in the text"):
+    with pytest.raises(CharEmbedError, match="is not within the text"):
         CharEmbedTransformer(folder).fit().transform([("ab", (0, 9))])
     for sample in ((["ab"], 9), (["ab"], -1), (["ab"], (0, 1)), "He runs", 3, ("ab", 1), (["ab"], "0")):
         with pytest.raises(CharEmbedError, match=r"a sample is \(text, \(start, end\)\) or \(words, number\), got"):
