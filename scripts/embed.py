@@ -1,21 +1,31 @@
-"""Print the words of some texts with their offsets and the first numbers of their vectors.
+"""Print the words of texts, their character offsets and the beginning of their vectors.
 
-    python scripts/embed.py en "George Washington went to Washington ."
+    python scripts/embed.py --model en "George Washington went to Washington."
 
 `charembed embed` writes the vectors of whole files.
 """
 
-from jsonargparse import ArgumentParser
-
 from charembed import CharEmbedder
+from charembed.cli.parser import Parser
+from charembed.cli.runner import run_program
 
-parser = ArgumentParser(description="Print the words of some texts, their offsets and the start of their vectors.")
-parser.add_argument("model", type=str, help="name or folder of the model")
-parser.add_argument("texts", type=str, nargs="+", help="texts, whose words are found")
-arguments = parser.parse_args()
+SHOWN = 6
+"""Number of dimensions to print."""
 
-embedder = CharEmbedder.from_pretrained(arguments.model)
-for found in embedder.embed(arguments.texts):
-    for word, (start, end), vector in zip(found.words, found.spans, found.vectors, strict=True):
-        numbers = " ".join(f"{number:7.4f}" for number in vector[:6])
-        print(f"{start:5}–{end:<5} {word:<20} {numbers} … ({len(vector)} numbers)")
+
+def main() -> None:
+    """Read the command line, and print the vectors."""
+    parser = Parser(description="Print the words of texts, their character offsets and the beginning of their vectors.")
+    parser.add_argument("-m", "--model", type=str, default="en", help="Name of a bundled model, or a model folder")
+    parser.add_argument("texts", type=str, nargs="+", help="Texts")
+    arguments = parser.parse_args()
+
+    embedder = CharEmbedder.from_pretrained(arguments.model)
+    for embeddings in embedder.embed(arguments.texts):
+        for word, (start, end), vector in zip(embeddings.words, embeddings.spans, embeddings.vectors, strict=True):
+            numbers = " ".join(f"{number:7.4f}" for number in vector[:SHOWN])
+            print(f"{start:5}–{end:<5} {word:<20} {numbers} … ({len(vector)} dimensions)")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_program("embed.py", main))

@@ -1,15 +1,12 @@
-"""Train a character language model in both directions: the short road, for those who would rather write Python.
+"""Train a character language model in both directions, from Python.
 
     python scripts/train_language_model.py my_text.txt runs/mine --minutes 60
 
-`charembed train` has all the options; this script shows the few that matter.
+This script shows the most important options; `charembed train` has all of them.
 """
 
-import logging
-
-from jsonargparse import auto_cli
-
 from charembed import CharLMConfig, TrainConfig, train
+from charembed.cli.runner import run_script
 from charembed.text.corpus import CorpusConfig
 from charembed.training.schedule import BudgetConfig
 
@@ -20,14 +17,13 @@ def main(
     """Train a character language model in both directions.
 
     Args:
-        text: file, folder or glob of text to train on; a part of it is held out for validation.
-        output: folder of the run; the model is in its subfolder best/.
-        minutes: wall-clock budget.
-        hidden_size: width of the hidden state; word vectors are twice as wide.
-        seed: of everything random.
-        overwrite: replace a run that is in the output folder.
+        text: File, folder or glob with the text to train on; a part of it is held out for validation
+        output: Folder of the run; its subfolder best/ contains the model
+        minutes: Wall-clock budget in minutes
+        hidden_size: Width of the hidden state; word vectors have twice as many dimensions
+        seed: Seed of everything random
+        overwrite: Replace a run in the output folder
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     result = train(
         TrainConfig(
             output=output,
@@ -43,4 +39,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    run_script(main, as_positional=True)

@@ -79,12 +79,15 @@ class TrainTagger:
     def _train_flair(self, splits: Splits[LabelledSentence]) -> float:
         # In this order: the first import says which extra to install if Flair is missing.
         from charembed.integrations.flair import CharEmbedderEmbeddings
-        from flair import set_seed  # isort: skip
+
+        # isort: split
+        import flair
+
         from scripts.quality.flair_tagger import FlairConfig, flair_corpus, train_flair_tagger
 
         if self.fine_tune:
             raise CharEmbedError("--fine-tune works with --tagger bilstm-crf only: choose that, or leave it out")
-        set_seed(self.seed)
+        flair.set_seed(self.seed)
         config = FlairConfig(hidden_size=self.hidden_size, max_epochs=self.epochs or 30)
         corpus, embeddings = flair_corpus(splits, self.task), CharEmbedderEmbeddings(self.model)
         with tempfile.TemporaryDirectory() as temporary:

@@ -33,6 +33,7 @@ from charembed.pretrained.model_folder import Pretrained
 from charembed.recurrent.products import linear
 from charembed.tagging.labelled_text import read_labelled
 from charembed.text.corpus import Corpus
+from scripts.benchmarks.flair_reference import check_against_flair, embed_with_flair, flair_embeddings
 from scripts.benchmarks.interleaved import interleaved
 from scripts.benchmarks.process import measure_process
 
@@ -64,41 +65,6 @@ def _untrained(sentences: Sentences, hidden_size: int) -> Pretrained:
     vocab = CharVocab.build([" ".join(words) + "\n" for words in sentences], coverage=1.0)
     config = CharLMConfig(embedding_dim=EMBEDDING_DIM, hidden_size=hidden_size, vocab_size=len(vocab))
     return Pretrained(BiCharLM(config), vocab, readout="separator")
-
-
-def _flair_embeddings(pretrained: Pretrained) -> list[Any]:
-    """Return Flair's own embeddings with the same weights, one per direction."""
-    from flair.embeddings import FlairEmbeddings
-
-    from charembed.integrations.flair import flair_language_model
-
-    # Flair takes embeddings of the same name for the same embeddings.
-    directions = pretrained.model.directions
-    return [FlairEmbeddings(flair_language_model(pretrained, name), name=name) for name in directions]
-
-
-def _embed_with_flair(embeddings: Sequence[Any], sentences: Sequence[Any], mini_batch: int) -> None:
-    for start in range(0, len(sentences), mini_batch):
-        batch = list(sentences[start : start + mini_batch])
-        for sentence in batch:
-            sentence.clear_embeddings()
-        for each in embeddings:
-            each.embed(batch)
-
-
-def _check(pretrained: Pretrained, embeddings: Sequence[Any], sentences: Sentences) -> float:
-    """Check that our vectors equal Flair's, and return the largest difference."""
-    from flair.data import Sentence
-
-    flair_sentences = [Sentence(words) for words in sentences]
-    _embed_with_flair(embeddings, flair_sentences, 32)
-    largest = 0.0
-    for ours, sentence in zip(CharEmbedder(pretrained).embed(sentences), flair_sentences, strict=True):
-        halves = ([token.get_embedding([each.name]).cpu().numpy() for token in sentence] for each in embeddings)
-        vectors = np.concatenate([np.stack(half) for half in halves], axis=1)
-        largest = max(largest, float(np.abs(vectors - ours.vectors).max()))
-    assert largest < 1e-5, f"vectors differ from Flair's by {largest}"
-    return largest
 
 
 @dataclass(frozen=True)
@@ -166,9 +132,9 @@ class Speed:
         headers.append("relative to the fastest product")
         for hidden_size in self.hidden_sizes:
             pretrained = _untrained(words, hidden_size)
-            embeddings = [each.to(self.device) for each in _flair_embeddings(pretrained)]
+            embeddings = [each.to(self.device) for each in flair_embeddings(pretrained)]
             pretrained.model.to(self.device)
-            largest = _check(pretrained, embeddings, words[:CHECKED_SENTENCES])
+            largest = check_against_flair(pretrained, embeddings, words[:CHECKED_SENTENCES])
             rows = [row for threads in self.threads for row in self._rows(pretrained, embeddings, words, threads)]
             print("\n" + tabulate(rows, headers, tablefmt="github", disable_numparse=True))
             print(f"\nLargest difference from Flair's vectors at hidden size {hidden_size}: {largest:.1e}", flush=True)
@@ -182,7 +148,7 @@ class Speed:
         torch.set_num_threads(threads)
         flair_sentences = [Sentence(sentence) for sentence in words]
         measured: dict[str, Callable[[], Any]] = {
-            "Flair": lambda: _embed_with_flair(embeddings, flair_sentences, self.mini_batch)
+            "Flair": lambda: embed_with_flair(embeddings, flair_sentences, self.mini_batch)
         }
         for name, options in (ENGINES if self.device == "cpu" else GPU_ENGINES).items():
             embedder = CharEmbedder(pretrained, threads=threads, **options)
@@ -226,8 +192,8 @@ def latency(
     print(f"{len(words)} sentences of {average:.0f} characters on average")
     for hidden_size in hidden_sizes:
         pretrained = _untrained(words, hidden_size)
-        embeddings = _flair_embeddings(pretrained)
-        _check(pretrained, embeddings, words)
+        embeddings = flair_embeddings(pretrained)
+        check_against_flair(pretrained, embeddings, words)
         rows = []
         for count in threads:
             medians = _median_latencies(pretrained, embeddings, words, count, rounds)
@@ -247,7 +213,7 @@ def _median_latencies(
 
     torch.set_num_threads(threads)
     measured: dict[str, Callable[[list[str]], Any]] = {
-        "Flair": lambda sentence: _embed_with_flair(embeddings, [Sentence(sentence)], 1)
+        "Flair": lambda sentence: embed_with_flair(embeddings, [Sentence(sentence)], 1)
     }
     for name, options in ENGINES.items():
         embedder = CharEmbedder(pretrained, threads=threads, **options)

@@ -1,10 +1,10 @@
-"""Train a language model of Flair's with Flair's own trainer, for a number of minutes: what ours is compared with.
+"""Train a Flair language model with Flair's own trainer for a given time, for the comparison with ours.
 
     python -m scripts.quality.train_flair_language_model --train 'en_wiki/train_*.txt.xz' --dev en_wiki/dev.txt.xz \\
-      --direction forward --hidden_size 640 --minutes 150 --output runs/flair/forward
+      --direction forward --hidden-size 640 --minutes 150 --output runs/flair/forward
 
-The best model so far is OUTPUT/best-lm.pt. Run again, it goes on after the last split that it finished. Needs
-`charembed[flair]`.
+The best model so far is OUTPUT/best-lm.pt. When the command is run again, training resumes after the last complete
+split. Needs `charembed[flair]`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +22,48 @@ import torch
 from flair.data import Dictionary
 from flair.models import LanguageModel
 from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
-from jsonargparse import auto_cli
 
 from charembed import CharVocab
+from charembed.cli.runner import run_script
 from charembed.lm.model import Direction
 from charembed.text.corpus import Corpus, document_texts
 from charembed.util.files import atomic_write
 
 BATCH_SIZE, SEQ_LEN = 32, 128
+LEARNING_RATE = 20
 SPLIT_CHARACTERS = 1_000_000
 DEV_BYTES = 150_000
 
 
 class Clock:
-    """Charges the time from one step of the optimiser to the next, unless text was read or scored in between."""
+    """Counts optimizer steps and the time between them, except for time in which text is read or scored."""
 
     def __init__(self, seconds: float = 0.0, steps: int = 0) -> None:
+        """
+        Args:
+            seconds: time of an earlier run.
+            steps: steps of an earlier run.
+        """
         self.seconds = seconds
         self.steps = steps
         self._last: float | None = None
 
+    @classmethod
+    def load(cls, path: Path) -> Clock:
+        """Read the clock of a run."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def save(self, path: Path) -> None:
+        """Write the clock into a file."""
+        atomic_write(path, json.dumps({"seconds": self.seconds, "steps": self.steps}))
+
     @property
     def characters(self) -> int:
-        """That were read while it ran."""
+        """Number of characters that were trained on."""
         return self.steps * BATCH_SIZE * SEQ_LEN
 
     def tick(self, after: Callable[[], None]) -> None:
-        """A step is done; what is called after it is not charged."""
+        """Count a step, then call a function whose time does not count."""
         now = time.monotonic()
         if self._last is not None:
             self.seconds += now - self._last
@@ -56,140 +72,161 @@ class Clock:
         self._last = time.monotonic()
 
     def pause(self) -> None:
-        """Charge nothing until the next step is done."""
+        """Do not count the time until the next step."""
         self._last = None
 
 
-def prepare(text: str, dev: str, folder: Path) -> tuple[CharVocab, Dictionary]:
-    """Write the folder layout that Flair's trainer reads, and the alphabet of the text as its dictionary."""
+def write_corpus(text: str, dev: str, folder: Path) -> tuple[CharVocab, Dictionary]:
+    """Write texts in the folder layout that Flair's trainer reads, and return the vocabulary of the training text.
+
+    Args:
+        text: training text.
+        dev: text to validate and test on.
+        folder: folder to write.
+
+    Returns:
+        The vocabulary, and the same as Flair's dictionary.
+    """
     vocab = CharVocab.build([text])
     dictionary = Dictionary(add_unk=True)
     for character in vocab.characters:
         dictionary.add_item(character)
     (folder / "train").mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(text), SPLIT_CHARACTERS)):
-        part = text[start : start + SPLIT_CHARACTERS]
-        (folder / "train" / f"split_{number:04}").write_text(part, encoding="utf-8")
+        split = text[start : start + SPLIT_CHARACTERS]
+        (folder / "train" / f"split_{number:04}").write_text(split, encoding="utf-8")
     for name in ("valid.txt", "test.txt"):
         (folder / name).write_text(dev, encoding="utf-8")
     return vocab, dictionary
 
 
-def train_flair(
-    corpus_folder: Path,
-    dictionary: Dictionary,
-    output: Path,
-    *,
-    direction: Direction,
-    hidden_size: int,
-    seed: int,
-    after_step: Callable[[LanguageModel, Clock], None],
-    patience: int = 10,
-    random_case_flip: bool = True,
-) -> None:
-    """Train until `after_step` raises KeyboardInterrupt, which Flair's trainer takes as the wish to end.
+@dataclass(frozen=True)
+class FlairRun:
+    """A training run of Flair's language model trainer."""
 
-    Args:
-        corpus_folder: as `prepare` has written it.
-        dictionary: its alphabet.
-        output: folder of the run.
-        direction: of the model.
-        hidden_size: of its one layer.
-        seed: of the weights and the order of the lines.
-        after_step: called with the model and the clock, which stands meanwhile.
-        patience: splits without a better model before the learning rate, 20 at first, is quartered.
-        random_case_flip: as Flair does by default, write one line of a hundred in capitals and one in small letters.
-    """
-    torch.set_num_threads(1)
-    flair.set_seed(seed)
-    forward = direction == "forward"
-    corpus = TextCorpus(corpus_folder, dictionary, forward, random_case_flip=random_case_flip)
-    checkpoint, times = output / "checkpoint.pt", output / "clock.json"
-    clock = Clock()
-    resumed: dict[str, Any] = {}
-    model = LanguageModel(dictionary, is_forward_lm=forward, hidden_size=hidden_size, nlayers=1)
-    if checkpoint.exists() and times.exists():
-        found = LanguageModel.load_checkpoint(checkpoint)
-        model = found["model"]
-        resumed = {name: found[name] for name in ("epoch", "split", "loss")}
-        resumed["optimizer_state"] = found["optimizer_state_dict"]
-        clock = Clock(**json.loads(times.read_text(encoding="utf-8")))
-        # Flair counts on from the split that it had come to, but reads the first one again.
-        files = corpus.train.files
-        corpus.train.files = files[found["split"] % len(files) :] + files[: found["split"] % len(files)]
+    direction: Direction = "forward"
+    """Direction of the model."""
+    hidden_size: int = 512
+    """Width of its one layer."""
+    seed: int = 1
+    """Seed of the weights and the order of lines."""
+    patience: int = 10
+    """Splits without a better model before the learning rate, 20 at first, is divided by four."""
+    random_case_flip: bool = True
+    """Whether to write one line of a hundred in capitals and one in lower case, as Flair does by default."""
+
+    def train(
+        self,
+        corpus_folder: Path,
+        dictionary: Dictionary,
+        output: Path,
+        after_step: Callable[[LanguageModel, Clock], None],
+    ) -> None:
+        """Train until `after_step` raises KeyboardInterrupt, which ends Flair's trainer; resume an earlier run.
+
+        Args:
+            corpus_folder: folder that `write_corpus` wrote.
+            dictionary: its dictionary.
+            output: folder of the run.
+            after_step: called with the model and the clock after each step; its time does not count.
+        """
+        torch.set_num_threads(1)
+        flair.set_seed(self.seed)
+        forward = self.direction == "forward"
+        corpus = TextCorpus(corpus_folder, dictionary, forward, random_case_flip=self.random_case_flip)
+        model = LanguageModel(dictionary, is_forward_lm=forward, hidden_size=self.hidden_size, nlayers=1)
+        clock = Clock()
+        resumed: dict[str, Any] = {}
+        if (output / "checkpoint.pt").exists() and (output / "clock.json").exists():
+            model, resumed = _load_checkpoint(output / "checkpoint.pt")
+            clock = Clock.load(output / "clock.json")
+            # Flair resumes its count of splits, but would read the first split again.
+            files = corpus.train.files
+            corpus.train.files = files[resumed["split"] % len(files) :] + files[: resumed["split"] % len(files)]
+
+        optimizer, trainer = _timed_classes(clock, output, lambda: after_step(model, clock))
+        trainer(model, corpus, optimizer=optimizer, **resumed).train(
+            output,
+            sequence_length=SEQ_LEN,
+            mini_batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            patience=self.patience,
+            checkpoint=True,
+            num_workers=0,
+        )
+
+
+def _load_checkpoint(path: Path) -> tuple[LanguageModel, dict[str, Any]]:
+    """Return the model of a checkpoint, and the arguments of Flair's trainer that resume from it."""
+    checkpoint = LanguageModel.load_checkpoint(path)
+    resumed = {name: checkpoint[name] for name in ("epoch", "split", "loss")}
+    resumed["optimizer_state"] = checkpoint["optimizer_state_dict"]
+    return checkpoint["model"], resumed
+
+
+def _timed_classes(
+    clock: Clock, output: Path, after_step: Callable[[], None]
+) -> tuple[type[torch.optim.SGD], type[LanguageModelTrainer]]:
+    """Return an optimizer that ticks the clock at each step, and a trainer that pauses and saves it at validations."""
 
     class TimedSGD(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
-            done = super().step(closure)
-            clock.tick(lambda: after_step(model, clock))
-            return done
+            result = super().step(closure)
+            clock.tick(after_step)
+            return result
 
     class TimedTrainer(LanguageModelTrainer):
         def evaluate(self, *arguments: Any) -> float:
             clock.pause()
             output.mkdir(parents=True, exist_ok=True)
-            atomic_write(times, json.dumps({"seconds": clock.seconds, "steps": clock.steps}))
+            clock.save(output / "clock.json")
             return float(super().evaluate(*arguments))  # type: ignore[no-untyped-call]
 
-    TimedTrainer(model, corpus, optimizer=TimedSGD, **resumed).train(
-        output,
-        sequence_length=SEQ_LEN,
-        mini_batch_size=BATCH_SIZE,
-        learning_rate=20,
-        patience=patience,
-        checkpoint=True,
-        num_workers=0,
-    )
+    return TimedSGD, TimedTrainer
 
 
-def main(
-    train: str,
-    dev: str,
-    output: str,
-    direction: Direction = "forward",
-    minutes: float = 60.0,
-    hidden_size: int = 512,
-    patience: int = 4,
-    seed: int = 1,
-) -> None:
-    """Train for some minutes of steps: reading and validating are not counted.
+@dataclass
+class TrainFlairLanguageModel:
+    """Train a Flair language model for some minutes of optimizer steps; reading and validation do not count.
 
-    Batches of 32 windows of 128 characters, SGD from a rate of 20, a validation on 150 kB after each million
-    characters; everything else, and the changes of case, as Flair has it.
-
-    Args:
-        train: text to train on, as for `charembed train`.
-        dev: text to validate on.
-        output: folder of the run.
-        direction: "forward" or "backward".
-        minutes: of steps.
-        hidden_size: of the model.
-        patience: validations without a better model before the learning rate is quartered. Flair's default is 10, which
-            is too many for the validations of some hours.
-        seed: of weights and order.
+    Training uses batches of 32 windows of 128 characters, SGD with an initial learning rate of 20, and a validation on
+    150 kB after each million characters. Everything else, including random changes of case, is Flair's default.
     """
-    folder = Path(output)
-    text, dev_text = ("".join(document_texts(Corpus(source))) for source in (train, dev))
-    _, dictionary = prepare(text, dev_text.encode()[:DEV_BYTES].decode(errors="ignore"), folder / "corpus")
-    logging.getLogger("flair").setLevel(logging.INFO)
 
-    def after_step(_: LanguageModel, clock: Clock) -> None:
-        if clock.seconds >= 60 * minutes:
-            raise KeyboardInterrupt
+    train: str
+    """Text to train on, as for charembed train."""
+    dev: str
+    """Text to validate on."""
+    output: str
+    """Folder of the run."""
+    direction: Direction = "forward"
+    """forward or backward."""
+    minutes: float = 60.0
+    """Time of all optimizer steps."""
+    hidden_size: int = 512
+    """Hidden size of the model."""
+    patience: int = 4
+    """Validations without a better model before the learning rate is divided by four. Flair's default, 10, is too many
+    for the validations of a few hours."""
+    seed: int = 1
+    """Seed of the weights and the order of lines."""
 
-    train_flair(
-        folder / "corpus",
-        dictionary,
-        folder,
-        direction=direction,
-        hidden_size=hidden_size,
-        seed=seed,
-        after_step=after_step,
-        patience=patience,
-    )
-    clock = Clock(**json.loads((folder / "clock.json").read_text(encoding="utf-8")))
-    print(f"{clock.seconds / 60:.1f} minutes, {clock.characters:,} characters: {folder / 'best-lm.pt'}")
+    def __call__(self) -> None:
+        """Train the model, and print how far it came."""
+        folder = Path(self.output)
+        text, dev = ("".join(document_texts(Corpus(source))) for source in (self.train, self.dev))
+        _, dictionary = write_corpus(text, dev.encode()[:DEV_BYTES].decode(errors="ignore"), folder / "corpus")
+        logging.getLogger("flair").setLevel(logging.INFO)
+
+        def after_step(_: LanguageModel, clock: Clock) -> None:
+            if clock.seconds >= 60 * self.minutes:
+                raise KeyboardInterrupt
+
+        run = FlairRun(self.direction, self.hidden_size, self.seed, self.patience)
+        run.train(folder / "corpus", dictionary, folder, after_step)
+        clock = Clock.load(folder / "clock.json")
+        print(f"{clock.seconds / 60:.1f} minutes, {clock.characters:,} characters: {folder / 'best-lm.pt'}")
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    run_script(TrainFlairLanguageModel)

@@ -1,63 +1,67 @@
-"""Make the folder of a model that comes along: two directions trained apart, joined, scored on text that neither has
-seen, in float16, with a model card; and add to the card what taggers make of its vectors.
+"""Build a bundled model: join two directions, score them on test text and write them in float16 with a model card.
 
     python -m scripts.release.model join --forward runs/en/forward/best --backward runs/en/backward/best \\
       --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/pretrained/models/en
     python -m scripts.release.model tagger_scores --model charembed/pretrained/models/en \\
       --results docs/benchmarks/quality.jsonl --row en
+
+`tagger_scores` adds the scores of taggers on the model's vectors to its card.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from jsonargparse import auto_cli
 
+from charembed import CharEmbedError
+from charembed.cli.runner import run_script
 from charembed.lm.scoring import score_all
-from charembed.pretrained.model_folder import Pretrained
-from charembed.pretrained.model_folder import join as join_directions
+from charembed.pretrained.model_folder import Pretrained, join
 from charembed.text.corpus import Corpus, document_texts
 from charembed.util.workers import WorkerPool
 from scripts.quality.embedders import weights_digest
 from scripts.quality.results import TaggerName, read_results, summary
 
 PER_DIRECTION = ("characters_seen", "minutes")
-TAGGER_TITLES: dict[TaggerName, str] = {"probe": "probe (BiLSTM-CRF)", "flair": "Flair's SequenceTagger"}
+"""Provenance that differs between the directions."""
 SHARED = ("corpus_sha256", "corpus_documents", "training_characters", "seed", "torch_version")
+"""Provenance that must be the same in both directions."""
+TAGGER_TITLES: dict[TaggerName, str] = {"probe": "probe (BiLSTM-CRF)", "flair": "Flair's SequenceTagger"}
 
 
-def join(forward: str, backward: str, test: str, card: str, output: str) -> None:
+def join_and_score(forward: str, backward: str, test: str, card: str, output: str) -> None:
     """Join two directions, score them and write the pair.
 
     Args:
         forward: model folder of the forward direction.
         backward: model folder of the backward direction.
-        test: text that is in neither training nor validation.
-        card: YAML file of what the model card says beside what training knows; lists become its sections.
-        output: model folder to write; one that is there is replaced.
+        test: text that is in neither the training nor the validation text.
+        card: YAML file with entries of the model card that training does not know; lists become sections of the card.
+        output: model folder to write; an existing one is replaced.
 
     Raises:
-        CharEmbedError: the two models are no pair, or the output is something else.
-        SystemExit: they were trained with different text, seeds or releases of PyTorch; no text, no card.
+        CharEmbedError: the models do not match, or were trained with different text, seeds or releases of PyTorch; the
+            test text is empty; the card is not a mapping; or the output is not a model folder.
     """
-    pair = join_directions(Pretrained.load(forward), Pretrained.load(backward))
+    pair = join(Pretrained.load(forward), Pretrained.load(backward))
     known: dict[str, Any] = pair.provenance
     differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
     if differing:
-        sys.exit(f"{forward} and {backward} were trained with different {', '.join(differing)}")
-    told = yaml.load(Path(card).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # dates are text on a card
-    if not isinstance(told, dict):
-        sys.exit(f"{card} holds no names and values")
+        raise CharEmbedError(f"{forward} and {backward} were trained with different {', '.join(differing)}")
+    entries = yaml.load(Path(card).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # dates stay text
+    if not isinstance(entries, dict):
+        raise CharEmbedError(f"{card} must contain names and values")
     pieces = [pair.vocab.encode(piece) for piece in document_texts(Corpus(test))]
     if not pieces:
-        sys.exit(f"{test} holds no text")
+        raise CharEmbedError(f"{test} contains no text")
     ids = np.concatenate(pieces)
     scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
-    provenance = {key: value for key, value in told.items() if not isinstance(value, list)}
+
+    # The card lists single entries first, then what training and testing know, then the sections.
+    provenance = {key: value for key, value in entries.items() if not isinstance(value, list)}
     provenance |= {key: known["forward"][key] for key in SHARED}
     for key in PER_DIRECTION:
         provenance[key] = {direction: known[direction][key] for direction in known}
@@ -65,38 +69,38 @@ def join(forward: str, backward: str, test: str, card: str, output: str) -> None
     provenance["test_bits_per_character"] = {
         direction: round(score.bits_per_character, 4) for direction, score in scores.items()
     }
-    provenance |= {key: value for key, value in told.items() if isinstance(value, list)}
+    provenance |= {key: value for key, value in entries.items() if isinstance(value, list)}
     pair.provenance = provenance
     _write(pair, output)
     print(f"{output}: {pair.model.parameter_count():,} weights, test bits {provenance['test_bits_per_character']}")
 
 
 def tagger_scores(model: str, results: str, row: str) -> None:
-    """Put the scores of taggers on a model's card, in the place of those that are there.
+    """Write the scores of taggers on the card of a model, in place of earlier ones.
 
     Args:
-        model: folder that `join` has written.
-        results: file of `evaluate_quality.py`.
-        row: the model's name in it.
+        model: folder that `join` wrote.
+        results: results file of `scripts.quality.evaluate`.
+        row: name of the model in the results file.
 
     Raises:
-        CharEmbedError: no model folder.
-        SystemExit: no such scores, or those of other weights.
+        CharEmbedError: not a model folder, or the file has no scores of the row, or scores of other weights.
     """
-    own = [one for one in read_results(results) if one.embedder == row]
-    if not own:
-        sys.exit(f"{results} has no scores of {row}")
+    of_row = [result for result in read_results(results) if result.embedder == row]
+    if not of_row:
+        raise CharEmbedError(f"{results} has no scores of {row}: choose another --row")
     pretrained = Pretrained.load(model)
-    if {one.weights for one in own} != {weights_digest([pretrained.model])}:
-        sys.exit(f"{results} has scores of {row} with other weights than {model} has")
-    pretrained.provenance["tagger_scores"] = [
-        f"{task}, {metric}, {TAGGER_TITLES[tagger]},"
-        f" {len(found)} {'seed' if len(found) == 1 else 'seeds'}: {summary(found)}"
-        for task, metric, tagger in sorted({(one.task, one.metric, one.tagger) for one in own})
-        if (found := [one for one in own if (one.task, one.tagger) == (task, tagger)])
-    ]
+    if {result.weights for result in of_row} != {weights_digest([pretrained.model])}:
+        raise CharEmbedError(
+            f"{results} has scores of {row} with other weights than those of {model}: evaluate it again"
+        )
+    lines = []
+    for task, metric, tagger in sorted({(result.task, result.metric, result.tagger) for result in of_row}):
+        group = [result for result in of_row if (result.task, result.tagger) == (task, tagger)]
+        lines.append(f"{task}, {metric}, {TAGGER_TITLES[tagger]}, {len(group)} seeds: {summary(group)}")
+    pretrained.provenance["tagger_scores"] = lines
     _write(pretrained, model)
-    print(f"{model}: {'; '.join(pretrained.provenance['tagger_scores'])}")
+    print(f"{model}: {'; '.join(lines)}")
 
 
 def _write(pretrained: Pretrained, folder: str) -> None:
@@ -104,4 +108,4 @@ def _write(pretrained: Pretrained, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli([join, tagger_scores], as_positional=False)
+    run_script({"join": join_and_score, "tagger_scores": tagger_scores})

@@ -301,4 +301,5 @@ def test_text_overlap(tmp_path: Path) -> None:
         "--run",
         "4",
     )
-    assert "of 4 sentences, 3 of 4 words or more, 2 share a run of 4 with the text, 1 all" in run_script(*command)
+    printed = run_script(*command)
+    assert "4 sentences, 3 of them of at least 4 words; 2 share 4 consecutive words with the text, 1 all" in printed
