@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from jsonargparse import set_parsing_settings
+
 from charembed.cli.command import Command
 from charembed.cli.embed import EMBED, NEIGHBORS
 from charembed.cli.models import EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
@@ -33,6 +35,7 @@ def build_parser(argv: Sequence[str] | None = None) -> Parser:
         argv: the command line, if only the options of its command are needed: those of others are left out, which saves
             the import of PyTorch for `charembed --help`. All options by default.
     """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of TrainConfig and others
     parser = Parser(
         prog="charembed",
         version=__version__,

@@ -34,7 +34,6 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     try:
         return program() or 0
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
@@ -61,6 +60,8 @@ def run_script(
         as_positional: whether options without default are positional arguments.
         renamed: new name of each option that had another name in an earlier version, which is accepted too.
     """
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of fields
 
     def program() -> None:
         result = auto_cli(components, as_positional=as_positional, parser_class=Parser, renamed=renamed)

@@ -269,7 +269,7 @@ def test_evaluate_speed(model: Path, tmp_path: Path) -> None:
 
 
 def test_flairs_trainer(tmp_path: Path) -> None:
-    text = "".join(f"Line {number} of a text that is read.\n\n" for number in range(2_000))
+    text = "".join(f"Line {number} of a text that is read.\n\n" for number in range(400))
     (tmp_path / "train.txt").write_text(text)
     command = [
         "quality/train_flair_language_model.py",
