@@ -1,4 +1,4 @@
-"""Fixtures that the tests share."""
+"""Shared fixtures and the Hypothesis profile."""
 
 from __future__ import annotations
 

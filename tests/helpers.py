@@ -1,4 +1,4 @@
-"""Helpers that the tests share: awkward text, small models, reference vectors."""
+"""Shared test data and helpers: awkward texts, small models and reference implementations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from charembed.util.devices import runs_bfloat16_lstm
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 EXCERPT = ROOT / "configs" / "data" / "en_excerpt.txt"
-
+"""Half a megabyte of English text."""
 
 AWKWARD_TEXTS = [
     "",
@@ -80,7 +80,7 @@ def small_model(
     cell: Cell = "lstm",
     reset_after: bool = False,
 ) -> Pretrained:
-    """An untrained pair of models with large random weights, so that every character leaves its mark on the states."""
+    """Return untrained models whose random weights are large, so that each character changes the states noticeably."""
     vocab = CharVocab.build(["The quick brown fox jumps over the lazy dog. 0123456789,'é東"], coverage=1.0)
     config = CharLMConfig(
         cell=cell,
@@ -99,7 +99,7 @@ def small_model(
 
 
 def tiny_config(folder: Path, **changes: object) -> TrainConfig:
-    """A run of six steps on the text that comes with the repository, into `folder`/out."""
+    """Return the configuration of a run of six steps on the excerpt, with its output in `folder`/out."""
     options: dict = {
         "output": str(folder / "out"),
         "data": CorpusConfig(train=str(EXCERPT), held_out=0.02),
@@ -114,19 +114,19 @@ def tiny_config(folder: Path, **changes: object) -> TrainConfig:
 
 
 def read_log(folder: Path) -> list[dict]:
-    """The records of a run."""
+    """Return the log records of a run."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """All weights of the last model of a run."""
+    """Return the weights of the last model of a run."""
     return Pretrained.load(folder / "last").model.state_dict()
 
 
-def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    """Fails with the names of the tensors that differ in a single bit."""
-    assert found.keys() == wanted.keys()
-    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+def assert_same_weights(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Fail with the names of the tensors that are not equal bit for bit."""
+    assert weights.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
 
 
 needs_bfloat16_lstm = pytest.mark.skipif(
@@ -135,7 +135,7 @@ needs_bfloat16_lstm = pytest.mark.skipif(
 
 
 def run_script(name: str, *arguments: str | Path) -> str:
-    """What a script prints, run as a user runs it; fails with its errors."""
+    """Run a script as a user does and return what it prints; fail with its errors."""
     module = "scripts." + name.removesuffix(".py").replace("/", ".")
     script = ["-m", module] if "/" in name else [str(ROOT / "scripts" / name)]
     command = [sys.executable, *script, *map(str, arguments)]
@@ -145,9 +145,9 @@ def run_script(name: str, *arguments: str | Path) -> str:
 
 
 def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float32]:
-    """States after each character, one character at a time: slow and obvious.
+    """Return the states after each character, computed one character at a time: slow and easy to verify.
 
-    An LSTM's by PyTorch's cell, others' by the equations, which other tests compare with other libraries.
+    The LSTM is PyTorch's cell. The other cells are our equations, which other tests compare with other libraries.
 
     Shape: (characters, output_size)
     """
@@ -164,8 +164,8 @@ def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float3
     states = [map_state(lambda tensor: tensor[0], lm.rnn.initial_state(1)) for _ in cells]
     outputs = []
     with torch.no_grad():
-        for one in ids:
-            x = lm.embedding(torch.tensor([int(one)]))
+        for id_ in ids:
+            x = lm.embedding(torch.tensor([int(id_)]))
             for layer, cell in enumerate(cells):
                 states[layer] = cell(x, states[layer])
                 x = states[layer].hidden
@@ -174,7 +174,7 @@ def states_one_by_one(lm: CharLM, ids: NDArray[np.integer]) -> NDArray[np.float3
 
 
 def reference_vectors(pretrained: Pretrained, item: TextInput) -> NDArray[np.float32]:
-    """Word vectors of one text as the literature defines them, from `states_one_by_one`.
+    """Return the word vectors of a text as the literature defines them, from `states_one_by_one`.
 
     Shape: (words, embedding_dim)
     """
@@ -193,12 +193,12 @@ def reference_vectors(pretrained: Pretrained, item: TextInput) -> NDArray[np.flo
 
 
 def assert_same_vectors(
-    found: NDArray[np.float32], wanted: NDArray[np.float32], words: list[str], *, tolerance: float = 1e-5
+    vectors: NDArray[np.float32], expected: NDArray[np.float32], words: list[str], *, tolerance: float = 1e-5
 ) -> None:
-    """Fails with the worst word and its difference."""
-    assert found.shape == wanted.shape, f"shape {found.shape}, expected {wanted.shape}"
+    """Fail with the word that differs most and its difference."""
+    assert vectors.shape == expected.shape, f"shape {vectors.shape}, expected {expected.shape}"
     if not len(words):
         return
-    difference = np.abs(found - wanted).max(axis=1)
+    difference = np.abs(vectors - expected).max(axis=1)
     worst = int(difference.argmax())
     assert difference[worst] <= tolerance, f"{words[worst]!r} (word {worst}) differs by {difference[worst]:.2e}"

@@ -243,6 +243,7 @@ class _ProvisionalIds:
                     "the text has more than %s different characters: those that occur last are read as <unk>",
                     MAX_IDS - 1,
                 )
+            # Id 0 is <unk>, so the first character gets 1.
             for point in new_points[:free]:
                 self._points.append(point)
                 self._id_of_point[point] = len(self._points)
@@ -269,6 +270,7 @@ def _translate(path: Path, table: Ids, size: int) -> NDArray[np.int64]:
     counts = np.zeros(size, dtype=np.int64)
     with path.open("r+b") as file:
         while (block := np.frombuffer(file.read(16 * _BLOCK), dtype=ID_TYPE)).size:
+            # The new ids take as many bytes as the old ones, so they are written in place.
             ids = table[block]
             counts += np.bincount(ids, minlength=size)
             file.seek(-block.nbytes, os.SEEK_CUR)

@@ -35,6 +35,7 @@ class DocumentIndex:
             length: number of characters in the stream.
         """
         self._ends.append((self._ends[-1] if self._ends else 0) + length)
+        # 64 bits: two different documents are taken for equal once in billions of documents, which does no harm.
         self._digests.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()))
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ def choose_documents(
     for document in np.random.default_rng(seed).permutation(np.flatnonzero(eligible)):
         if characters >= size:
             break
+        # Skip a document that is too long: a shorter one may still fit.
         if characters + lengths[document] <= 1.5 * size:
             chosen[document] = True
             characters += int(lengths[document])

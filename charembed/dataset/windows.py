@@ -119,6 +119,7 @@ class WindowStream:
         self._text = text
         self._backward = backward
         self._seq_len = seq_len
+        # Neighbouring lanes belong to the same process; the characters after the last lane are left out.
         self._starts = [(rank * batch_size + lane) * lane_length for lane in range(batch_size)]
         self.windows = lane_length // seq_len
         """Number of windows in the epoch."""
@@ -129,6 +130,7 @@ class WindowStream:
         block, index = divmod(number, _WINDOWS_PER_READ)
         if self._buffered is None or self._buffered[0] != block:
             self._buffered = block, self._read(block)
+        # One character more than the window: the targets are the inputs shifted by one.
         ids = torch.from_numpy(self._buffered[1][index * self._seq_len : (index + 1) * self._seq_len + 1])
         return Window(inputs=ids[:-1], targets=ids[1:])
 
@@ -141,6 +143,7 @@ class WindowStream:
 
     def _read_lane(self, start: int, stop: int) -> Ids:
         if self._backward:
+            # Positions are those of the reversed text.
             return self._text.read(self._text.length - stop, self._text.length - start)[::-1]
         return self._text.read(start, stop)
 
@@ -210,6 +213,7 @@ class Epochs:
         return EpochText(self._encoded.ids, self._encoded.segments, self._seed, self.number)
 
     def _next_segment(self) -> EpochText:
+        # After a resume the stream has to be read from its beginning again.
         if self._stream is None:
             self._stream = islice(document_texts(open_corpora(self._config)[0]), self.documents, None)
         texts = list(take_characters(self._limits.segment, self._stream))
@@ -218,6 +222,7 @@ class Epochs:
             self.documents = 0
             return self._encoded_text()
         self._next_documents = self.documents + len(texts)
+        # Nothing is held out from later segments: the validation text comes from the first.
         ends = np.cumsum([len(text) for text in texts])
         bounds = np.stack([ends - np.diff(ends, prepend=0), ends], axis=1)
         ids = self._encoded.vocab.encode("".join(texts)).astype(ID_TYPE)

@@ -44,6 +44,7 @@ def _sample(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed:
         generator.seed()
     else:
         generator.manual_seed(seed)
+    # A newline first, like before each text in embedding: the model knows it as the end of a line.
     ids = torch.from_numpy(vocab.encode("\n" + prompt)).to(device).long().unsqueeze(1)
     state = None
     lm.eval()
@@ -51,6 +52,7 @@ def _sample(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed:
         with torch.inference_mode():
             logits, state = lm(ids, state)
             scores = logits[-1, 0].double()
+            # <unk> stands for many characters, none of which could be chosen.
             scores[UNKNOWN_ID] = -torch.inf
             # Subtract the maximum first: divided by a tiny temperature the logits would overflow.
             scores = (scores - scores.max()) / temperature

@@ -110,6 +110,7 @@ class CharLM(nn.Module):
         self.proj = nn.Linear(config.hidden_size, config.proj_size) if config.proj_size else None
         self.decoder = nn.Linear(config.output_size, config.vocab_size)
         self.dropout = VariationalDropout(config.dropout)
+        # Training sets it to the log frequencies of the characters.
         nn.init.zeros_(self.decoder.bias)
 
     def seed_dropout(self, seed: int) -> None:
@@ -211,6 +212,7 @@ class BiCharLM(nn.Module):
             CharEmbedError: this model has one direction only.
         """
         forward_logits, _ = self.direction("forward")(ids)
+        # The backward model reads from the end; flip its logits back to reading order.
         backward_logits, _ = self.direction("backward")(ids.flip(0))
         return BiCharLMOutput(forward_logits, backward_logits.flip(0))
 

@@ -116,6 +116,7 @@ class Corpus:
         seen: set[Source] = set()
         names = _as_names(sources)
         for name in [names] if isinstance(names, str) else names:
+            # Two names may stand for the same file, such as a folder and a file in it.
             for source in find_sources(name):
                 if _identity(source) in excluded:
                     logger.info("%s is validation text: left out of the training text", source)
@@ -133,6 +134,7 @@ class Corpus:
         """
         reader = TextReader(self.text_column, self.errors)
         for source in self.sources:
+            # A record is a document even if it has blank lines, which a text file would be cut at.
             if holds_records(source):
                 documents = (_without_blank_lines(text) for _, text in reader.read(source))
                 yield from (document for document in documents if document)

@@ -64,6 +64,7 @@ class TextReader:
         offset = 0
         with read_errors(file), open_binary(file) as content:
             for number, line in enumerate(content, start=1):
+                # Errors name the byte of the file, so the byte order mark counts although it is not text.
                 start = len(_BYTE_ORDER_MARK) if number == 1 and line.startswith(_BYTE_ORDER_MARK) else 0
                 yield number, self._decode(line[start:], name, offset + start).rstrip("\r\n")
                 offset += len(line)

@@ -49,6 +49,7 @@ class DatasetName:
             values[key] = value
         if not base:
             raise CharEmbedError(f"{name}: the name of the data set is missing")
+        # The full path, so that two ways to write the name of a local folder are the same data set.
         local = user_path(base)
         return cls(os.fspath(local.resolve()) if local.exists() else base, **values)
 

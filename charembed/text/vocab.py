@@ -66,6 +66,7 @@ class CharacterCounter:
         Shape: (distinct,), (distinct,)
         """
         seen = np.flatnonzero(self._counts)
+        # Stable, so that the vocabulary does not depend on the order of the text.
         order = np.argsort(-self._counts[seen], kind="stable")
         return seen[order], self._counts[seen[order]]
 
@@ -180,6 +181,7 @@ class CharVocab:
         It is a BPE model without merges, which splits text into characters. `<unk>` is not an added token: where a text
         holds the five characters "<unk>", they stay five characters.
         """
+        # Decoding must give one character per id, so <unk> becomes U+FFFD and the characters are joined without spaces.
         table = {UNKNOWN: UNKNOWN_ID} | {character: k + 1 for k, character in enumerate(self.characters)}
         tokenizer = Tokenizer(models.BPE(vocab=table, merges=[], unk_token=UNKNOWN, fuse_unk=False))
         tokenizer.decoder = decoders.Sequence([decoders.Replace(UNKNOWN, REPLACEMENT), decoders.Fuse()])
@@ -275,5 +277,6 @@ class VocabConfig:
         own = CharVocab.from_counts(counter, coverage=self.coverage, max_size=self.max_size or MAX_IDS)
         if initial is None:
             return own
+        # Appended, not merged in order: the rows of the embedding of `initial` stay where they are.
         known = set(initial.characters)
         return CharVocab([*initial.characters, *(c for c in own.characters if c not in known)][: MAX_IDS - 1])

@@ -56,6 +56,7 @@ class SpannedText:
             raise TypeError(f"a text is a str, a list of words or a pair (str, spans), got {type(item).__name__}")
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and not isinstance(item[1], str):
             return cls(item[0], check_spans(item[0], item[1]))
+        # Each word is followed by one space, except for the last.
         words = list(item)
         for word in words:
             if not isinstance(word, str):
@@ -81,6 +82,7 @@ def find_words(text: str) -> Spans:
     offsets = array("q")
     for match in WORD.finditer(text):
         start, end = match.span()
+        # Skip invisible characters at the beginning, and words that consist of nothing else.
         if match.lastindex:
             start = match.end(1)
             if start >= end:
@@ -99,6 +101,7 @@ def check_spans(text: str, spans: Sequence[Span]) -> Spans:
     checked = []
     for span in spans:
         try:
+            # Accepts NumPy's integers, but not floats.
             start, end = (operator.index(offset) for offset in span)
         except (TypeError, ValueError) as error:
             raise CharEmbedError(f"a span is a pair of character offsets, got {span!r}") from error

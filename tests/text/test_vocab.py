@@ -1,4 +1,4 @@
-"""The vocabulary, against the `tokenizers` library."""
+"""Tests of the vocabulary, against the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def tokenizer(english: CharVocab, tmp_path_factory: pytest.TempPathFactory) -> T
 
 
 @pytest.mark.parametrize("text", UTF8_TEXTS)
-def test_tokenizers_gives_the_same_ids_on_awkward_text(english: CharVocab, tokenizer: Tokenizer, text: str) -> None:
+def test_same_ids_as_tokenizers_on_awkward_text(english: CharVocab, tokenizer: Tokenizer, text: str) -> None:
     assert english.encode(text).tolist() == tokenizer.encode(text).ids
 
 
-def test_tokenizers_gives_the_same_ids_on_real_text(english: CharVocab, tokenizer: Tokenizer) -> None:
+def test_same_ids_as_tokenizers_on_real_text(english: CharVocab, tokenizer: Tokenizer) -> None:
     text = EXCERPT.read_text(encoding="utf-8")
     ids = english.encode(text)
     assert ids.tolist() == tokenizer.encode(text).ids
@@ -43,7 +43,7 @@ def test_tokenizers_gives_the_same_ids_on_real_text(english: CharVocab, tokenize
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_tokenizers_gives_the_same_ids_and_text_on_any_text(text: str) -> None:
+def test_same_ids_and_text_as_tokenizers_on_any_text(text: str) -> None:
     vocab = CharVocab.build(["aábc\n  ßпривет東\U0001f469\u200d"], coverage=1.0)
     tokenizer = vocab.to_tokenizer()
     ids = vocab.encode(text)
@@ -65,24 +65,24 @@ def test_coverage_is_reached_with_the_fewest_characters(text: str, coverage: flo
     if len(storable) == len(text):
         assert np.mean(vocab.encode(text) > 0) >= coverage - 1e-9
     chosen = sorted((storable.count(c) for c in set(vocab.characters) - {"\n", " "}), reverse=True)
-    assert 0 not in chosen, "no character that the text does not hold"
+    assert 0 not in chosen, "only characters of the text"
     if len(storable) == len(text) and chosen and "\n" not in text and " " not in text:
-        assert sum(chosen[:-1]) < coverage * len(text) + 1e-9, "one character less would have been enough"
+        assert sum(chosen[:-1]) < coverage * len(text) + 1e-9, "one character fewer would not have been enough"
 
 
-def test_max_size_keeps_the_most_frequent_characters_and_what_the_engine_needs() -> None:
+def test_max_size_keeps_the_most_frequent_and_the_required_characters() -> None:
     vocab = CharVocab.build(["aaaabbbccd"], max_size=5)
     assert vocab.characters == ("\n", " ", "a", "b")
     assert len(vocab) == 5
 
 
-def test_counting_in_pieces_is_counting_at_once() -> None:
+def test_counting_text_by_text_equals_counting_at_once() -> None:
     text = EXCERPT.read_text(encoding="utf-8")
     pieces = [text[k : k + 5000] for k in range(0, len(text), 5000)]
     assert CharVocab.build(pieces) == CharVocab.build([text])
 
 
-def test_same_table_whatever_the_order_of_the_text() -> None:
+def test_the_order_of_the_text_does_not_matter() -> None:
     assert CharVocab.build(["abcabc"]) == CharVocab.build(["cba", "bca"])
 
 
@@ -102,12 +102,12 @@ def test_build_refuses(arguments: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("characters", [["ab"], [""], ["\ud800"], ["a", "a"]])
-def test_a_vocabulary_holds_single_characters_once(characters: list[str]) -> None:
+def test_a_vocabulary_holds_distinct_single_characters(characters: list[str]) -> None:
     with pytest.raises(CharEmbedError):
         CharVocab(characters)
 
 
-def test_decode_refuses_ids_it_does_not_have() -> None:
+def test_decode_refuses_unknown_ids() -> None:
     vocab = CharVocab("ab")
     for wrong in ([3], [-1]):
         with pytest.raises(IndexError, match="from 0 to 2"):
@@ -117,10 +117,10 @@ def test_decode_refuses_ids_it_does_not_have() -> None:
 def test_save_and_load_keep_the_table(english: CharVocab, tmp_path: Path) -> None:
     english.save(tmp_path / "tokenizer.json")
     assert CharVocab.load(tmp_path / "tokenizer.json") == english
-    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"], "nothing written aside is left"
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"], "no temporary file is left"
 
 
-def test_load_refuses_what_is_no_character_vocabulary(tmp_path: Path) -> None:
+def test_load_refuses_other_tokenizers(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("not json")
     with pytest.raises(CharEmbedError, match=r"is not a tokenizer.json"):
