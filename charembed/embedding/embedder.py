@@ -199,6 +199,11 @@ class CharEmbedder:
         return self.model.embedding_dim
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Options that create an equal embedder of the same models, except their device and readout."""
+        return {name: value for name, value in self._options.items() if name != "limits"}
+
+    @property
     def engine(self) -> ChosenEngine:
         """Engine that runs the models: "torch" or "onnx"."""
         return self._engines.setup.name

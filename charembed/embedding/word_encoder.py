@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from charembed.embedding.batching import iter_chunks
 from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.options import EmbedderOptions, load_embedder
 from charembed.embedding.passage import Passage, Reading
 from charembed.embedding.torch_engine import first_readings
 from charembed.errors import CharEmbedError
@@ -39,6 +40,7 @@ class WordEncoder(nn.Module):
         *,
         trainable: bool = False,
         projection_size: int | None = None,
+        **options: Unpack[EmbedderOptions],
     ) -> None:
         """
         Args:
@@ -46,15 +48,18 @@ class WordEncoder(nn.Module):
             trainable: whether the language models are trained with the network, in float32 and with dropout. Otherwise
                 their weights stay fixed, and vectors are computed without gradients, which is several times faster.
             projection_size: width of a linear layer that is applied to the vectors and always trained; none by default.
+            options: options of `CharEmbedder.from_pretrained`, if `embedder` is a name or folder: device, engine,
+                precision, readout, threads, batch_size, memory_mb, cache_mb.
 
         Raises:
-            CharEmbedError: the model does not exist, `projection_size` is below 1, or the language models are already
-                part of another module with another value of `trainable`.
+            CharEmbedError: the model does not exist, `projection_size` is below 1, an option is invalid, there are
+                options for an embedder, which has its own, or the language models are already part of another module
+                with another value of `trainable`.
         """
         super().__init__()
         if projection_size is not None:
             check_integer("projection_size", projection_size)
-        self.embedder = embedder if isinstance(embedder, CharEmbedder) else CharEmbedder.from_pretrained(embedder)
+        self.embedder = load_embedder(embedder, **options)
         self.model = self.embedder.model
         self.trainable = trainable
         set_trainable(self.model, trainable, self)

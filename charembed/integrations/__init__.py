@@ -1,1 +1,1 @@
-"""Receives a `CharEmbedder`; hands it on to other libraries, one module each, none imported before it is asked for."""
+"""Integrations with other libraries, one module each; import the one you need."""

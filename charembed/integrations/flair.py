@@ -1,4 +1,4 @@
-"""Receives a `CharEmbedder`; hands on Flair token embeddings for taggers, and files of Flair's own language models."""
+"""Use word vectors as Flair token embeddings, and export language models in Flair's own format."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.options import EmbedderOptions, load_embedder
 from charembed.embedding.word_encoder import set_trainable, word_vectors
 from charembed.errors import CharEmbedError, import_extra
 from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
@@ -29,33 +30,44 @@ logger = logging.getLogger(__name__)
 
 @register_embeddings
 class CharEmbedderEmbeddings(TokenEmbeddings):
-    """Vectors of a `CharEmbedder` for the tokens of Flair sentences, joined by single spaces.
+    """Vectors of a `CharEmbedder` for the tokens of Flair sentences, which are joined by single spaces.
 
-    Both directions come in one vector, forward half first. A tagger saved by Flair holds all it needs: import this
-    module before it is loaded.
+    A single vector contains both directions, the forward half first. A tagger that Flair saves contains the language
+    models: import this module before you load it.
     """
 
     def __init__(
-        self, embedder: CharEmbedder | str | os.PathLike[str], name: str | None = None, *, fine_tune: bool = False
+        self,
+        embedder: CharEmbedder | str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        fine_tune: bool = False,
+        **options: Unpack[EmbedderOptions],
     ) -> None:
         """
         Args:
             embedder: an embedder, or the name or folder of its model.
-            name: under which Flair keeps the vectors with a token; by default one that tells models apart, since Flair
-                takes vectors of the same name for the same.
-            fine_tune: train the language models on with the tagger, their dropout included. Otherwise they stay as they
-                are.
+            name: name under which Flair stores the vectors in a token. Flair considers vectors of the same name equal,
+                so the default is different for each model.
+            fine_tune: train the language models together with the tagger, in float32 and with dropout. Otherwise their
+                weights stay fixed.
+            options: options of `CharEmbedder.from_pretrained`, if `embedder` is a name or folder: device (by default
+                `flair.device`, to which Flair also moves the models of a tagger), engine, precision, readout, threads,
+                batch_size, memory_mb, cache_mb.
 
         Raises:
-            CharEmbedError: no such model, or the embedder's models are part of a module that trains them where this one
-                would not, or the other way round.
+            CharEmbedError: no such model; an invalid option, or options for an embedder, which has its own; or the
+                language models are part of another module with a different setting of training.
         """
         if not isinstance(embedder, CharEmbedder):
-            embedder = CharEmbedder.from_pretrained(embedder, device=flair.device)
+            options.setdefault("device", flair.device)
+        embedder = load_embedder(embedder, **options)
+        # Flair's base class reads these three attributes.
         self.name = name or f"charembed-{embedder.pretrained.digest()[:12]}"
         self.static_embeddings = not fine_tune
         self.fine_tune = fine_tune
         super().__init__()
+        # A submodule, so that Flair saves, loads and moves the weights with the tagger.
         self.embedder = embedder
         self.model = embedder.model
         set_trainable(self.model, fine_tune, self)
@@ -63,34 +75,36 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
 
     @property
     def embedding_length(self) -> int:
-        """Width of a token's vector."""
+        """Number of dimensions of a token's vector."""
         return self.embedder.embedding_dim
 
     def train(self, mode: bool = True) -> CharEmbedderEmbeddings:
-        """Nothing without `fine_tune`: dropout would make the vectors depend on chance."""
+        """Set training mode; without `fine_tune`, do nothing, since dropout would make the vectors random."""
         super().train(mode and self.fine_tune)
         return self
 
     def _everything_embedded(self, data_points: Sequence[Sentence]) -> bool:
-        """Weights that are trained on make vectors of before wrong."""
+        """Return whether stored vectors can be reused: never while training changes the weights."""
         return not self.fine_tune and super()._everything_embedded(data_points)
 
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
         texts = [[token.text for token in sentence] for sentence in sentences]
-        found = word_vectors(self.embedder, texts, trainable=self.fine_tune)
-        for sentence, vectors in zip(sentences, found, strict=True):
+        results = word_vectors(self.embedder, texts, trainable=self.fine_tune)
+        for sentence, vectors in zip(sentences, results, strict=True):
             for token, vector in zip(sentence, vectors.to(flair.device).unbind(), strict=True):
-                # By this Flair knows vectors that it must not store.
+                # Flair does not store vectors that require gradients after a batch.
                 token.set_embedding(self.name, vector.requires_grad_() if self.fine_tune else vector)
         return sentences
 
     def to_params(self) -> dict[str, Any]:
-        """What a saved tagger holds beside the weights, all of it plain values."""
+        """Return what a saved tagger contains in addition to the weights, as plain values."""
         pretrained = self.embedder.pretrained
+        # Not the device: a tagger may be loaded on another machine.
         return {
             "name": self.name,
             "fine_tune": self.fine_tune,
             "precision": self.embedder.precision,
+            "options": self.embedder.options,
             "architecture": dataclasses.asdict(self.model.config),
             "directions": self.model.directions,
             "tokenizer": pretrained.vocab.to_json(),
@@ -101,7 +115,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> CharEmbedderEmbeddings:
-        """The embeddings that `to_params` described, with weights to be loaded by Flair."""
+        """Return the embeddings that `to_params` described; Flair loads the weights afterwards."""
         pretrained = Pretrained(
             BiCharLM(CharLMConfig(**params["architecture"]), params["directions"]),
             CharVocab.from_json(params["tokenizer"]),
@@ -109,58 +123,61 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             params["delimiter"],
             params["provenance"],
         )
-        # The first taggers were saved without these two.
-        embedder = CharEmbedder(pretrained, device=flair.device, precision=params.get("precision", "float32"))
+        # Taggers saved by early versions have neither options nor precision nor fine_tune.
+        options = {"precision": params.get("precision", "float32")} | params.get("options", {})
+        embedder = CharEmbedder(pretrained, device=flair.device, **options)
         return cls(embedder, name=params["name"], fine_tune=params.get("fine_tune", False))
 
 
 def export_flair(
     embedder: CharEmbedder, forward_pt: str | os.PathLike[str], backward_pt: str | os.PathLike[str]
 ) -> None:
-    """Write a pair as files of Flair's own language models, which `FlairEmbeddings(file)` loads.
+    """Write the models of both directions as files of Flair language models, which `FlairEmbeddings(file)` loads.
 
-    They give the same vectors where the embedder's readout is "separator"; where it is "word", as with models trained
-    here, do so with `FlairEmbeddings(file, with_whitespace=False)`, and a warning says so. Files that are there are
-    replaced.
+    If the embedder's readout is "separator", Flair computes the same vectors. If it is "word", as for models trained
+    with charembed, `FlairEmbeddings(file, with_whitespace=False)` does; a warning says so. Existing files are replaced.
 
     Args:
-        embedder: of LSTMs, or of GRUs with `reset_after`: Flair has no other recurrences.
-        forward_pt: file of the model that reads from left to right.
-        backward_pt: file of the one that reads from right to left.
+        embedder: embedder with LSTMs, or GRUs with `reset_after`; Flair supports no other recurrences.
+        forward_pt: file for the model that reads from left to right.
+        backward_pt: file for the model that reads from right to left.
 
     Raises:
-        CharEmbedError: Flair has no such recurrence, a direction is missing, or both files are the same.
-        OSError: a file cannot be written. Nothing is written then, in either place.
+        CharEmbedError: Flair does not support the recurrence, a direction is missing, or both files are the same.
+        OSError: a file cannot be written. In this case neither file is written.
     """
     models = [flair_language_model(embedder.pretrained, direction) for direction in DIRECTIONS]
     paths = [user_path(path) for path in (forward_pt, backward_pt)]
     if paths[0].resolve() == paths[1].resolve():
-        raise CharEmbedError(f"the two models go into two files, got {paths[0]} twice")
+        raise CharEmbedError(f"the two models need two files, got {paths[0]} twice")
     with atomic_file(paths[0]) as first, atomic_file(paths[1]) as second:
-        for model, aside in zip(models, (first, second), strict=True):
-            with aside.open("wb"):  # PyTorch has errors of its own for what cannot be written
+        for model, temporary in zip(models, (first, second), strict=True):
+            # Opening the file raises OSError if it cannot be written; PyTorch would raise errors of its own.
+            with temporary.open("wb"):
                 pass
-            model.save(aside)
+            model.save(temporary)
     if embedder.pretrained.readout == "word":
-        logger.warning("to have these vectors in Flair: FlairEmbeddings(%r, with_whitespace=False)", str(paths[0]))
+        logger.warning("for the same vectors in Flair, use FlairEmbeddings(%r, with_whitespace=False)", str(paths[0]))
 
 
 def flair_language_model(pretrained: Pretrained, direction: Direction) -> LanguageModel:
-    """One direction as Flair's own language model.
+    """Return one direction as a Flair language model.
 
     Raises:
-        CharEmbedError: Flair has no such recurrence, or the direction is missing.
+        CharEmbedError: Flair does not support the recurrence, or the direction is missing.
     """
     lm, config = pretrained.model.direction(direction), pretrained.model.config
     if config.cell not in ("lstm", "gru") or (config.cell == "gru" and not config.reset_after):
-        raise CharEmbedError(f"Flair has no language model of {config.cell}: it has lstm, and gru with reset_after")
-    dictionary = Dictionary(add_unk=True)  # <unk> is row 0 there too
+        raise CharEmbedError(f"Flair has no language model of {config.cell}, only of lstm, and of gru with reset_after")
+    # <unk> has index 0 in Flair's dictionary, as in ours.
+    dictionary = Dictionary(add_unk=True)
     for character in pretrained.vocab.characters:
         dictionary.add_item(character)
     sizes = (config.hidden_size, config.num_layers, config.embedding_dim, config.proj_size)
     model = LanguageModel(
         dictionary, direction == "forward", *sizes, pretrained.delimiter, config.dropout, recurrent_type=config.cell
     )
+    # Flair uses PyTorch's recurrences, and other names than ours for the other modules.
     weights = {f"rnn.{name}": weight for name, weight in torch_weights(lm.rnn).items()}
     for name, module in (("encoder", lm.embedding), ("proj", lm.proj), ("decoder", lm.decoder)):
         if module is not None:

@@ -1,4 +1,4 @@
-"""Receives a trained pair; hands on a folder that ONNX Runtime runs without charembed or PyTorch."""
+"""Export language models as ONNX graphs that run without charembed or PyTorch."""
 
 from __future__ import annotations
 
@@ -24,79 +24,73 @@ from charembed.version import __version__
 
 EXAMPLE = "embed.py"
 _VERSION_KEY = "charembed_onnx_version"
-_LARGEST_DIFFERENCE, _LEAST_COSINE = 1e-4, 0.99
-"""From the vectors of PyTorch: of a number in float32, of a vector in int8. More is an error, not rounding."""
+_SENTENCE_LENGTHS = (1, 40, 80)
+"""Numbers of words in the sentences with which an export is checked."""
+_MAX_DIFFERENCE, _MIN_COSINE = 1e-4, 0.99
+"""Allowed deviation from PyTorch's vectors: in float32 for each value, in int8 for each vector. A larger deviation is
+an error of the export, not rounding."""
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written, and how near it is."""
+    """An export and its deviation from the vectors that PyTorch computes in float32."""
 
     folder: Path
+    """Folder of the export."""
     difference: float
-    """Largest one between a number of a vector and that of PyTorch, in float32."""
+    """Largest absolute difference of a value."""
     cosine: float
-    """Least one between a vector and that of PyTorch, in float32."""
+    """Smallest cosine similarity of a vector."""
     megabytes: float
-    """Of the graphs."""
+    """Size of the graphs."""
 
 
 def export_onnx(
     pretrained: Pretrained, folder: str | os.PathLike[str], precision: GraphPrecision = "float32"
 ) -> OnnxExport:
-    """Write graphs of both directions with all that is needed to run them, and an example that does.
+    """Write the graphs of all directions, everything needed to run them, and an example that does.
 
-    The example embeds some text made of the model's characters before anything is put in its place: it must give the
-    vectors that PyTorch gives. In int8 weights have seven bits, which any CPU adds up without overflow; LSTMs are then
-    ONNX Runtime's own operator, everything else is standard ONNX (opset 17).
+    Before an existing export is replaced, the example embeds random text made of the model's characters, and its
+    vectors must match PyTorch's. int8 weights have seven bits, so that sums of products overflow on no CPU. int8 LSTMs
+    use an operator of ONNX Runtime; everything else is standard ONNX (opset 17).
 
     Args:
-        pretrained: the models.
-        folder: where to; an export that is there is replaced.
-        precision: of the products with recurrent weights.
+        pretrained: the language models.
+        folder: folder to write; an existing export is replaced.
+        precision: precision of the products with recurrent weights.
 
     Raises:
-        CharEmbedError: the folder holds anything else, or the graphs do not give the right vectors here; nothing is
-            written.
+        CharEmbedError: the folder has other content, or the graphs do not compute the right vectors on this machine;
+            nothing is written in either case.
         MissingExtraError: onnx or onnxruntime is not installed.
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     check_choice("precision", precision, get_args(GraphPrecision))
     for package in ("onnx", "onnxruntime"):
         import_extra(package, extra="onnx", purpose="exporting to ONNX")
     target = user_path(folder).resolve()
-    directions = pretrained.model.directions
+    _check_replaceable(target)
+    # An exception inside this block discards the new folder and leaves an existing one.
+    with atomic_folder(target) as new:
+        _write_graphs(pretrained, new, precision)
+        _write_settings(pretrained, new, precision)
+        example = importlib.resources.files("charembed.onnx_graphs").joinpath("example.py")
+        (new / EXAMPLE).write_bytes(example.read_bytes())
+        # The example is checked as users will run it, so that an export that exists is one that works.
+        export = _compare_with_pytorch(pretrained, new, target)
+        _check_deviation(export, precision)
+        (new / CARD).write_text(_card(export, precision, pretrained), encoding="utf-8")
+    return export
+
+
+def _check_replaceable(target: Path) -> None:
+    """
+    Raises:
+        CharEmbedError: the folder has content that is not an export.
+    """
     check_contains_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
-        raise CharEmbedError(f"{target} holds something else than an export of charembed: name another folder")
-    with atomic_folder(target) as new:
-        for direction in directions:
-            graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
-            (new / f"{direction}.onnx").write_bytes(graph.SerializeToString())
-        config = {
-            _VERSION_KEY: 1,
-            "charembed_version": __version__,
-            "precision": precision,
-            "embedding_dim": pretrained.model.embedding_dim,
-            "directions": directions,
-            "readout": pretrained.readout,
-            "delimiter": pretrained.delimiter,
-            "provenance": pretrained.provenance,
-        }
-        (new / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        pretrained.vocab.save(new / TOKENIZER)
-        (new / EXAMPLE).write_bytes(
-            importlib.resources.files("charembed.onnx_graphs").joinpath("example.py").read_bytes()
-        )
-        done = _checked(pretrained, new, target)
-        right = done.difference <= _LARGEST_DIFFERENCE if precision == "float32" else done.cosine >= _LEAST_COSINE
-        if not right:
-            raise CharEmbedError(
-                f"the exported graphs do not give this model's vectors on this machine: they differ by"
-                f" {done.difference:.1e}, cosine {done.cosine:.4f}. Nothing is written; please report it"
-            )
-        (new / CARD).write_text(_card(done, precision, pretrained), encoding="utf-8")
-    return done
+        raise CharEmbedError(f"{target} has content that is not an ONNX export of charembed: name another folder")
 
 
 def _is_export(folder: Path) -> bool:
@@ -107,38 +101,82 @@ def _is_export(folder: Path) -> bool:
     return isinstance(config, dict) and _VERSION_KEY in config
 
 
-def _checked(pretrained: Pretrained, folder: Path, target: Path) -> OnnxExport:
-    """What the example gives, beside what PyTorch gives."""
-    from charembed.onnx_graphs.example import embed  # which imports onnxruntime at once, as users' code does
+def _write_graphs(pretrained: Pretrained, folder: Path, precision: GraphPrecision) -> None:
+    for direction in pretrained.model.directions:
+        graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
+        (folder / f"{direction}.onnx").write_bytes(graph.SerializeToString())
 
-    chance = random.Random(1)
+
+def _write_settings(pretrained: Pretrained, folder: Path, precision: GraphPrecision) -> None:
+    """Write what a program needs to know in addition to the graphs: config.json and tokenizer.json."""
+    config = {
+        _VERSION_KEY: 1,
+        "charembed_version": __version__,
+        "precision": precision,
+        "embedding_dim": pretrained.model.embedding_dim,
+        "directions": pretrained.model.directions,
+        "readout": pretrained.readout,
+        "delimiter": pretrained.delimiter,
+        "provenance": pretrained.provenance,
+    }
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
+    (folder / CONFIG).write_text(text, encoding="utf-8", errors="backslashreplace")
+    pretrained.vocab.save(folder / TOKENIZER)
+
+
+def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) -> OnnxExport:
+    """Run the example on random sentences and compare its vectors with those that PyTorch computes."""
+    from charembed.onnx_graphs.example import embed  # imports onnxruntime at once, like the code of users
+
+    # A character that no model knows is among the others.
     characters = [*pretrained.vocab.characters, "\N{LINEAR B SYLLABLE B008 A}"]
+    generator = random.Random(1)
     sentences = [
-        ["".join(chance.choices(characters, k=chance.randint(1, 12))) for _ in range(words)] for words in (1, 40, 80)
+        ["".join(generator.choices(characters, k=generator.randint(1, 12))) for _ in range(length)]
+        for length in _SENTENCE_LENGTHS
     ]
-    wanted = CharEmbedder(pretrained, device="cpu", engine="torch").embed(sentences)
-    exact = np.concatenate([found.vectors for found in wanted])
-    found = np.concatenate([embed(folder, words) for words in sentences])
-    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)
-    cosines = (exact * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    results = CharEmbedder(pretrained, device="cpu", engine="torch").embed(sentences)
+    expected = np.concatenate([result.vectors for result in results])
+    vectors = np.concatenate([embed(folder, words) for words in sentences])
+    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(vectors, axis=1)
+    cosines = (expected * vectors).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
     size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
-    return OnnxExport(target, float(np.abs(found - exact).max()), float(cosines.min()), size)
+    return OnnxExport(target, float(np.abs(vectors - expected).max()), float(cosines.min()), size)
 
 
-def _card(done: OnnxExport, precision: GraphPrecision, pretrained: Pretrained) -> str:
+def _check_deviation(export: OnnxExport, precision: GraphPrecision) -> None:
+    """
+    Raises:
+        CharEmbedError: the deviation from PyTorch is larger than rounding explains.
+    """
+    exact = precision == "float32"
+    if not (export.difference <= _MAX_DIFFERENCE if exact else export.cosine >= _MIN_COSINE):
+        raise CharEmbedError(
+            "the exported graphs do not compute this model's vectors on this machine: largest difference"
+            f" {export.difference:.1e}, smallest cosine {export.cosine:.4f}. Nothing was written; please report this"
+        )
+
+
+def _card(export: OnnxExport, precision: GraphPrecision, pretrained: Pretrained) -> str:
+    """Return the README.md of an export."""
     return f"""# Contextual character embeddings as ONNX graphs
 
-Written by `charembed export-onnx` ({__version__}), in {precision}, {done.megabytes:.1f} MB. `{EXAMPLE}` embeds a
-sentence with NumPy and ONNX Runtime alone:
+Written by `charembed export-onnx` (version {__version__}) with precision {precision}; {export.megabytes:.1f} MB.
+`{EXAMPLE}` embeds a sentence with NumPy and ONNX Runtime only:
 
     python {EXAMPLE} . The words of a sentence
 
-A vector is {pretrained.model.embedding_dim} numbers wide. When this was written, the vectors of 121 words made of the
-model's characters were at most {done.difference:.1e} away from PyTorch's in a number; the least cosine was
-{done.cosine:.6f}.
+A vector has {pretrained.model.embedding_dim} dimensions. During the export, the vectors of {sum(_SENTENCE_LENGTHS)}
+random words were compared with PyTorch's: the largest difference of a value was {export.difference:.1e}, and the
+smallest cosine similarity was {export.cosine:.6f}.
 
-Inputs of each graph: `ids` (characters, readings), int64, by `tokenizer.json`, 0 for a character that is not in it;
-the state to start from, zeros or what an earlier call gave: `hidden_0`, … and of LSTMs `cell_0`, … (readings, hidden
-size); `places` (wanted,), int64, where vectors are wanted: character · readings + reading. Outputs: `vectors` (wanted,
-width) and the state after the last character, `next_hidden_0`, …
+Inputs of each graph:
+
+- `ids` (characters, batch), int64: the ids of the characters in `tokenizer.json`, 0 for an unknown character.
+- `hidden_0`, … and for LSTMs `cell_0`, … (batch, hidden size): the initial state of each layer: zeros, or the state
+  that an earlier call returned.
+- `places` (outputs,), int64: the positions whose vectors are returned: character · batch size + index in the batch.
+
+Outputs: `vectors` (outputs, dimensions), and the state after the last character, `next_hidden_0`, …
 """

@@ -1,18 +1,22 @@
-"""Receives the name of a model; hands on a spaCy `tok2vec` architecture for trained components, and a component that
-gives documents and tokens their vectors. spaCy finds both by itself."""
+"""Use word vectors in spaCy: as a `tok2vec` architecture for trained components, and as a component that sets vectors.
+
+Entry points announce both to spaCy, so this module need not be imported.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charembed.embedding.embedder import CharEmbedder
-from charembed.embedding.engine_choice import EnginePrecision
+from charembed.embedding.engine_choice import EngineName, EnginePrecision
+from charembed.embedding.options import EmbedderOptions
 from charembed.errors import CharEmbedError, import_extra
+from charembed.lm.model import Readout
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.words import TextInput
 
@@ -28,89 +32,117 @@ from thinc.types import Floats2d  # noqa: E402
 Vectors = NDArray[np.float32]
 
 
+# spaCy's configuration system reads the names, types and defaults of the options from these signatures: the options of
+# CharEmbedder are spelt out in each of them.
 def char_embed_tok2vec(
-    model: str = "en", width: int | None = None, precision: EnginePrecision = "float32", cache_mb: int = 1000
+    model: str = "en",
+    width: int | None = None,
+    precision: EnginePrecision = "float32",
+    cache_mb: int = 1000,
+    readout: Readout | None = None,
+    threads: int = 2,
+    device: str | None = None,
+    engine: EngineName = "auto",
+    batch_size: int | None = None,
+    memory_mb: int = 128,
 ) -> Model[list[Doc], list[Floats2d]]:
-    """The architecture `charembed.CharEmbedTok2Vec.v1`: vectors of a document's tokens, read in its own text.
+    """Create the architecture `charembed.CharEmbedTok2Vec.v1`: vectors of the tokens of a document, read in its text.
 
-    The language models are not trained on. They are read when the pipeline is initialised, and are part of it from then
-    on: one that was saved needs no other file.
+    The weights of the language models stay fixed. The models are loaded when the pipeline is initialised and are part
+    of it from then on: a saved pipeline needs no other file.
 
     Args:
         model: name or folder of the model.
-        width: of a Maxout layer (three pieces, with layer normalisation) above the vectors, which is trained; none by
-            default, for the vectors as they are.
-        precision: of the computation, as in `CharEmbedder`.
-        cache_mb: size, in megabytes, of the vectors kept: those of a text that comes again, as in every epoch, are not
-            computed anew. It should hold the whole training text: 4 bytes times the vectors' width for each token.
+        width: width of a Maxout layer (three pieces, with layer normalisation) that is applied to the vectors and
+            trained; None for the unchanged vectors.
+        precision: precision of the computation, as in `CharEmbedder`.
+        cache_mb: size in megabytes of the cache for vectors of texts that appear again, as in every epoch. It should
+            hold the vectors of the whole training text: four bytes per dimension and token.
+        readout: characters at which states are read, as in `CharEmbedder`; None for the model folder's setting.
+        threads: number of batches computed at the same time on a CPU, as in `CharEmbedder`.
+        device: device of the language models, for example "cuda"; None for "cpu". spaCy's own device is independent.
+        engine: software that runs the language models, as in `CharEmbedder`.
+        batch_size: maximum number of texts in a batch, as in `CharEmbedder`.
+        memory_mb: maximum size in megabytes of the vectors held in memory at once, as in `CharEmbedder`.
 
     Raises:
-        CharEmbedError: no such model, when the pipeline is initialised.
+        CharEmbedError: no such model or an invalid option, raised when the pipeline is initialised.
     """
-    options: dict[str, Any] = {"precision": precision, "cache_mb": cache_mb}
-    vectors: Model[list[Doc], list[Floats2d]] = Model(
-        "charembed_vectors", _forward, init=_init, dims={"nO": None}, shims=[_LanguageModels(model, options)]
+    shim = _LanguageModels(
+        model,
+        precision=precision,
+        cache_mb=cache_mb,
+        readout=readout,
+        threads=threads,
+        device=device,
+        engine=engine,
+        batch_size=batch_size,
+        memory_mb=memory_mb,
     )
+    vectors: Model[list[Doc], list[Floats2d]] = Model(
+        "charembed_vectors", _forward, init=_initialize, dims={"nO": None}, shims=[shim]
+    )
+    # Without a layer of its own, the components that use this architecture read the vectors themselves.
     if width is None:
         return vectors
     return chain(vectors, with_array(Maxout(width, nP=3, normalize=True, dropout=0.0)))
 
 
-class _LanguageModels(Shim):
-    """The part of a Thinc model that is neither its parameters nor its settings."""
+class _LazyEmbedder:
+    """An embedder that is loaded by its name on first use, or comes from a saved pipeline."""
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
-        super().__init__(None)
-        self._source = _Source(name, options)
-
-    @property
-    def embedder(self) -> CharEmbedder:
-        return self._source.embedder
-
-    def finish_update(self, optimizer: Any) -> None:
-        """Nothing: they are not trained on."""
-
-    def to_device(self, device_type: str, device_id: int) -> None:
-        """Nothing: spaCy moves arrays to the CPU and back by itself."""
-
-    def to_bytes(self) -> bytes:
-        return self._source.to_bytes()
-
-    def from_bytes(self, data: bytes) -> _LanguageModels:
-        self._source.from_bytes(data)
-        return self
-
-
-class _Source:
-    """An embedder that is loaded by name when it is first used, or comes out of a saved pipeline."""
-
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
+    def __init__(self, name: str, options: EmbedderOptions) -> None:
         self._name = name
         self._options = options
         self._embedder: CharEmbedder | None = None
 
-    @property
-    def embedder(self) -> CharEmbedder:
+    def get(self) -> CharEmbedder:
         if self._embedder is None:
             self._embedder = CharEmbedder.from_pretrained(self._name, **self._options)
         return self._embedder
 
-    def put(self, pretrained: Pretrained) -> None:
+    def use(self, pretrained: Pretrained) -> None:
+        """Replace the embedder by one of a loaded model, with the same options."""
         self._embedder = CharEmbedder(pretrained, **self._options)
 
     def to_bytes(self) -> bytes:
-        return cast(bytes, srsly.msgpack_dumps(self.embedder.pretrained.files()))
+        return cast(bytes, srsly.msgpack_dumps(self.get().pretrained.files()))
 
     def from_bytes(self, data: bytes) -> None:
         try:
             files = srsly.msgpack_loads(data)
-        except Exception as error:  # of whatever kind: msgpack has several, and no base for them
+        except Exception as error:  # msgpack's errors have no common base class
             raise CharEmbedError(f"the saved pipeline is damaged: {error}") from error
-        self.put(Pretrained.from_files(files, "the saved pipeline"))
+        self.use(Pretrained.from_files(files, "the saved pipeline"))
 
 
-def _init(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:  # noqa: ARG001, N803 (Thinc passes them by name)
-    model.set_dim("nO", _embedder(model).embedding_dim)
+class _LanguageModels(Shim):
+    """The language models as the part of a Thinc model that is neither a parameter nor a setting."""
+
+    def __init__(self, name: str, **options: Unpack[EmbedderOptions]) -> None:
+        super().__init__(None)
+        self._embedder = _LazyEmbedder(name, options)
+
+    @property
+    def embedder(self) -> CharEmbedder:
+        return self._embedder.get()
+
+    def finish_update(self, optimizer: Any) -> None:
+        """Do nothing: the language models are not trained."""
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Do nothing: the option `device` chooses the device of the language models."""
+
+    def to_bytes(self) -> bytes:
+        return self._embedder.to_bytes()
+
+    def from_bytes(self, data: bytes) -> _LanguageModels:
+        self._embedder.from_bytes(data)
+        return self
+
+
+def _initialize(model: Model[Any, Any], X: Any = None, Y: Any = None) -> None:  # noqa: ARG001, N803 (Thinc's names)
+    model.set_dim("nO", _embedder_of(model).embedding_dim)
 
 
 def _forward(
@@ -118,107 +150,152 @@ def _forward(
     docs: list[Doc],
     is_train: bool,  # noqa: ARG001 (Thinc passes it)
 ) -> tuple[list[Floats2d], Callable[[Any], list[Any]]]:
-    found = _embedder(model).iter_embed(map(_text, docs))
-    return [model.ops.asarray2f(cast(Any, each.vectors)) for each in found], lambda _: []
+    results = _embedder_of(model).iter_embed(map(_text_with_spans, docs))
+    # The language models are not trained, so there are no gradients to pass back.
+    return [model.ops.asarray2f(cast(Any, result.vectors)) for result in results], lambda _: []
 
 
-def _embedder(model: Model[Any, Any]) -> CharEmbedder:
+def _embedder_of(model: Model[Any, Any]) -> CharEmbedder:
     return cast(_LanguageModels, model.shims[0]).embedder
 
 
-def _text(doc: Doc) -> TextInput:
+def _text_with_spans(doc: Doc) -> TextInput:
+    # Tokens are read at their offsets in the raw text, whose spaces say more than the tokens alone.
     return doc.text, [(token.idx, token.idx + len(token)) for token in doc]
 
 
 class CharEmbedVectors:
-    """The component `charembed`: fills `doc.tensor`, and makes it what `vector` of a token, span and document give.
+    """The component `charembed`: sets `doc.tensor`, from which documents, spans and tokens get their `vector`.
 
-    In a pipeline that has static vectors too, spaCy forgets this last part when a document is sent to another process
-    or saved; `doc.tensor` it keeps.
+    In a pipeline that also has static vectors, spaCy uses `doc.tensor` for `vector` only until a document is sent to
+    another process or saved; `doc.tensor` itself is kept.
     """
 
-    def __init__(self, model: str | os.PathLike[str] = "en", precision: EnginePrecision = "float32") -> None:
+    def __init__(self, model: str | os.PathLike[str] = "en", **options: Unpack[EmbedderOptions]) -> None:
         """
         Args:
-            model: name or folder of the model, which is loaded when it is first used.
-            precision: of the computation, as in `CharEmbedder`.
+            model: name or folder of the model, which is loaded on first use.
+            options: options of `CharEmbedder.from_pretrained`: device, engine, precision, readout, threads, batch_size,
+                memory_mb, cache_mb.
         """
-        self._source = _Source(str(model), {"precision": precision})
+        self._embedder = _LazyEmbedder(os.fspath(model), options)
 
     @property
     def embedder(self) -> CharEmbedder:
-        """What computes the vectors."""
-        return self._source.embedder
+        """The embedder that computes the vectors."""
+        return self._embedder.get()
 
     def __call__(self, doc: Doc) -> Doc:
-        """
+        """Set the vectors of a document.
+
         Raises:
-            CharEmbedError: no such model.
+            CharEmbedError: no such model, or an invalid option.
         """
         return next(self.pipe([doc]))
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Many documents, so many of them side by side."""
+        """Set the vectors of many documents, `batch_size` at a time.
+
+        Raises:
+            CharEmbedError: no such model, or an invalid option.
+        """
         for docs in minibatch(stream, size=batch_size):  # type: ignore[no-untyped-call]
-            for doc, found in zip(docs, self.embedder.iter_embed(map(_text, docs)), strict=True):
-                doc.tensor = found.vectors
-                if doc.vocab.vectors.size:  # which spaCy prefers to the tensor; several processes lose these hooks
-                    doc.user_token_hooks |= {"vector": _of_token, "has_vector": _yes}
-                    doc.user_span_hooks |= {"vector": _of_span, "has_vector": _yes}
-                    doc.user_hooks |= {"vector": _of_doc, "has_vector": _yes}
+            results = self.embedder.iter_embed(map(_text_with_spans, docs))
+            for doc, result in zip(docs, results, strict=True):
+                doc.tensor = result.vectors
+                if doc.vocab.vectors.size:  # spaCy would use static vectors instead; other processes lose these hooks
+                    doc.user_token_hooks |= {"vector": _token_vector, "has_vector": _has_vector}
+                    doc.user_span_hooks |= {"vector": _span_vector, "has_vector": _has_vector}
+                    doc.user_hooks |= {"vector": _doc_vector, "has_vector": _has_vector}
                 yield doc
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:  # noqa: ARG002 (spaCy passes it)
-        """The models, for a pipeline that is kept in memory."""
-        return self._source.to_bytes()
+        """Return the language models as bytes. The options are part of the pipeline's configuration."""
+        return self._embedder.to_bytes()
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> CharEmbedVectors:  # noqa: ARG002
-        """
+        """Load the language models from the result of `to_bytes`.
+
         Raises:
-            CharEmbedError: it holds no model, or a damaged one.
+            CharEmbedError: the bytes contain no model, or a damaged one.
         """
-        self._source.from_bytes(data)
+        self._embedder.from_bytes(data)
         return self
 
     def to_disk(self, path: str | os.PathLike[str], *, exclude: Iterable[str] = ()) -> None:  # noqa: ARG002
-        """The model folder, as part of the pipeline's."""
+        """Write the model folder as part of the pipeline's folder."""
         self.embedder.save_pretrained(path)
 
     def from_disk(self, path: str | os.PathLike[str], *, exclude: Iterable[str] = ()) -> CharEmbedVectors:  # noqa: ARG002
-        """
+        """Load the language models from the result of `to_disk`.
+
         Raises:
-            CharEmbedError: no model folder, or a damaged one.
+            CharEmbedError: not a model folder, or a damaged one.
         """
-        self._source.put(Pretrained.load(path))
+        self._embedder.use(Pretrained.load(path))
         return self
 
 
 @Language.factory(
-    "charembed", assigns=["doc.tensor", "token.vector"], default_config={"model": "en", "precision": "float32"}
+    "charembed",
+    assigns=["doc.tensor", "token.vector"],
+    default_config={
+        "model": "en",
+        "device": None,
+        "engine": "auto",
+        "precision": "float32",
+        "readout": None,
+        "threads": 2,
+        "batch_size": None,
+        "memory_mb": 128,
+        "cache_mb": 0,
+    },
 )
-def make_char_embed_vectors(nlp: Language, name: str, model: str, precision: EnginePrecision) -> CharEmbedVectors:  # noqa: ARG001
-    """`nlp.add_pipe("charembed", config={"model": …})`."""
-    return CharEmbedVectors(model, precision)
+def make_char_embed_vectors(
+    nlp: Language,  # noqa: ARG001 (spaCy passes both)
+    name: str,  # noqa: ARG001
+    model: str,
+    device: str | None,
+    engine: EngineName,
+    precision: EnginePrecision,
+    readout: Readout | None,
+    threads: int,
+    batch_size: int | None,
+    memory_mb: int,
+    cache_mb: int,
+) -> CharEmbedVectors:
+    """Create the component for `nlp.add_pipe("charembed", config={"model": …})`."""
+    return CharEmbedVectors(
+        model,
+        device=device,
+        engine=engine,
+        precision=precision,
+        readout=readout,
+        threads=threads,
+        batch_size=batch_size,
+        memory_mb=memory_mb,
+        cache_mb=cache_mb,
+    )
 
 
-def _of_token(token: Token) -> Vectors:
+def _token_vector(token: Token) -> Vectors:
     return cast(Vectors, token.doc.tensor[token.i])
 
 
-def _of_span(span: Span) -> Vectors:
-    return _mean(span.doc, slice(span.start, span.end))
+def _span_vector(span: Span) -> Vectors:
+    return _mean_vector(span.doc, slice(span.start, span.end))
 
 
-def _of_doc(doc: Doc) -> Vectors:
-    return _mean(doc, slice(None))
+def _doc_vector(doc: Doc) -> Vectors:
+    return _mean_vector(doc, slice(None))
 
 
-def _mean(doc: Doc, which: slice) -> Vectors:
-    """Of no words: zeros."""
-    vectors = cast(Vectors, doc.tensor)[which]
+def _mean_vector(doc: Doc, tokens: slice) -> Vectors:
+    """Return the mean of the vectors of some tokens, and zeros if there are none."""
+    vectors = cast(Vectors, doc.tensor)[tokens]
     total: Vectors = vectors.sum(axis=0)
     return total / np.float32(max(1, len(vectors)))
 
 
-def _yes(_: Token | Span | Doc) -> bool:
+def _has_vector(_: Token | Span | Doc) -> bool:
     return True

@@ -15,7 +15,7 @@ from charembed.util.files import user_path
 SCHEME = "hf://"
 BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
 """Folder of the models that are part of this package."""
-MODEL_HELP = f"a model that comes along, such as en; the folder of one; or {SCHEME}owner/name"
+MODEL_HELP = f"name of a bundled model, such as en; path of a model folder; or {SCHEME}owner/name"
 _ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
 _FILES = ["config.json", "tokenizer.json", "model.safetensors", "README.md"]
 """The only files that are downloaded: a repository may hold others, some of which may be unsafe to load."""
@@ -41,6 +41,7 @@ def resolve_folder(name: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(name, str) or not name.startswith(SCHEME):
         path = user_path(name)
+        # A folder without a model does not hide a bundled one: the run of a model named en may be the folder en.
         is_bundled = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
         return BUNDLED_MODELS / name if is_bundled else path
     match = _ADDRESS.fullmatch(name)
@@ -124,6 +125,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return "not in the local cache, and HF_HUB_OFFLINE is set: unset it to download the model"
+        # The library looks into the cache whenever a request fails, so the reason is in the error before this one.
         cause = error.__cause__
         reason = _explain(cause) if isinstance(cause, HfHubHTTPError) else "the Hub cannot be reached"
         return f"not in the local cache, and {reason}"
@@ -142,6 +144,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, RevisionNotFoundError):
         return "the repository has no such revision: name an existing branch, tag or commit after the @"
     if isinstance(error, HfHubHTTPError):
+        # The Hub's own message says more than the library's, which begins with the request's id and URL.
         status = getattr(error.response, "status_code", "error")
         return f"the Hub refused the request (HTTP {status}): {_first_line(error.server_message or str(error))}"
     if isinstance(error, _connection_errors()):

@@ -36,6 +36,7 @@ def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str
     """
     from huggingface_hub import ModelCard
 
+    # Lists, such as attributions and scores, are too long for a table.
     known = {key: value for key, value in provenance.items() if value is not None}
     sections = {key: value for key, value in known.items() if isinstance(value, list) and key not in _HEADER_KEYS}
     properties = {key: value for key, value in known.items() if key not in sections}
@@ -54,6 +55,7 @@ def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str
     ]
     for key, items in sections.items():
         lines += [f"## {_title(key)}", "", *(f"- {_markdown(item)}" for item in items), ""]
+    # Parsing the card ensures that the Hub can read its header.
     return str(ModelCard(f"---\n{_header(known)}\n---\n" + "\n".join(lines)))
 
 
@@ -61,6 +63,7 @@ def _header(provenance: dict[str, Any]) -> str:
     """Return the metadata that model hubs read, as YAML."""
     from huggingface_hub import ModelCardData
 
+    # A run records its sources as the user named them; only those on the Hub are links there.
     corpus = provenance.get("corpus")
     sources = corpus if isinstance(corpus, list) else [corpus]
     matches = [_HUB_DATASET.fullmatch(source) for source in sources if isinstance(source, str)]

@@ -63,6 +63,7 @@ def parse_architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
         CharEmbedError: an unknown field or an invalid value.
     """
     fields = config["architecture"]
+    # A field of a later version may change what the model computes, so it must not be ignored.
     unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(CharLMConfig)})
     if unknown:
         raise CharEmbedError(f"{path}: unknown architecture field {', '.join(unknown)}")
@@ -94,12 +95,14 @@ def build_model(
             model = BiCharLM(architecture, directions)
     except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
         raise CharEmbedError(f"{folder / CONFIG}: no model can have this architecture: {error}") from error
+    # The weights are read last: everything that can be wrong without them has been reported by now.
     try:
         tensors = read_weights()
     except (safetensors.SafetensorError, OSError) as error:
         raise CharEmbedError(f"{folder / WEIGHTS} cannot be read as safetensors: {error}") from error
     _check_weights(model, tensors, folder / WEIGHTS)
     for direction in model.directions:
+        # Weights stored as float16 are computed with in float32.
         state = {name: tensor.float() for name, tensor in tensors_under(f"{direction}.", tensors).items()}
         model.direction(direction).load_state_dict(state, assign=True)
     return model.eval()
@@ -119,6 +122,7 @@ def _check_weights(model: BiCharLM, tensors: dict[str, Tensor], path: Path) -> N
     Raises:
         CharEmbedError: missing or unexpected tensors, or one with a wrong shape, type or value.
     """
+    # Names first, so that a model of another architecture is not reported as one wrong shape.
     shapes = {name: tensor.shape for name, tensor in named_weights(model).items()}
     for problem, names in (
         ("lacks the", sorted(shapes.keys() - tensors.keys())),

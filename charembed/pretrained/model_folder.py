@@ -64,6 +64,7 @@ class Pretrained:
 
     def digest(self) -> str:
         """Return a hash of everything that word vectors depend on: weights, vocabulary and readout settings."""
+        # The provenance is left out: models that differ only in it have the same vectors.
         settings = [self.vocab.to_json(), self.readout, self.delimiter, dataclasses.asdict(self.model.config)]
         digest = hashlib.sha256(json.dumps(settings).encode())
         for name, tensor in named_weights(self.model).items():
@@ -141,6 +142,7 @@ class Pretrained:
                 recover_folder(path)
         if not os.path.isdir(path):
             raise model_not_found(folder)
+        # README.md is for people: a folder without it can be loaded.
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
         if missing:
             raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{_run_hint(path)}")
@@ -159,6 +161,7 @@ class Pretrained:
         Raises:
             CharEmbedError: as for `load`.
         """
+        # The files may come from a damaged pipeline, in which anything can take their place.
         contents = files if isinstance(files, Mapping) else {}
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(contents.get(name), bytes)]
         if missing:
@@ -178,6 +181,7 @@ class Pretrained:
                 f"{path}: {CONFIG} states {architecture.vocab_size} characters, but {TOKENIZER} has {len(vocab)}"
             )
         model = build_model(architecture, config.get("directions", DIRECTIONS), read_weights, path)
+        # The constructor checks readout and delimiter, but does not know the file they come from.
         try:
             return cls(model, vocab, config["readout"], config["delimiter"], config["provenance"])
         except CharEmbedError as error:
@@ -212,6 +216,7 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
     Raises:
         CharEmbedError: a direction is missing, or the models differ in anything but their direction.
     """
+    # Each direction must read the same ids at the same positions, or the halves of a vector would not fit together.
     for name in ("vocab", "readout", "delimiter"):
         if getattr(forward, name) != getattr(backward, name):
             raise CharEmbedError(f"the two models cannot be joined: they differ in their {name}")
@@ -244,6 +249,7 @@ def _stored_weights(model: BiCharLM, dtype: StoredType) -> dict[str, Tensor]:
     """Return the weights on the CPU in the type in which they are stored."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_weights(model).items()}
     if dtype == "float16":
+        # Values beyond the range of float16 become infinite.
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise CharEmbedError("the model has weights that are too large for float16: store them as float32")

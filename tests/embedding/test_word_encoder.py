@@ -246,3 +246,34 @@ def test_the_tagger_script_learns_its_training_text(fine_tune: str, embedder, tm
     options = ["--hidden_size", "16", "--epochs", "60", "--learning_rate", "0.02", "--fine_tune", fine_tune]
     printed = run_script("train_tagger.py", "--tagger", "bilstm-crf", "--model", tmp_path / "model", *files, *options)
     assert [line.split(" on ")[0] for line in printed.splitlines()] == ["entity F1 100.00"] * 2
+
+
+def test_options_reach_the_embedder(embedder, tmp_path: Path) -> None:
+    embedder.save_pretrained(tmp_path / "model")
+    options = {"readout": "separator", "precision": "int8", "threads": 1, "device": "cpu", "engine": "onnx"}
+    options |= {"batch_size": 3, "memory_mb": 7, "cache_mb": 5}
+    encoder = WordEncoder(tmp_path / "model", **options)
+    assert encoder.embedder.options == CharEmbedder.from_pretrained(tmp_path / "model", **options).options
+    assert encoder.embedder.pretrained.readout == "separator"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
+        ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
+        ({"threads": 0}, "threads must be "),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+    ],
+)
+def test_invalid_option_is_reported(options: dict, message: str, embedder, tmp_path: Path) -> None:
+    embedder.save_pretrained(tmp_path / "model")
+    with pytest.raises(CharEmbedError, match=message):
+        WordEncoder(tmp_path / "model", **options)
+
+
+def test_options_for_an_existing_embedder_are_refused(embedder) -> None:
+    with pytest.raises(CharEmbedError, match="precision, threads cannot be set for an existing CharEmbedder"):
+        WordEncoder(embedder, precision="float32", threads=1)
+    with pytest.raises(TypeError, match="thread"):
+        WordEncoder("en", thread=1)

@@ -1,4 +1,4 @@
-"""Flair: token embeddings that train a tagger and come back with it."""
+"""Flair: token embeddings that train a tagger and are saved with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import run_script
 
-# Flair and what it imports warn of their own affairs on import and in use.
+# Flair and its dependencies raise warnings of their own.
 pytestmark = pytest.mark.filterwarnings("default")
 
 TRAIN = """EU B-ORG
@@ -34,19 +34,19 @@ def embeddings(embedder):
     return CharEmbedderEmbeddings(embedder)
 
 
-def test_tokens_get_the_embedder_s_vectors(embedder, embeddings) -> None:
+def test_tokens_get_the_vectors_of_the_embedder(embedder, embeddings) -> None:
     from flair.data import Sentence
 
     words = [["Tokens", "as", "they", "are", "."], ["One"]]
     sentences = [Sentence(w) for w in words]
     embeddings.embed(sentences)
-    for sentence, found in zip(sentences, embedder.embed(words), strict=True):
-        given = np.stack([token.embedding.cpu().numpy() for token in sentence])
-        assert np.array_equal(given, found.vectors)
+    for sentence, result in zip(sentences, embedder.embed(words), strict=True):
+        vectors = np.stack([token.embedding.cpu().numpy() for token in sentence])
+        assert np.array_equal(vectors, result.vectors)
     assert embeddings.embedding_length == embedder.embedding_dim
 
 
-def test_two_models_on_one_sentence_keep_their_vectors_apart(embeddings) -> None:
+def test_vectors_of_two_models_have_different_names(embeddings) -> None:
     from flair.data import Sentence
     from helpers import small_model
 
@@ -61,7 +61,7 @@ def test_two_models_on_one_sentence_keep_their_vectors_apart(embeddings) -> None
     assert CharEmbedderEmbeddings(embeddings.embedder).name == embeddings.name
 
 
-def test_weights_are_frozen_and_vectors_the_same_in_training(embeddings) -> None:
+def test_weights_and_vectors_stay_fixed_in_training(embeddings) -> None:
     from flair.data import Sentence
 
     embeddings.train()
@@ -90,7 +90,7 @@ def labelled(text: str):
     return sentence
 
 
-def test_fine_tuning_trains_both_models_and_changes_the_vectors(embedder) -> None:
+def test_fine_tuning_trains_both_directions_and_changes_the_vectors(embedder) -> None:
     import torch
 
     from charembed.integrations.flair import CharEmbedderEmbeddings
@@ -113,7 +113,7 @@ def test_fine_tuning_trains_both_models_and_changes_the_vectors(embedder) -> Non
     assert not embeddings.static_embeddings
 
 
-def test_fine_tuned_vectors_have_dropout_in_training_alone(embedder) -> None:
+def test_fine_tuned_vectors_have_dropout_only_in_training(embedder) -> None:
     import torch
     from flair.data import Sentence
 
@@ -127,17 +127,17 @@ def test_fine_tuned_vectors_have_dropout_in_training_alone(embedder) -> None:
         return torch.stack([token.embedding for token in sentence])
 
     embeddings.eval()
-    found = vectors()
-    assert found.requires_grad
-    wanted = embedder.embed([["the", "same", "text"]])[0].vectors
-    assert abs(found.detach().numpy() - wanted).max() < 1e-5
+    evaluated = vectors()
+    assert evaluated.requires_grad
+    expected = embedder.embed([["the", "same", "text"]])[0].vectors
+    assert abs(evaluated.detach().numpy() - expected).max() < 1e-5
     with torch.no_grad():
         assert not vectors().requires_grad
     embeddings.train()
     assert not torch.equal(vectors(), vectors())
 
 
-def test_vectors_of_weights_that_are_trained_on_are_not_stored(embedder) -> None:
+def test_vectors_are_not_stored_while_their_weights_are_trained(embedder) -> None:
     import torch
     from flair.data import Sentence
     from flair.training_utils import store_embeddings
@@ -158,8 +158,8 @@ def test_vectors_of_weights_that_are_trained_on_are_not_stored(embedder) -> None
 
 
 @pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
-def test_a_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embedder, tmp_path: Path) -> None:
-    """Flair sorts vectors by name: halves under two names could change places, ours are one vector under one."""
+def test_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embedder, tmp_path: Path) -> None:
+    """Flair sorts vectors by name, which could swap two halves; ours are a single vector with a single name."""
     from flair.data import Sentence
     from flair.embeddings import StackedEmbeddings
     from flair.models import SequenceTagger
@@ -170,7 +170,7 @@ def test_a_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embe
 
     both = embedder, CharEmbedder(small_model(seed=9))
     words = ["two", "models"]
-    wanted = np.concatenate([each.embed([words])[0].vectors for each in both], axis=1)
+    expected = np.concatenate([each.embed([words])[0].vectors for each in both], axis=1)
     stack = [CharEmbedderEmbeddings(each, name=name) for each, name in zip(both, names, strict=True)]
     tagger = small_tagger(StackedEmbeddings(stack))
     tagger.save(tmp_path / "tagger.pt")
@@ -178,7 +178,7 @@ def test_a_stack_keeps_its_order_whatever_the_names(names: tuple[str, str], embe
         sentence = Sentence(words)
         each.embeddings.embed(sentence)
         stacked = np.stack([token.get_embedding(each.embeddings.get_names()).cpu().numpy() for token in sentence])
-        assert np.array_equal(stacked, wanted)
+        assert np.array_equal(stacked, expected)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -191,16 +191,79 @@ def test_settings_are_saved_with_the_tagger(fine_tune: bool, precision: str, pre
 
     embeddings = CharEmbedderEmbeddings(CharEmbedder(pretrained, precision=precision), fine_tune=fine_tune)
     small_tagger(embeddings).save(tmp_path / "tagger.pt")
-    again = SequenceTagger.load(tmp_path / "tagger.pt").embeddings
-    assert again.fine_tune is fine_tune
-    assert again.embedder.precision == precision
-    assert any(weight.requires_grad for weight in again.parameters()) is fine_tune
+    loaded = SequenceTagger.load(tmp_path / "tagger.pt").embeddings
+    assert loaded.fine_tune is fine_tune
+    assert loaded.embedder.precision == precision
+    assert any(weight.requires_grad for weight in loaded.parameters()) is fine_tune
 
 
-WEIRD = ["Hybrid mesons , qq \u0304 states", "\U0001f91f \U0001f91f  hüllo", "\uf8f9", "a\u2028b \u200c \ufe0f c"]
+OPTIONS = {
+    "readout": "separator",
+    "precision": "int8",
+    "threads": 1,
+    "device": "cpu",
+    "engine": "onnx",
+    "batch_size": 3,
+    "memory_mb": 7,
+    "cache_mb": 5,
+}
 
 
-@pytest.mark.parametrize("text", WEIRD, ids=ascii)
+def test_options_reach_the_embedder_and_are_saved(embedder, tmp_path: Path) -> None:
+    from flair.embeddings.base import load_embeddings
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embedder.save_pretrained(tmp_path / "model")
+    expected = CharEmbedder.from_pretrained(tmp_path / "model", **OPTIONS)
+    embeddings = CharEmbedderEmbeddings(tmp_path / "model", **OPTIONS)
+    for each in (embeddings, load_embeddings(embeddings.save_embeddings(use_state_dict=True))):
+        assert each.embedder.options == expected.options
+        assert each.embedder.pretrained.readout == "separator"
+        assert str(next(each.model.parameters()).device) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
+        ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
+        ({"threads": 0}, "threads must be "),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+    ],
+)
+def test_invalid_option_is_reported(options: dict, message: str, embedder, tmp_path: Path) -> None:
+    from charembed import CharEmbedError
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embedder.save_pretrained(tmp_path / "model")
+    with pytest.raises(CharEmbedError, match=message):
+        CharEmbedderEmbeddings(tmp_path / "model", **options)
+
+
+def test_options_for_an_existing_embedder_are_refused(embedder) -> None:
+    from charembed import CharEmbedError
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    with pytest.raises(CharEmbedError, match="precision, threads cannot be set for an existing CharEmbedder"):
+        CharEmbedderEmbeddings(embedder, precision="float32", threads=1)
+
+
+@pytest.mark.parametrize("missing", [("options",), ("options", "precision", "fine_tune")], ids=str)
+def test_embeddings_of_earlier_versions_load(missing: tuple[str, ...], embeddings) -> None:
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    params = {key: value for key, value in embeddings.to_params().items() if key not in missing}
+    loaded = CharEmbedderEmbeddings.from_params(params)
+    assert loaded.embedder.options == embeddings.embedder.options
+    assert not loaded.fine_tune
+
+
+AWKWARD = ["Hybrid mesons , qq \u0304 states", "\U0001f91f \U0001f91f  hüllo", "\uf8f9", "a\u2028b \u200c \ufe0f c"]
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=ascii)
 def test_every_token_gets_a_vector_whatever_the_text(text: str, embeddings) -> None:
     from flair.data import Sentence
 
@@ -209,20 +272,20 @@ def test_every_token_gets_a_vector_whatever_the_text(text: str, embeddings) -> N
         assert all(len(token.embedding) == embeddings.embedding_length for token in sentence)
 
 
-def test_saved_embeddings_come_back_in_evaluation_mode(embeddings) -> None:
+def test_saved_embeddings_load_in_evaluation_mode(embeddings) -> None:
     from flair.data import Sentence
     from flair.embeddings.base import load_embeddings
 
-    again = load_embeddings(embeddings.save_embeddings(use_state_dict=True))
-    assert not again.training
-    assert again.get_names() == embeddings.get_names()
+    loaded = load_embeddings(embeddings.save_embeddings(use_state_dict=True))
+    assert not loaded.training
+    assert loaded.get_names() == embeddings.get_names()
     sentences = Sentence("I love Berlin"), Sentence("I love Berlin")
-    for each, sentence in zip((embeddings, again), sentences, strict=True):
+    for each, sentence in zip((embeddings, loaded), sentences, strict=True):
         each.embed(sentence)
     assert all((one.embedding == other.embedding).all() for one, other in zip(*sentences, strict=True))
 
 
-def test_a_missing_model_is_said_at_once() -> None:
+def test_missing_model_is_reported() -> None:
     from charembed import CharEmbedError
     from charembed.integrations.flair import CharEmbedderEmbeddings
 
@@ -230,7 +293,7 @@ def test_a_missing_model_is_said_at_once() -> None:
         CharEmbedderEmbeddings("absent")
 
 
-def test_copies_work_on_their_own(embeddings) -> None:
+def test_copies_are_independent(embeddings) -> None:
     from flair.data import Sentence
 
     first, second = Sentence("a copy"), Sentence("a copy")
@@ -239,7 +302,7 @@ def test_copies_work_on_their_own(embeddings) -> None:
     assert (first[1].embedding == second[1].embedding).all()
 
 
-def test_a_tagger_comes_back_from_its_file_alone(embeddings, tmp_path: Path) -> None:
+def test_tagger_loads_from_its_file_alone(embeddings, tmp_path: Path) -> None:
     from flair.data import Sentence
     from flair.embeddings import StackedEmbeddings
 
@@ -247,7 +310,7 @@ def test_a_tagger_comes_back_from_its_file_alone(embeddings, tmp_path: Path) -> 
     tagger.save(tmp_path / "tagger.pt")
     sentence = Sentence("Peter was here")
     tagger.embeddings.embed(sentence)
-    np.save(tmp_path / "wanted.npy", np.stack([token.embedding.cpu().numpy() for token in sentence]))
+    np.save(tmp_path / "expected.npy", np.stack([token.embedding.cpu().numpy() for token in sentence]))
     code = f"""
 import numpy as np
 import charembed.integrations.flair
@@ -255,8 +318,8 @@ from flair.data import Sentence
 from flair.models import SequenceTagger
 sentence = Sentence("Peter was here")
 SequenceTagger.load(r"{tmp_path / "tagger.pt"}").embeddings.embed(sentence)
-found = np.stack([token.embedding.cpu().numpy() for token in sentence])
-assert np.array_equal(found, np.load(r"{tmp_path / "wanted.npy"}")), "other vectors"
+vectors = np.stack([token.embedding.cpu().numpy() for token in sentence])
+assert np.array_equal(vectors, np.load(r"{tmp_path / "expected.npy"}")), "the vectors differ"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Exported graphs: they run without charembed or PyTorch, and an export that is wrong is not one."""
+"""ONNX exports: they run without charembed or PyTorch, and a wrong export is not written."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ SENTENCES = [words for text in AWKWARD_TEXTS if (words := text.split()) and len(
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("options", CELLS, ids=str)
-def test_the_example_embeds_without_charembed_or_torch(options: dict, precision: str, tmp_path: Path) -> None:
+def test_example_embeds_without_charembed_or_torch(options: dict, precision: str, tmp_path: Path) -> None:
     pretrained = small_model(**options)
-    done = export_onnx(pretrained, tmp_path / "out", precision)
+    export = export_onnx(pretrained, tmp_path / "out", precision)
     np.save(tmp_path / "sentences.npy", np.array([json.dumps(words) for words in SENTENCES]))
     code = f"""
 import importlib, json, sys
@@ -43,24 +43,25 @@ for name in ("torch", "charembed", "tokenizers", "onnx"):
 sys.path.insert(0, r"{tmp_path / "out"}")
 from embed import embed
 sentences = [json.loads(words) for words in np.load(r"{tmp_path / "sentences.npy"}")]
-np.save(r"{tmp_path / "found.npy"}", np.concatenate([embed(r"{tmp_path / "out"}", words) for words in sentences]))
+np.save(r"{tmp_path / "vectors.npy"}", np.concatenate([embed(r"{tmp_path / "out"}", words) for words in sentences]))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    exact = CharEmbedder(pretrained, engine="torch").embed(SENTENCES)
-    words = [word for found in exact for word in found.words]
-    wanted = np.concatenate([found.vectors for found in exact])
-    found = np.load(tmp_path / "found.npy")
+    results = CharEmbedder(pretrained, engine="torch").embed(SENTENCES)
+    words = [word for result in results for word in result.words]
+    expected = np.concatenate([result.vectors for result in results])
+    vectors = np.load(tmp_path / "vectors.npy")
     if precision == "float32":
-        assert_same_vectors(found, wanted, words)
-        assert done.difference < 1e-5
+        assert_same_vectors(vectors, expected, words)
+        assert export.difference < 1e-5
     else:
-        cosines = (found * wanted).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+        cosines = (vectors * expected).sum(axis=1)
+        cosines /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
         assert cosines.min() > 0.998
-        assert 0.998 < done.cosine < 1.0
+        assert 0.998 < export.cosine < 1.0
 
 
-def test_what_the_example_prints(embedder, tmp_path: Path) -> None:
+def test_example_prints_words_and_vectors(embedder, tmp_path: Path) -> None:
     export_onnx(embedder.pretrained, tmp_path / "out")
     command = [sys.executable, "embed.py", ".", "two", "words"]
     ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True)
@@ -69,13 +70,15 @@ def test_what_the_example_prints(embedder, tmp_path: Path) -> None:
     assert example.count("\n") < 40
 
 
-def test_int8_weights_are_right_on_any_cpu(pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight bits overflow where the CPU adds products in 16 bits: an export goes to other machines."""
+def test_int8_weights_have_seven_bits(pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export may run on a CPU that adds products in 16 bits, where eight bits would overflow."""
     monkeypatch.setattr(builder, "has_int8_units", lambda: True)
     export_onnx(pretrained, tmp_path / "out", "int8")
-    weights = onnx.load(tmp_path / "out" / "forward.onnx").graph.initializer
-    whole = [onnx.numpy_helper.to_array(weight) for weight in weights if weight.data_type == onnx.TensorProto.INT8]
-    assert max(int(np.abs(array.astype(int)).max()) for array in whole) == 63
+    initializers = onnx.load(tmp_path / "out" / "forward.onnx").graph.initializer
+    weights = [
+        onnx.numpy_helper.to_array(weight) for weight in initializers if weight.data_type == onnx.TensorProto.INT8
+    ]
+    assert max(int(np.abs(array.astype(int)).max()) for array in weights) == 63
 
 
 def test_one_direction_alone(tmp_path: Path) -> None:
@@ -86,13 +89,13 @@ def test_one_direction_alone(tmp_path: Path) -> None:
     alone = Pretrained(BiCharLM(pair.model.config, ["backward"]), pair.vocab)
     export_onnx(alone, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.onnx")) == ["backward.onnx"]
-    found = embed(tmp_path / "out", ["two", "words"])
-    assert_same_vectors(found, CharEmbedder(alone).embed([["two", "words"]])[0].vectors, ["two", "words"])
+    vectors = embed(tmp_path / "out", ["two", "words"])
+    assert_same_vectors(vectors, CharEmbedder(alone).embed([["two", "words"]])[0].vectors, ["two", "words"])
     assert embed(tmp_path / "out", []).shape == (0, 12)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_graphs_that_are_wrong_are_not_written(
+def test_wrong_graphs_are_not_written(
     precision: str, pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = lm_weights.layer_weights
@@ -101,32 +104,32 @@ def test_graphs_that_are_wrong_are_not_written(
             f"charembed.onnx_graphs.{module}.layer_weights",
             lambda lm, k: {name: -weight if name == "weight_hh" else weight for name, weight in right(lm, k).items()},
         )
-    with pytest.raises(CharEmbedError, match="do not give this model's vectors on this machine"):
+    with pytest.raises(CharEmbedError, match="do not compute this model's vectors on this machine"):
         export_onnx(pretrained, tmp_path / "out", precision)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command(embedder, tmp_path: Path, capsys) -> None:
+def test_command_line_exports(embedder, tmp_path: Path, capsys) -> None:
     embedder.save_pretrained(tmp_path / "model")
-    for precision in ("float32", "int8"):  # the second in the place of the first
-        arguments = ["export-onnx", str(tmp_path / "model"), str(tmp_path / "out"), "--precision", precision]
+    for precision in ("float32", "int8"):  # the second export replaces the first
+        arguments = ["export-onnx", "--model", str(tmp_path / "model"), str(tmp_path / "out"), "--precision", precision]
         assert main(arguments) == 0
-        assert "least cosine" in capsys.readouterr().out
+        assert "smallest cosine" in capsys.readouterr().out
         config = json.loads((tmp_path / "out" / "config.json").read_text())
         assert config["precision"] == precision
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "README.md", "config.json"])
-def test_other_folders_are_left_alone(name: str, embedder, tmp_path: Path, capsys) -> None:
+def test_other_folders_are_not_replaced(name: str, embedder, tmp_path: Path, capsys) -> None:
     embedder.save_pretrained(tmp_path / "model")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("{}")
-    assert main(["export-onnx", str(tmp_path / "model"), str(tmp_path / "out")]) == 2
+    assert main(["export-onnx", "--model", str(tmp_path / "model"), str(tmp_path / "out")]) == 2
     assert "name another folder" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == "{}"
-    assert main(["export-onnx", str(tmp_path / "model"), str(tmp_path / "model")]) == 2
+    assert main(["export-onnx", "--model", str(tmp_path / "model"), str(tmp_path / "model")]) == 2
 
 
-def test_bad_options(pretrained, tmp_path: Path) -> None:
+def test_invalid_precision_is_reported(pretrained, tmp_path: Path) -> None:
     with pytest.raises(CharEmbedError, match="precision must be one of float32, int8, got 'int4'"):
         export_onnx(pretrained, tmp_path / "out", "int4")

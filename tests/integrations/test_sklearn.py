@@ -1,4 +1,4 @@
-"""scikit-learn: words in their texts before a classifier."""
+"""scikit-learn: word vectors as features of a classifier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_same_vectors
 from sklearn.exceptions import NotFittedError
 
-from charembed import CharEmbedError
+from charembed import CharEmbedder, CharEmbedError
 
 
 @pytest.fixture
@@ -19,18 +19,18 @@ def folder(embedder, tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
-def test_each_sample_is_a_word_in_its_text(folder: str, embedder) -> None:
+def test_each_sample_gets_the_vector_of_its_word(folder: str, embedder) -> None:
     from charembed.integrations.sklearn import CharEmbedTransformer
 
     words, text = ["two", "words", "two"], "The fox, the dog."
     samples = [(words, 2), (text, (4, 7)), (words, 0), (text, (0, 3)), (words, 2), ([text], 0)]
-    found = CharEmbedTransformer(folder).fit_transform(samples)
+    vectors = CharEmbedTransformer(folder).fit_transform(samples)
     of_words, of_text, alone = embedder.embed([words, (text, [(4, 7), (0, 3)]), [text]])
     rows = [of_words.vectors[2], of_text.vectors[0], of_words.vectors[0], of_text.vectors[1], of_words.vectors[2]]
-    assert_same_vectors(found, np.stack([*rows, alone.vectors[0]]), [str(sample) for sample in samples])
+    assert_same_vectors(vectors, np.stack([*rows, alone.vectors[0]]), [str(sample) for sample in samples])
 
 
-def test_in_a_pipeline_that_is_cloned_searched_and_pickled(folder: str) -> None:
+def test_pipeline_can_be_cloned_searched_and_pickled(folder: str) -> None:
     from sklearn.base import clone
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
@@ -39,21 +39,22 @@ def test_in_a_pipeline_that_is_cloned_searched_and_pickled(folder: str) -> None:
     from charembed.integrations.sklearn import CharEmbedTransformer
 
     sentences = [["the", "fox", "runs"], ["a", "dog", "jumps"], ["the", "dog", "runs"], ["a", "fox", "jumps"]]
-    samples = [(words, number) for words in sentences for number in range(3)]
-    kinds = ["DET", "NOUN", "VERB"] * 4
+    samples = [(words, index) for words in sentences for index in range(3)]
+    tags = ["DET", "NOUN", "VERB"] * 4
     pipeline = clone(make_pipeline(CharEmbedTransformer(folder), LogisticRegression()))
-    search = GridSearchCV(pipeline, {"logisticregression__C": [1.0, 100.0]}, cv=2).fit(samples, kinds)
-    assert search.predict(samples).tolist() == kinds
-    assert pickle.loads(pickle.dumps(search)).predict(samples).tolist() == kinds
+    grid = {"logisticregression__C": [1.0, 100.0], "charembedtransformer__readout": ["word", "separator"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(samples, tags)
+    assert search.predict(samples).tolist() == tags
+    assert pickle.loads(pickle.dumps(search)).predict(samples).tolist() == tags
 
 
-def test_no_words(folder: str, embedder) -> None:
+def test_no_samples(folder: str, embedder) -> None:
     from charembed.integrations.sklearn import CharEmbedTransformer
 
     assert CharEmbedTransformer(folder).fit().transform([]).shape == (0, embedder.embedding_dim)
 
 
-def test_bad_input(folder: str) -> None:
+def test_invalid_samples_are_reported(folder: str) -> None:
     from charembed.integrations.sklearn import CharEmbedTransformer
 
     with pytest.raises(CharEmbedError, match="no model 'absent'"):
@@ -61,21 +62,57 @@ def test_bad_input(folder: str) -> None:
     with pytest.raises(CharEmbedError, match="is not within the text"):
         CharEmbedTransformer(folder).fit().transform([("ab", (0, 9))])
     for sample in ((["ab"], 9), (["ab"], -1), (["ab"], (0, 1)), "He runs", 3, ("ab", 1), (["ab"], "0")):
-        with pytest.raises(CharEmbedError, match=r"a sample is \(text, \(start, end\)\) or \(words, number\), got"):
+        with pytest.raises(CharEmbedError, match=r"a sample must be \(text, \(start, end\)\) or \(words, index\), got"):
             CharEmbedTransformer(folder).fit().transform([sample])
     with pytest.raises(NotFittedError):
         CharEmbedTransformer(folder).transform([])
 
 
-def test_spans_as_lists_and_numbers_of_numpy(folder: str, embedder) -> None:
+def test_spans_may_be_lists_and_indices_numpy_integers(folder: str, embedder) -> None:
     from charembed.integrations.sklearn import CharEmbedTransformer
 
-    found = CharEmbedTransformer(folder).fit_transform([("a b", [2, 3]), (["a", "b"], np.int64(1))])
-    assert np.array_equal(found[0], embedder.embed(["a b"])[0].vectors[1])
-    assert np.array_equal(found[1], found[0])
+    vectors = CharEmbedTransformer(folder).fit_transform([("a b", [2, 3]), (["a", "b"], np.int64(1))])
+    assert np.array_equal(vectors[0], embedder.embed(["a b"])[0].vectors[1])
+    assert np.array_equal(vectors[1], vectors[0])
 
 
-def test_another_model_counts_when_it_is_fitted_again(folder: str, tmp_path: Path) -> None:
+def test_options_reach_the_embedder(folder: str) -> None:
+    from sklearn.base import clone
+
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    options = {"readout": "separator", "precision": "int8", "threads": 1, "device": "cpu", "engine": "onnx"}
+    options |= {"batch_size": 3, "memory_mb": 7, "cache_mb": 5}
+    transformer = clone(CharEmbedTransformer(folder, **options))
+    assert transformer.get_params() == {"model": folder, **options}
+    embedder = pickle.loads(pickle.dumps(transformer.fit())).embedder_
+    assert embedder.options == CharEmbedder.from_pretrained(folder, **options).options
+    assert embedder.pretrained.readout == "separator"
+
+
+def test_defaults_are_those_of_the_embedder(folder: str) -> None:
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    assert CharEmbedTransformer(folder).fit().embedder_.options == CharEmbedder.from_pretrained(folder).options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
+        ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
+        ({"threads": 0}, "threads must be "),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+    ],
+)
+def test_invalid_option_is_reported_by_fit(options: dict, message: str, folder: str) -> None:
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    with pytest.raises(CharEmbedError, match=message):
+        CharEmbedTransformer(folder, **options).fit()
+
+
+def test_changed_model_is_used_after_fitting_again(folder: str, tmp_path: Path) -> None:
     from helpers import small_model
 
     from charembed.integrations.sklearn import CharEmbedTransformer

@@ -1,4 +1,4 @@
-"""spaCy: trained components on the vectors, documents with vectors, pipelines that need nothing but their folder."""
+"""spaCy: components trained on word vectors, documents with vectors, and pipelines that are saved with their models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers import ROOT, assert_same_vectors
 
 from charembed import CharEmbedder, CharEmbedError
 
-# spaCy and what it imports warn of their own affairs on import and in use.
+# spaCy and its dependencies raise warnings of their own.
 pytestmark = pytest.mark.filterwarnings("default")
 
 TEXT = "The lazy  dog, don't\n東."
@@ -40,34 +40,34 @@ def spans_of(doc) -> tuple[str, list[tuple[int, int]]]:
     return doc.text, [(token.idx, token.idx + len(token)) for token in doc]
 
 
-def test_tokens_get_the_vectors_of_their_places_in_the_text(nlp, embedder) -> None:
+def test_tokens_get_the_vectors_at_their_offsets(nlp, embedder) -> None:
     doc = nlp(TEXT)
-    wanted = embedder.embed([spans_of(doc)])[0].vectors
+    expected = embedder.embed([spans_of(doc)])[0].vectors
     assert len(doc) > 5
-    assert_same_vectors(doc.tensor, wanted, [token.text for token in doc])
-    for token, vector in zip(doc, wanted, strict=True):
+    assert_same_vectors(doc.tensor, expected, [token.text for token in doc])
+    for token, vector in zip(doc, expected, strict=True):
         assert np.array_equal(token.vector, vector)
         assert token.has_vector
-    assert np.allclose(doc[1:4].vector, wanted[1:4].mean(axis=0), atol=1e-6)
-    assert np.allclose(doc.vector, wanted.mean(axis=0), atol=1e-6)
+    assert np.allclose(doc[1:4].vector, expected[1:4].mean(axis=0), atol=1e-6)
+    assert np.allclose(doc.vector, expected.mean(axis=0), atol=1e-6)
 
 
-def test_they_take_the_place_of_static_vectors(nlp, embedder) -> None:
+def test_contextual_vectors_take_precedence_over_static_ones(nlp, embedder) -> None:
     from spacy.vectors import Vectors
 
     nlp.vocab.vectors = Vectors(shape=(10, 3))
     nlp.vocab.set_vector("dog", np.ones(3, dtype=np.float32))
     doc = nlp(TEXT)
-    wanted = embedder.embed([spans_of(doc)])[0].vectors
-    assert np.array_equal(doc[3].vector, wanted[3])
+    expected = embedder.embed([spans_of(doc)])[0].vectors
+    assert np.array_equal(doc[3].vector, expected[3])
     assert doc[3].has_vector
-    assert np.allclose(doc[1:4].vector, wanted[1:4].mean(axis=0), atol=1e-6)
-    assert np.allclose(doc.vector, wanted.mean(axis=0), atol=1e-6)
+    assert np.allclose(doc[1:4].vector, expected[1:4].mean(axis=0), atol=1e-6)
+    assert np.allclose(doc.vector, expected.mean(axis=0), atol=1e-6)
     assert doc[0:0].vector.tolist() == [0.0] * embedder.embedding_dim
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"n_process": 2}], ids=str)
-def test_pipe_gives_what_one_by_one_gives(options: dict, nlp) -> None:
+def test_pipe_equals_single_documents(options: dict, nlp) -> None:
     texts = ["one text", "", "and another, longer one", " "] * 2
     for doc, text in zip(nlp.pipe(texts, **options), texts, strict=True):
         assert doc.text == text
@@ -75,14 +75,14 @@ def test_pipe_gives_what_one_by_one_gives(options: dict, nlp) -> None:
         assert all(np.array_equal(token.vector, doc.tensor[token.i]) for token in doc)
 
 
-@pytest.mark.parametrize("way", ["disk", "bytes"])
-def test_a_saved_pipeline_needs_no_model_folder(way: str, nlp, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("destination", ["disk", "bytes"])
+def test_saved_pipeline_needs_no_model_folder(destination: str, nlp, folder: Path, tmp_path: Path) -> None:
     import spacy
 
-    wanted = nlp(TEXT).tensor
-    if way == "disk":
+    expected = nlp(TEXT).tensor
+    if destination == "disk":
         nlp.to_disk(tmp_path / "pipeline")
-        nlp.to_disk(tmp_path / "pipeline")  # again, in the place of the first
+        nlp.to_disk(tmp_path / "pipeline")  # replaces the first
         shutil.rmtree(folder)
         again = spacy.load(tmp_path / "pipeline")
     else:
@@ -91,10 +91,10 @@ def test_a_saved_pipeline_needs_no_model_folder(way: str, nlp, folder: Path, tmp
         again = spacy.blank("en")
         again.add_pipe("charembed", config={"model": str(folder)})
         again.from_bytes(data)
-    assert np.array_equal(again(TEXT).tensor, wanted)
+    assert np.array_equal(again(TEXT).tensor, expected)
 
 
-def test_a_missing_model_is_said_by_its_name() -> None:
+def test_missing_model_is_reported() -> None:
     import spacy
 
     pipeline = spacy.blank("en")
@@ -103,7 +103,7 @@ def test_a_missing_model_is_said_by_its_name() -> None:
         pipeline("text")
 
 
-def test_a_damaged_pipeline(nlp, tmp_path: Path) -> None:
+def test_damaged_pipeline_is_reported(nlp, tmp_path: Path) -> None:
     import spacy
 
     nlp("load the model")
@@ -127,7 +127,7 @@ def tok2vec(folder: Path, width: int | None):
 
 
 @pytest.mark.parametrize("width", [None, 5])
-def test_the_architecture(width: int | None, folder: Path, embedder) -> None:
+def test_architecture_computes_vectors_and_is_saved(width: int | None, folder: Path, embedder) -> None:
     import spacy
 
     tokenizer = spacy.blank("en")
@@ -141,11 +141,99 @@ def test_the_architecture(width: int | None, folder: Path, embedder) -> None:
     backprop(vectors)
     if width is None:
         assert np.array_equal(vectors[0], embedder.embed([spans_of(docs[0])])[0].vectors)
-    again = tok2vec(folder, width)
-    again.from_bytes(model.to_bytes())
+    loaded = tok2vec(folder, width)
+    loaded.from_bytes(model.to_bytes())
     shutil.rmtree(folder)
-    for mine, theirs in zip(model.predict(docs), again.predict(docs), strict=True):
-        assert np.array_equal(mine, theirs)
+    for before, after in zip(model.predict(docs), loaded.predict(docs), strict=True):
+        assert np.array_equal(before, after)
+
+
+OPTIONS = {
+    "readout": "separator",
+    "precision": "int8",
+    "threads": 1,
+    "device": "cpu",
+    "engine": "onnx",
+    "batch_size": 3,
+    "memory_mb": 7,
+    "cache_mb": 5,
+}
+
+
+@pytest.mark.parametrize("destination", ["disk", "bytes"])
+def test_options_of_the_component_are_saved_with_the_pipeline(destination: str, folder: Path, tmp_path: Path) -> None:
+    import spacy
+
+    expected = CharEmbedder.from_pretrained(folder, **OPTIONS)
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("charembed", config={"model": str(folder), **OPTIONS})
+    vectors = pipeline(TEXT).tensor
+    if destination == "disk":
+        pipeline.to_disk(tmp_path / "pipeline")
+        loaded = spacy.load(tmp_path / "pipeline")
+    else:
+        loaded = spacy.blank("en").from_config(pipeline.config).from_bytes(pipeline.to_bytes())
+    for each in (pipeline, loaded):
+        embedder = each.get_pipe("charembed").embedder
+        assert embedder.options == expected.options
+        assert embedder.pretrained.readout == "separator"
+    assert np.array_equal(loaded(TEXT).tensor, vectors)
+
+
+def test_options_of_a_saved_pipeline_can_be_overridden(nlp, tmp_path: Path) -> None:
+    import spacy
+
+    nlp.to_disk(tmp_path / "pipeline")
+    loaded = spacy.load(tmp_path / "pipeline", config={"components": {"charembed": {"precision": "int8"}}})
+    assert loaded.get_pipe("charembed").embedder.precision == "int8"
+
+
+def test_options_of_the_architecture_are_saved_with_the_pipeline(folder: Path, tmp_path: Path) -> None:
+    import spacy
+
+    expected = CharEmbedder.from_pretrained(folder, **OPTIONS)
+    config = {"@architectures": "charembed.CharEmbedTok2Vec.v1", "model": str(folder), "width": None, **OPTIONS}
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("tok2vec", config={"model": config})
+    pipeline.initialize()
+    pipeline.to_disk(tmp_path / "pipeline")
+    shutil.rmtree(folder)
+    for each in (pipeline, spacy.load(tmp_path / "pipeline")):
+        embedder = each.get_pipe("tok2vec").model.shims[0].embedder
+        assert embedder.options == expected.options
+        assert embedder.pretrained.readout == "separator"
+
+
+def test_defaults_are_those_of_the_embedder(nlp, folder: Path) -> None:
+    """Except the cache of the architecture, which holds the texts of all epochs."""
+    expected = CharEmbedder.from_pretrained(folder).options
+    assert nlp.get_pipe("charembed").embedder.options == expected
+    model = tok2vec(folder, None)
+    assert model.shims[0].embedder.options == expected | {"cache_mb": 1000}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("precision", "int4"), ("readout", "middle"), ("engine", "steam"), ("threads", "two")]
+)
+def test_config_with_an_invalid_option_is_refused(option: str, value: str) -> None:
+    import spacy
+    from confection import ConfigValidationError
+
+    with pytest.raises(ConfigValidationError, match=f"charembed -> {option}.*'{value}'"):
+        spacy.blank("en").add_pipe("charembed", config={option: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"threads": 0}, "threads must be "), ({"device": "abacus"}, "device 'abacus' cannot be used")],
+)
+def test_invalid_option_is_reported_on_first_use(options: dict, message: str, folder: Path) -> None:
+    import spacy
+
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("charembed", config={"model": str(folder), **options})
+    with pytest.raises(CharEmbedError, match=message):
+        pipeline("text")
 
 
 CONFIG = """
@@ -207,7 +295,7 @@ def test_tagger_and_ner_train_on_one_shared_tok2vec(folder: Path, tmp_path: Path
             assert [(entity.start, entity.label_) for entity in doc.ents] == [(1, "ANIMAL")]
 
 
-def test_the_config_that_comes_along_trains_from_the_command_line(folder: Path, tmp_path: Path) -> None:
+def test_example_config_trains_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     columns = "\n\n".join(["Peter\tB-PER\nruns\tO", "Ann\tB-PER\njumps\tO", "the\tO\nParis\tB-LOC"] * 4)
     (tmp_path / "train.conll").write_text(columns + "\n")
 
@@ -233,9 +321,9 @@ def test_vectors_do_not_change_in_training(folder: Path) -> None:
     doc = spacy.blank("en")(TEXT)
     model = tok2vec(folder, 5)
     model.initialize(X=[doc])
-    wanted = CharEmbedder.from_pretrained(folder).embed([spans_of(doc)])[0].vectors
+    expected = CharEmbedder.from_pretrained(folder).embed([spans_of(doc)])[0].vectors
     vectors, backprop = model.begin_update([doc])
     backprop([each + 1 for each in vectors])
     model.finish_update(Adam(0.1))
     assert not np.array_equal(model.predict([doc])[0], vectors[0])
-    assert np.array_equal(model.layers[0].predict([doc])[0], wanted)
+    assert np.array_equal(model.layers[0].predict([doc])[0], expected)
