@@ -20,12 +20,13 @@ class _HelpFormatter(DefaultHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         if isinstance(action, (argparse._HelpAction, argparse._SubParsersAction)):
             return super()._get_help_string(action).removesuffix(" (required)")
+        if "--print_config" in action.option_strings:
+            return "Print the resulting configuration as YAML, and exit. Flags: skip_default, skip_unset"
         text = action.help or ""
         if action.required:
             return f"{text} (required)"
-        if not action.option_strings or action.default in (None, argparse.SUPPRESS, False):
-            return text
-        return f"{text} (default: %(default)s)"
+        has_default = action.default is not False and action.default not in (None, "", argparse.SUPPRESS)
+        return f"{text} (default: %(default)s)" if action.option_strings and has_default else text
 
 
 class Parser(ArgumentParser):

@@ -1,0 +1,205 @@
+"""Spelling of options, help texts, error messages and start-up of the command line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import EXCERPT, ROOT
+
+from charembed.cli.main import COMMANDS, build_parser, main
+
+
+def parse(*arguments: str) -> dict:
+    """Return the options of a command line."""
+    options = build_parser().parse_args(arguments)
+    return options[options.command].as_dict()
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the error message of a command line that is refused."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+TRAIN = ("train", "--data.train", "a.txt", "--output", "out")
+
+
+@pytest.mark.parametrize("separator", ["-", "_"])
+@pytest.mark.parametrize("equals", [True, False])
+def test_dashes_and_underscores_are_interchangeable(separator: str, equals: bool) -> None:
+    given = {
+        "batch_size": "8",
+        "checkpoint_minutes": "2",
+        "data.held_out": "0.1",
+        "data.text_column": "body_of-text",
+        "model.hidden_size": "24",
+        "optimizer.warmup_steps": "3",
+        "budget.minutes": "5",
+    }
+    arguments: list[str] = []
+    for key, value in given.items():
+        name = "--" + key.replace("_", separator)
+        arguments += [f"{name}={value}"] if equals else [name, value]
+    options = parse(*TRAIN, *arguments)
+    assert (options["batch_size"], options["checkpoint_minutes"]) == (8, 2.0)
+    assert (options["data"]["held_out"], options["data"]["text_column"]) == (0.1, "body_of-text")
+    assert options["model"]["hidden_size"] == 24
+    assert options["optimizer"]["warmup_steps"] == 3
+    assert options["budget"]["minutes"] == 5.0
+
+
+@pytest.mark.parametrize("name", ["--dry-run", "--dry_run"])
+def test_dry_run_in_both_spellings(name: str) -> None:
+    assert parse(*TRAIN, name)["dry_run"] is True
+    assert parse(*TRAIN)["dry_run"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], False),
+        (["--overwrite"], True),
+        (["--overwrite", "true"], True),
+        (["--overwrite=true"], True),
+        (["--overwrite", "false"], False),
+        (["--overwrite=False"], False),
+        (["--overwrite", "--seed", "2"], True),
+    ],
+)
+def test_overwrite_is_a_flag_and_its_old_form_is_accepted(given: list[str], expected: bool) -> None:
+    assert parse(*TRAIN, *given)["overwrite"] is expected
+
+
+@pytest.mark.parametrize("given", [["--overwrite", "a.txt"], ["a.txt", "--overwrite"], ["--overwrite=true", "a.txt"]])
+def test_a_flag_takes_no_file_as_its_value(given: list[str]) -> None:
+    options = parse("embed", "-m", "en", "-o", "out", *given)
+    assert (options["overwrite"], options["files"]) == (True, ["a.txt"])
+
+
+def test_flags_inside_groups() -> None:
+    options = parse(*TRAIN, "--data.streaming", "--vocab.grow", "--model.reset-after", "false")
+    assert options["data"]["streaming"] is options["vocab"]["grow"] is True
+    assert options["model"]["reset_after"] is False
+
+
+def test_a_configuration_file_keeps_underscores(tmp_path: Path) -> None:
+    config = {"output": "out", "data": {"train": "a.txt", "held_out": 0.1}, "batch_size": 8, "overwrite": True}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    options = parse("train", "--config", str(tmp_path / "run.yaml"))
+    assert (options["batch_size"], options["overwrite"], options["data"]["held_out"]) == (8, True, 0.1)
+    options = parse("train", "--config", str(tmp_path / "run.yaml"), "--overwrite", "false", "--batch-size", "4")
+    assert (options["batch_size"], options["overwrite"]) == (4, False)
+
+
+def test_values_are_left_alone() -> None:
+    assert parse("generate", "-m", "en", "--prompt", "a_b --c-d")["prompt"] == "a_b --c-d"
+    assert parse("generate", "-m", "en", "--prompt=--c-d")["prompt"] == "--c-d"
+    assert parse("evaluate", "-m", "my_model-1", "--", "--my_text-1")["files"] == ["--my_text-1"]
+
+
+@pytest.mark.parametrize("option", ["--model", "-m"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("embed", "a.txt", "--output", "out"),
+        ("evaluate", "a.txt"),
+        ("generate",),
+        ("neighbors", "a.txt", "--sentence", "A word.", "--word", "word"),
+        ("export-onnx", "out"),
+    ],
+)
+def test_every_command_names_its_model_by_the_same_option(
+    option: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(*arguments, option, "en")["model"] == "en"
+    error = refusal_of(capsys, *arguments)
+    assert "error: missing: --model" in error
+    assert f"usage: charembed {arguments[0]}" in error
+
+
+def test_the_model_as_an_argument_of_export_onnx_is_refused_with_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "error: unrecognized arguments: out; name the model with --model, as in: charembed export-onnx --model en"
+    assert message in refusal_of(capsys, "export-onnx", "en", "out")
+    assert message in refusal_of(capsys, "export-onnx", "en", "out", "--precision", "int8")
+
+
+def test_missing_arguments_are_named_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "error: missing: --output, --data.train" in refusal_of(capsys, "train")
+    assert "FORWARD" in refusal_of(capsys, "import-flair").upper()
+    assert "--text-colum" in refusal_of(capsys, "evaluate", "-m", "en", "a.txt", "--text-colum", "body")
+    assert 'option "seed":\n  expected int, got x' in refusal_of(capsys, "generate", "-m", "en", "--seed", "x")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, name)
+    assert COMMANDS[name].summary.split()[0] in text
+    assert "examples:\n  charembed " + name in text
+    assert not re.findall(r"--[\w.-]*_[\w.-]*", text), "an option with an underscore"
+    assert not re.search(r"type: |Literal\[|\{true,false\}|\[options\] ", text)
+    for action in build_parser([name])._subcommands_action.choices[name]._actions:
+        assert action.help or type(action).__name__ == "_ActionConfigLoad", action.dest
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_the_help_are_valid(name: str) -> None:
+    import shlex
+
+    for example in COMMANDS[name].examples:
+        program, command, *arguments = shlex.split(example)
+        assert (program, command) == ("charembed", name)
+        parse(command, *(argument.replace("configs/", f"{ROOT}/configs/") for argument in arguments))
+
+
+def test_help_of_train(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(help_of(capsys, "train").split())
+    for piece in (
+        "--data.train",
+        "a glob such as",
+        "--data.held-out",
+        "--budget.minutes",
+        "Wall-clock minutes",
+        "--optimizer.lr",
+        "--model.cell",
+        "--overwrite Start",
+        "(default: 0)",
+    ):
+        assert piece in text, piece
+
+
+def test_help_of_the_program_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(help_of(capsys).split())
+    for name, command in COMMANDS.items():
+        assert f"{name} {command.summary}" in text
+
+
+def test_help_imports_no_torch() -> None:
+    """The program starts quickly; only the chosen command imports what it needs."""
+    code = (
+        "import sys\nfrom charembed.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*sorted({'torch', 'numpy'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+
+
+def test_the_parser_of_one_command_knows_its_options_only() -> None:
+    options = build_parser(["evaluate"]).parse_args(["evaluate", "-m", "en", str(EXCERPT)])
+    assert options.evaluate.model == "en"
+    with pytest.raises(SystemExit):
+        build_parser(["evaluate"]).parse_args(["generate", "-m", "en"])
