@@ -123,10 +123,17 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return Pretrained.load(folder / "last").model.state_dict()
 
 
-def assert_same_weights(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Fail with the names of the tensors that are not equal bit for bit."""
-    assert weights.keys() == expected.keys()
-    assert [name for name in expected if not torch.equal(weights[name], expected[name])] == []
+def assert_same_weights(
+    weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], what: str = "weights"
+) -> None:
+    """Fail with the names of the tensors that differ in a single bit, and by how much they differ."""
+    assert weights.keys() == expected.keys(), f"{what}: {sorted(weights.keys() ^ expected.keys())} in one of them only"
+    different = {
+        name: (weights[name].double() - tensor.double()).abs().max().item()
+        for name, tensor in expected.items()
+        if not torch.equal(weights[name], tensor)
+    }
+    assert not different, f"{what}: {len(different)} of {len(expected)} tensors differ, by at most {different}"
 
 
 needs_bfloat16_lstm = pytest.mark.skipif(

@@ -113,11 +113,11 @@ def _train(config: TrainConfig, kill: Kill) -> None:
 
 def assert_same_run(folder: Path, expected: Path) -> None:
     """Fail unless two runs agree in everything except times: weights, optimiser, carried states, generators, log."""
-    assert_same_weights(weights_of(folder), weights_of(expected))
+    assert_same_weights(weights_of(folder), weights_of(expected), "last/")
     best, expected_best = (Pretrained.load(run / "best").model.state_dict() for run in (folder, expected))
-    assert_same_weights(best, expected_best)
+    assert_same_weights(best, expected_best, "best/")
     checkpoint, expected_checkpoint = newest_checkpoint(folder), newest_checkpoint(expected)
-    assert_same_weights(checkpoint.tensors, expected_checkpoint.tensors)
+    assert_same_weights(checkpoint.tensors, expected_checkpoint.tensors, "checkpoint")
     state, expected_state = checkpoint.state, expected_checkpoint.state
     for name in ("step", "epoch", "step_of_epoch", "documents", "lowest", "pending", "validations_done", "lr_factor"):
         assert getattr(state, name) == getattr(expected_state, name), name

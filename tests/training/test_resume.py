@@ -58,7 +58,10 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS.keys())
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(kills, id=name, marks=[pytest.mark.slow] * (len(kills) > 1)) for name, kills in KILLS.items()],
+)
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, uninterrupted: Path, kills: list[Kill]) -> None:
     config = resumable(tmp_path, checkpoint_minutes=0.001)
     for kill in kills:
@@ -198,6 +201,7 @@ def test_a_damaged_checkpoint_is_passed_over(
         train(config)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_earlier_checkpoints(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the first checkpoint fits, later ones, which have the
     optimiser's moments, do not."""
