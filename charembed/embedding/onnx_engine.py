@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.embedding.engine import Engine, Vectors
-from charembed.errors import import_extra
 from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
+from charembed.onnx_graphs.runtime import import_onnxruntime
 from charembed.text.vocab import Ids
 
 
@@ -26,8 +26,7 @@ class OnnxEngine(Engine):
         Raises:
             MissingExtraError: onnx or onnxruntime is not installed.
         """
-        self._onnxruntime = import_extra("onnxruntime", extra="onnx", purpose="the engine onnx")
-        import_extra("onnx", extra="onnx", purpose="the engine onnx")
+        self._onnxruntime = import_onnxruntime("the engine onnx")
         super().__init__(model)
         self._precision = precision
         self._sessions: dict[Direction, Any] = {}

@@ -13,9 +13,10 @@ from typing import get_args
 import numpy as np
 
 from charembed.embedding.embedder import CharEmbedder
-from charembed.errors import CharEmbedError, import_extra
+from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
+from charembed.onnx_graphs.runtime import import_onnxruntime
 from charembed.pretrained.model_files import CARD, CONFIG, TOKENIZER
 from charembed.pretrained.model_folder import Pretrained
 from charembed.util.checks import check_choice
@@ -66,8 +67,7 @@ def export_onnx(
         OSError: the folder cannot be written.
     """
     check_choice("precision", precision, get_args(GraphPrecision))
-    for package in ("onnx", "onnxruntime"):
-        import_extra(package, extra="onnx", purpose="exporting to ONNX")
+    import_onnxruntime("exporting to ONNX")
     target = user_path(folder).resolve()
     _check_replaceable(target)
     # An exception inside this block discards the new folder and leaves an existing one.

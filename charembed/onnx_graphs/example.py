@@ -4,10 +4,13 @@ python embed.py FOLDER The words of a sentence
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise the next line contacts a telemetry host
 import onnxruntime
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,28 @@ def test_example_prints_words_and_vectors(embedder, tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True)
     assert [line.split()[:2] for line in ran.stdout.splitlines()] == [["two", "(24,)"], ["words", "(24,)"]]
     example = (tmp_path / "out" / "embed.py").read_text()
-    assert example.count("\n") < 40
+    assert example.count("\n") <= 42
+
+
+@pytest.mark.parametrize("program", ["engine", "example"])
+def test_onnxruntime_sends_and_stores_no_telemetry(program: str, embedder, tmp_path: Path) -> None:
+    """When it is imported, onnxruntime writes a device id into the user's cache if its telemetry is on."""
+    export_onnx(embedder.pretrained, tmp_path / "out")
+    embedder.save_pretrained(tmp_path / "model")
+    home = tmp_path / "home"
+    home.mkdir()
+    command = {
+        "engine": [
+            "-c",
+            "from charembed import CharEmbedder\n"
+            f"CharEmbedder.from_pretrained({str(tmp_path / 'model')!r}, engine='onnx').embed(['two words'])",
+        ],
+        "example": [str(tmp_path / "out" / "embed.py"), str(tmp_path / "out"), "two", "words"],
+    }[program]
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
+    assert list(home.rglob("*")) == []
 
 
 def test_int8_weights_have_seven_bits(pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
