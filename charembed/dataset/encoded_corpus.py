@@ -131,7 +131,7 @@ def encode_corpus(
     encoder = CorpusEncoder(config, vocab_config, seed, initial_vocab, limits)
     entry = folder / encoder.key()
     folder.mkdir(parents=True, exist_ok=True)
-    # Whoever holds this lock writes the entry, and finds there what others have written before. The lock inside the
+    # The process that holds this lock writes the entry, or finds the one that another has written. The lock inside the
     # temporary folder of `atomic_folder` is not enough: it only protects that folder from being cleared away, and each
     # process would encode the text into a temporary folder of its own.
     with _lock(folder / f"{entry.name}.lock"):

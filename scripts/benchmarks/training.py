@@ -229,7 +229,7 @@ class Race:
     Flair uses batches of 32 windows of 128 characters, SGD with learning rate 20 and its annealing, no random changes
     of case, splits of a million characters, and its defaults of dropout and embedding size. Reading the text and
     validation do not count as training time on either side. Both models are scored by the same code on the first 150 kB
-    of dev. Then follow runs of ours with less time, two at a time.
+    of dev. Then come runs of charembed with less time, two at a time.
     """
 
     train: str
@@ -239,7 +239,7 @@ class Race:
     minutes: float = 20.0
     """Training time of each side."""
     shorter: list[float] = field(default_factory=lambda: [5.0, 3.0])
-    """Training times, in minutes, of further runs of ours."""
+    """Training times, in minutes, of further runs of charembed."""
     hidden_size: int = 512
     """Hidden size of both."""
     seed: int = 1
