@@ -5,7 +5,7 @@
 - `scan`: an ONNX `Scan` over the characters, of standard operators; `scan_steps` has the equations of each recurrence.
 - `int8_lstm`: ONNX Runtime's own int8 LSTM, which is faster for single sentences, for LSTMs in int8.
 
-In int8, recurrent weights have one scale per row, and what they are multiplied with has a fixed scale. A vector
+In int8, recurrent weights have one scale per row, and the states that they multiply have a fixed scale. A vector
 therefore depends on its own text alone; with scales taken from the data it would depend on whatever else is in the
 batch.
 

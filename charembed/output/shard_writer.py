@@ -24,7 +24,7 @@ class ShardWriter:
         """
         Args:
             folder: where to write.
-            manifest: what is written already; it is changed and saved after each file.
+            manifest: the record of the files written so far; it is updated and saved after each file.
             kind: format of the files.
             shard_bytes: approximate size of a file.
         """

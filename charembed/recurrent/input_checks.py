@@ -1,4 +1,4 @@
-"""Check the arguments of a recurrence and what it is called with."""
+"""Check the arguments and inputs of a recurrence."""
 
 from __future__ import annotations
 

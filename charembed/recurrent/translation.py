@@ -2,8 +2,7 @@
 
 Each library has a function in either direction: `torch_weights` and `load_torch_weights`, `keras_weights` and
 `load_keras_weights`, `onnx_weights` and `load_onnx_weights`. `charembed.recurrent.gate_order` explains how the
-libraries differ. What is returned are copies; what is loaded is copied, and if loading fails, the recurrence keeps
-its weights.
+libraries differ. All functions copy the weights. If loading fails, the recurrence keeps its weights.
 """
 
 from __future__ import annotations

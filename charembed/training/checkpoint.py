@@ -28,7 +28,7 @@ class Checkpoint:
     """One moment of a run, stored in one safetensors file. Nothing in it is ever unpickled."""
 
     tensors: dict[str, Tensor]
-    """Weights, optimiser moments, hidden states and states of the random generators."""
+    """Weights, optimizer moments, hidden states and states of the random generators."""
     state: RunState
     """Everything else."""
 

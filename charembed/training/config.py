@@ -33,7 +33,7 @@ class StepOptions:
     """The part of a configuration that a training step depends on."""
 
     optimizer: OptimizerConfig
-    """The optimiser, with its learning rate set."""
+    """The optimizer, with its learning rate set."""
     precision: ComputePrecision
     """Precision of the computation."""
     batch_size: int
@@ -46,7 +46,7 @@ class StepOptions:
     """Seed of dropout."""
 
     def characters_per_step(self, world_size: int = 1) -> int:
-        """Return how many characters each direction reads in one optimiser step, in all processes together."""
+        """Return how many characters each direction reads in one optimizer step, in all processes together."""
         return self.batch_size * self.seq_len * self.accumulation_steps * world_size
 
 
@@ -68,7 +68,7 @@ class TrainConfig:
     """How long to train, in minutes, steps or epochs. If several are given, the first one to be spent ends the run; if
     none is, 60 minutes."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """The optimiser and the learning rate schedule."""
+    """The optimizer and the learning rate schedule."""
     init: str | None = None
     """Model to start from instead of random weights: a bundled model (en), a model folder or hf://owner/name. Its
     architecture and vocabulary are kept; vocab.grow adds the characters of the new text. Use it to adapt a model to
@@ -83,7 +83,7 @@ class TrainConfig:
     """Characters per lane in one window, the span that gradients flow back over. The hidden state is carried from
     window to window, so the model remembers more than this."""
     accumulation_steps: int = 1
-    """Windows whose gradients are averaged for one optimiser step. Raise it for a larger effective batch when memory is
+    """Windows whose gradients are averaged for one optimizer step. Raise it for a larger effective batch when memory is
     short."""
     validations: int = 10
     """Number of times to score the validation text and save the model, spread evenly over the budget."""

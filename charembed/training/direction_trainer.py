@@ -1,4 +1,4 @@
-"""Train the language model of one direction, one optimiser step at a time."""
+"""Train the language model of one direction, one optimizer step at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from charembed.training.objective import next_character_loss
 
 
 class StepResult(NamedTuple):
-    """The result of one optimiser step, still on the device."""
+    """The result of one optimizer step, still on the device."""
 
     bits_per_character: Tensor
     """Mean loss over the windows of this process. Shape: ()"""
@@ -30,14 +30,14 @@ class StepResult(NamedTuple):
 
 
 class DirectionTrainer:
-    """The model, the optimiser, the windows and the carried state of one direction."""
+    """The model, the optimizer, the windows and the carried state of one direction."""
 
     def __init__(self, lm: CharLM, direction: Direction, options: StepOptions, distributed: DistributedContext) -> None:
         """
         Args:
             lm: the language model, on the device to train on and in training mode.
             direction: the direction that it reads in.
-            options: batch, optimiser, precision and seed.
+            options: batch, optimizer, precision and seed.
             distributed: the processes that train the model together.
         """
         self.lm = lm
@@ -79,7 +79,7 @@ class DirectionTrainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of optimiser steps in the epoch."""
+        """Number of optimizer steps in the epoch."""
         return self._windows.windows // self._options.accumulation_steps
 
     def step(self, number: int, lr: float) -> StepResult:
@@ -120,7 +120,7 @@ class DirectionTrainer:
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, except the text.
 
-        These are the weights and the optimiser's moments, and the carried states and random generators of all
+        These are the weights and the optimizer's moments, and the carried states and random generators of all
         processes.
         """
         tensors = {f"model.{name}": tensor for name, tensor in self.lm.state_dict().items()}
@@ -137,7 +137,7 @@ class DirectionTrainer:
         """Restore what `tensors` returned; `start_epoch` must have been called with the text of that moment."""
         self.lm.load_state_dict(tensors_under("model.", tensors))
 
-        # Optimiser: PyTorch numbers the parameters over all groups. There are no moments before the first step.
+        # Optimizer: PyTorch numbers the parameters over all groups. There are no moments before the first step.
         saved = self.optimizer.state_dict()
         parameters = sum(len(group["params"]) for group in saved["param_groups"])
         moments = {k: tensors_under(f"optimizer.{k}.", tensors) for k in range(parameters)}

@@ -84,7 +84,7 @@ class ModelTrainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of optimiser steps in the current epoch."""
+        """Number of optimizer steps in the current epoch."""
         return self._any_trainer.steps_per_epoch
 
     @property
@@ -97,7 +97,7 @@ class ModelTrainer:
         return next(iter(self._trainers.values()))
 
     def step(self, number: int, lr: float) -> dict[Direction, StepResult]:
-        """Take one optimiser step in every direction, at the same time.
+        """Take one optimizer step in every direction, at the same time.
 
         Args:
             number: number of the step in the epoch, from 0.

@@ -36,7 +36,7 @@ class Report:
     state: State
     """State of the run. The file of a killed run still says "running": see `load_report`."""
     steps: int
-    """Number of optimiser steps taken."""
+    """Number of optimizer steps taken."""
     seconds: float
     """Seconds of the run, validations included; the time between a kill and the checkpoint before it does not count."""
     characters: int

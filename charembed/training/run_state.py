@@ -20,7 +20,7 @@ class RunState:
     precision: ComputePrecision
     """Precision of the computation on the machine where the run began."""
     step: int = 0
-    """Number of optimiser steps taken."""
+    """Number of optimizer steps taken."""
     step_of_epoch: int = 0
     """Number of steps taken in the current epoch."""
     epoch: int = 0

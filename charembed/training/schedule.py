@@ -19,7 +19,7 @@ class BudgetConfig:
     minutes: float | None = None
     """Wall-clock minutes of training, validation included. A resumed run continues with the minutes that are left."""
     steps: int | None = None
-    """Number of optimiser steps; gives the same weights on a fast and a slow machine. 0 writes the untrained model."""
+    """Number of optimizer steps; gives the same weights on a fast and a slow machine. 0 writes the untrained model."""
     epochs: float | None = None
     """Number of passes over the training text, such as 2 or 0.5; not for data.streaming."""
 

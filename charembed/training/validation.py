@@ -19,7 +19,7 @@ class Validation:
     """Scores of the model at one step of a run."""
 
     step: int
-    """Number of optimiser steps taken before it."""
+    """Number of optimizer steps taken before it."""
     seconds: float
     """Seconds since the run began, this validation included."""
     characters: int

@@ -33,7 +33,8 @@ def has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # These functions are not public and older releases lack them: assume no such units then, float32 always works.
+        # These functions are not public, and older releases lack them. Without them, assume that the units are missing:
+        # float32 always works.
         probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(probe is not None and probe() for probe in probes)
     return False

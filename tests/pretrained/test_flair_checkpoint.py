@@ -131,7 +131,7 @@ def test_all_formats_that_flair_has_written(archive: bool, protocol: int, pair, 
 
 
 def test_training_checkpoints(tmp_path: Path) -> None:
-    """Read checkpoints of Flair's own trainer, which contain the state of the optimiser."""
+    """Read checkpoints of Flair's own trainer, which contain the state of the optimizer."""
     from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
 
     (tmp_path / "corpus" / "train").mkdir(parents=True)

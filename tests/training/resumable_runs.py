@@ -112,7 +112,7 @@ def _train(config: TrainConfig, kill: Kill) -> None:
 
 
 def assert_same_run(folder: Path, expected: Path) -> None:
-    """Fail unless two runs agree in everything except times: weights, optimiser, carried states, generators, log."""
+    """Fail unless two runs agree in everything except times: weights, optimizer, carried states, generators, log."""
     assert_same_weights(weights_of(folder), weights_of(expected), "last/")
     best, expected_best = (Pretrained.load(run / "best").model.state_dict() for run in (folder, expected))
     assert_same_weights(best, expected_best, "best/")
