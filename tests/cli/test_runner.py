@@ -1,0 +1,100 @@
+"""Functions and dataclasses as scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from charembed import CharEmbedError
+from charembed.cli.runner import run_program, run_script
+
+
+@dataclass
+class Count:
+    """Count to a number."""
+
+    stop_at: int
+    """The last number."""
+    by_two: bool = False
+    """Leave out odd numbers."""
+
+    def __call__(self) -> None:
+        print(*range(self.stop_at + 1)[:: 2 if self.by_two else 1])
+
+
+def fail(why: str = "no reason") -> None:
+    """Fail.
+
+    Args:
+        why: the message.
+    """
+    raise CharEmbedError(why)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs a script with arguments and returns what it prints."""
+
+    def run(components: Callable | dict[str, Callable], *arguments: str, **options: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["folder/script.py", *arguments])
+        run_script(components, **options)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_fields_of_a_dataclass_are_options(run: Callable[..., str]) -> None:
+    assert run(Count, "--stop-at", "3") == "0 1 2 3\n"
+    assert run(Count, "--stop_at=3", "--by-two") == "0 2\n"
+    assert run(Count, "3", as_positional=True) == "0 1 2 3\n"
+
+
+def test_an_earlier_name_of_an_option_is_accepted(run: Callable[..., str]) -> None:
+    for name in ("--end-at", "--end_at"):
+        assert run(Count, name, "1", renamed={"end_at": "stop_at"}) == "0 1\n"
+
+
+def test_several_commands(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {"count": Count, "fail": fail}
+    assert run(commands, "count", "--stop-at", "1", "--by-two") == "0\n"
+    with pytest.raises(SystemExit) as ended:
+        run(commands, "fail", "--why", "it is late")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "script.py: error: it is late\n"
+
+
+def test_help_of_a_script(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(Count, "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Count to a number." in text
+    assert "--stop-at STOP_AT The last number. (required)" in text
+    assert "--by-two Leave out odd numbers." in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (CharEmbedError("bad value"), 2, "name: error: bad value\n"),
+        (FileNotFoundError(2, "No such file", "a.txt"), 2, "name: error: [Errno 2] No such file: 'a.txt'\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_errors_become_a_line_and_an_exit_status(
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def program() -> None:
+        raise error
+
+    assert run_program("name", program) == status
+    assert capsys.readouterr().err == message
+
+
+def test_the_exit_status_of_a_program() -> None:
+    assert run_program("name", lambda: None) == 0
+    assert run_program("name", lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
+        run_program("name", lambda: 1 // 0)

@@ -1,0 +1,195 @@
+"""The comparison of embedders: tasks, taggers, results files, and the scripts around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import COLUMNS, run_script
+
+from charembed import CharEmbedError
+from charembed.tagging.labelled_text import LabelledSentence, divide
+from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbedderConfig
+from scripts.quality.evaluate import Scores
+from scripts.quality.results import drop_incomplete_line, read_results
+from scripts.quality.taggers import ScaledProjection
+from scripts.quality.tasks import TaskConfig, embed_task, read_task
+
+
+def test_each_file_is_its_own_split(tmp_path: Path) -> None:
+    """A split without a file is drawn from the training sentences."""
+    for name, count in (("train", 40), ("dev", 2), ("test", 3)):
+        text = "".join(f"{name}{number} B-A\n\n" for number in range(count))
+        (tmp_path / f"{name}.conll").write_text(text)
+    embedder = ComparedEmbedder(lambda sentences: [np.ones((1, 2), np.float32) for _ in sentences], 0.0, "")
+    for dev, test, sizes in (
+        ("dev.conll", "test.conll", [40, 2, 3]),
+        (None, "test.conll", [36, 4, 3]),
+        (None, None, [27, 3, 10]),
+    ):
+        files = read_task(TaskConfig("train.conll", dev, test), str(tmp_path))
+        embedded = embed_task(embedder, files)
+        assert [len(split) for split in embedded] == sizes
+        labelled = [[sentence.labelled for sentence in split] for split in embedded]
+        assert labelled == list(divide(files.train, files.dev, files.test))
+        words = [{word for sentence in split for word in sentence.words} for split in labelled]
+        assert len(set.union(*words)) == sum(sizes)
+        for of_split, file in zip(words, ("train", dev, test), strict=True):
+            assert all(word.startswith((file or "train").removesuffix(".conll")) for word in of_split)
+    with pytest.raises(CharEmbedError, match=r"no such file: .*absent\.conll; set --labelled"):
+        read_task(TaskConfig("absent.conll"), str(tmp_path))
+
+
+def test_the_probe_centers_and_scales_its_input() -> None:
+    train = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2, 3, 4]) + 7
+    encoder = ScaledProjection(train, 4, dropout=0.5).eval()
+    torch.nn.init.eye_(encoder.projection.weight)
+    torch.nn.init.zeros_(encoder.projection.bias)
+    sentences = [EmbeddedSentence(LabelledSentence([], []), vectors) for vectors in train.split([400, 600])]
+    with torch.no_grad():
+        vectors, mask = encoder(sentences)
+    assert mask.sum(dim=1).tolist() == [400, 600]
+    assert vectors[mask].mean(dim=0).abs().max() < 1e-4
+    assert vectors[mask].var(dim=0).mean() == pytest.approx(1.0, rel=1e-4)
+    assert vectors[mask].var(dim=0)[3] > 10 * vectors[mask].var(dim=0)[0]  # one scale for all dimensions
+
+
+@dataclass
+class Comparison:
+    """A comparison of two embedders on one task, in a folder."""
+
+    folder: Path
+    model: Path
+    task: dict[str, Any] = field(
+        default_factory=lambda: {"train": "train.conll", "dev": "train.conll", "test": "train.conll", "epochs": 150}
+    )
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "quality.jsonl"
+
+    def run(self, *arguments: str) -> str:
+        """Run the script on one of the embedders, and return what it prints."""
+        settings = {
+            "embedders": {"mine": {"model": str(self.model)}, "fresh": {"model": str(self.model), "untrained": True}},
+            "tasks": {"names": self.task},
+            "labelled": str(self.folder),
+            "output": str(self.output),
+        }
+        (self.folder / "quality.yaml").write_text(json.dumps(settings))
+        config = ("--config", self.folder / "quality.yaml", "--only-embedders", "[mine]")
+        return run_script("quality/evaluate.py", "scores", *config, *arguments)
+
+    def refusal(self, *, output: Path | None = None, seed: int = 1, **task: Any) -> str:
+        """Return the error of a run, which must leave the results alone."""
+        before = self.output.read_text()
+        scores = Scores(
+            {"mine": EmbedderConfig(model=str(self.model))},
+            {"names": TaskConfig(**self.task | task)},
+            str(self.folder),
+            str(output or self.output),
+            seeds=[seed],
+        )
+        with pytest.raises(CharEmbedError) as refused:
+            scores()
+        assert self.output.read_text() == before
+        return str(refused.value)
+
+
+@pytest.mark.usefixtures("columns")
+def test_scores_are_computed_once(model: Path, embedder, tmp_path: Path) -> None:
+    """Train, dev and test are the same three sentences, which the tagger memorizes."""
+    comparison = Comparison(tmp_path, model)
+    printed = comparison.run("--seeds", "[1, 2]")
+    assert re.search(r"\| probe +\| names, entity F1 +\|", printed)
+    assert re.search(r"\| mine +\| 100\.00 ± 0\.00 +\|\n\| fresh +\| +\|", printed)
+    lines = comparison.output.read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [1, 2]
+
+    # A second run adds what is missing, and computes nothing twice.
+    printed = comparison.run("--seeds", "[1]", "--taggers", "[probe, flair]")
+    lines_after = comparison.output.read_text().splitlines()
+    assert lines_after[:2] == lines
+    (added,) = map(json.loads, lines_after[2:])
+    assert (added["tagger"], added["metric"], added["settings"]["model"]) == ("flair", "entity F1", str(model))
+    assert re.search(r"\| flair +\| names, entity F1 +\|", printed)
+    assert [json.loads(line)["dev_score"] for line in lines_after] == [100.0, 100.0, None]
+
+    # Anything that would mix other results into the file is refused.
+    assert "contains results of names made with other epochs: rename it" in comparison.refusal(epochs=3)
+    assert "contains results of names made with other test: rename it" in comparison.refusal(test="other.conll")
+    (tmp_path / "train.conll").write_text(COLUMNS.replace("rejects", "accepts"))
+    assert "contains results of names made with other sentences: rename it" in comparison.refusal(seed=3)
+    (tmp_path / "train.conll").write_text(COLUMNS)
+    absent = tmp_path / "absent"
+    assert f"no such folder: {absent}" in comparison.refusal(output=absent / "quality.jsonl")
+    embedder.model.forward_lm.embedding.weight.data[0, 0] += 1
+    embedder.save_pretrained(model)
+    assert "contains results of mine made with other weights: rename it" in comparison.refusal(seed=3)
+    with comparison.output.open("a") as file:
+        file.write('{"embedder": "mine"}\n')
+    assert "quality.jsonl, line 4 is not a result, or was written by another version" in comparison.refusal()
+
+
+def test_unknown_names_are_refused(model: Path, tmp_path: Path) -> None:
+    scores = Scores({"mine": EmbedderConfig(model=str(model))}, {}, str(tmp_path), str(tmp_path / "quality.jsonl"))
+    scores.only_embedders = ["mind"]
+    with pytest.raises(CharEmbedError, match="no embedders named mind: choose from mine"):
+        scores()
+
+
+def test_an_incomplete_last_line_is_dropped(tmp_path: Path) -> None:
+    """A kill cuts a line; some editors leave out the last line break."""
+    file = tmp_path / "quality.jsonl"
+    drop_incomplete_line(str(file))
+    assert not file.exists()
+    assert read_results(str(file)) == []
+    for content, expected in (
+        ('{"a": 1}\n', '{"a": 1}\n'),
+        ('{"a": 1}\n{"a": 2}', '{"a": 1}\n{"a": 2}\n'),
+        ('{"a": 1}\n{"a": 2', '{"a": 1}\n'),
+        ('{"a', ""),
+        ("", ""),
+    ):
+        file.write_text(content)
+        drop_incomplete_line(str(file))
+        assert file.read_text() == expected
+
+
+@pytest.mark.usefixtures("columns")
+def test_speed(model: Path, tmp_path: Path) -> None:
+    embedders = {"mine": {"model": str(model)}, "absent": {"model": "absent"}}
+    settings = {"embedders": embedders, "tasks": {"names": {"train": "train.conll"}}, "only_embedders": ["mine"]}
+    (tmp_path / "quality.yaml").write_text(json.dumps(settings | {"labelled": str(tmp_path)}))
+    printed = run_script("quality/evaluate.py", "speed", "--config", tmp_path / "quality.yaml", "--rounds", "1")
+    assert "names, 3 sentences, 7 words" in printed
+    assert re.search(r"\| mine +\| 1\.00 ", printed)
+
+
+def test_training_of_a_flair_model_resumes(tmp_path: Path) -> None:
+    text = tmp_path / "train.txt"
+    text.write_text("".join(f"Line {number} of a text.\n\n" for number in range(400)))
+    command = ["quality/train_flair_language_model.py", "--train", text, "--dev", text, "--output", tmp_path / "run"]
+    command += ["--hidden-size", "8", "--direction", "backward"]
+    run_script(*command, "--minutes", "0.02")
+    first = json.loads((tmp_path / "run" / "clock.json").read_text())
+    assert (tmp_path / "run" / "best-lm.pt").exists()
+    run_script(*command, "--minutes", "0.03")
+    second = json.loads((tmp_path / "run" / "clock.json").read_text())
+    assert second["steps"] > first["steps"]
+    assert second["seconds"] > first["seconds"]
+
+
+def test_text_overlap(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("Before. The cat, the dog and the bird went OUT!\n\nSome other words.\n")
+    lines = ["the cat the dog and", "and the bird went in", "the bird the cat went", "other words"]
+    (tmp_path / "a.conll").write_text("\n".join(" O\n".join(f"{line} .".split()) + " O\n" for line in lines))
+    files = ("--text", tmp_path / "text.txt", "--labelled", tmp_path / "a.conll")
+    printed = run_script("quality/text_overlap.py", *files, "--run", "4")
+    assert "4 sentences, 3 of them of at least 4 words; 2 share 4 consecutive words with the text, 1 all" in printed
