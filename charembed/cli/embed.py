@@ -12,7 +12,6 @@ from charembed.cli.command import Command
 from charembed.cli.options import add_device, add_files, add_model, read_corpus
 from charembed.cli.parser import Parser
 
-EMBEDDER_OPTIONS = ("engine", "precision", "readout", "threads", "batch_size", "memory_mb")
 EXCERPT_CHARACTERS = 30
 """Characters shown on each side of a neighbor."""
 
@@ -21,14 +20,15 @@ def run_embed(arguments: Namespace) -> int:
     """Write the word vectors of files into a folder."""
     from charembed.embedding.context import Context
     from charembed.embedding.embedder import CharEmbedder
+    from charembed.embedding.options import EmbedderOptions
     from charembed.output import OutputConfig, write_embeddings
 
     config = OutputConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(OutputConfig)})
     context = None
     if arguments.context_characters is not None or arguments.context_sentences is not None:
         context = Context(arguments.context_characters, arguments.context_sentences)
-    options = {name: arguments[name] for name in EMBEDDER_OPTIONS}
-    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, **options)
+    options = {name: arguments[name] for name in EmbedderOptions.__annotations__ if name in arguments}
+    embedder = CharEmbedder.from_pretrained(arguments.model, **options)
     try:
         manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)
     except KeyboardInterrupt:

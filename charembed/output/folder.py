@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 
@@ -16,8 +17,9 @@ from charembed.output.shards import Format
 from charembed.util.files import MANIFEST, user_path
 
 _LOCK = ".embeddings.lock"
+_FORMATS = get_args(Format)
 _OWN_NAME = re.compile(
-    rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.(npz|parquet|arrow)|\..*\.tmp"
+    rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.({'|'.join(_FORMATS)})|\..*\.tmp"
 )
 
 
@@ -35,10 +37,11 @@ class OutputFolder:
         self.path = user_path(name)
         if self.path.is_file():
             raise CharEmbedError(f"output {self.path} is a file: name a folder, which will contain several files")
-        if self.path.suffix in (".parquet", ".arrow", ".npz", ".npy"):
+        suffix_format = self.path.suffix[1:].replace("npy", "npz")
+        if suffix_format in _FORMATS:
             raise CharEmbedError(
                 f"output {self.path} must be a folder, which will contain several files: leave out"
-                f" {self.path.suffix} and set the format to {self.path.suffix[1:].replace('npy', 'npz')}"
+                f" {self.path.suffix} and set the format to {suffix_format}"
             )
         if self.path.is_dir():
             self._check_contents()
