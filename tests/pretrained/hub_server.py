@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/?]+))?(?:\?.*)?")
+TREE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/[^/?]+(?:\?.*)?")
 FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<name>.+)")
 COMMIT = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/main")
 
@@ -55,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {self.path}")
         if match := INFO.fullmatch(self.path):
             self.send_info(match["repo"], match["revision"])
+        elif match := TREE.fullmatch(self.path):
+            self.send_tree(match["repo"])
         elif match := FILE.fullmatch(self.path):
             self.send_file(match["repo"], match["name"])
         else:
@@ -88,7 +91,14 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in (None, "main", commit):
             return self.send_failure(404, "RevisionNotFound")
         siblings = [{"rfilename": name} for name in self.server.repositories[repo]]
-        return self.send_json({"id": repo, "sha": commit, "private": False, "siblings": siblings})
+        return self.send_json(
+            {"id": repo, "sha": commit, "private": False, "downloads": 0, "likes": 0, "tags": [], "siblings": siblings}
+        )
+
+    def send_tree(self, repo: str) -> None:
+        """Send the list of files, which `huggingface_hub` asks for since 1.0."""
+        files = self.server.repositories[repo].items()
+        self.send_json([{"type": "file", "path": name, "size": len(content), "oid": name} for name, content in files])
 
     def send_file(self, repo: str, name: str) -> None:
         if name not in self.server.repositories.get(repo, {}):

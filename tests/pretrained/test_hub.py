@@ -65,7 +65,7 @@ def test_model_is_downloaded_once_and_then_available_offline(shared: Hub, embedd
     assert not [request for request in shared.requests if "evil" in request]
 
 
-def test_a_revision(shared: Hub, tmp_path: Path) -> None:
+def test_revision_is_part_of_the_address(shared: Hub, tmp_path: Path) -> None:
     commit = shared.commit("me/model")
     out = tmp_path / "v.npy"
     assert python(embedding(f"hf://me/model@{commit}", out), shared, tmp_path / "home").returncode == 0
