@@ -24,6 +24,7 @@ def main(
         seed: Seed of everything random
         overwrite: Replace a run in the output folder
     """
+    # A run that was interrupted resumes when the script is started again.
     result = train(
         TrainConfig(
             output=output,
@@ -34,7 +35,7 @@ def main(
             overwrite=overwrite,
         )
     )
-    if result.best is not None:
+    if result.best is not None:  # None before the first validation
         print(f"{result.folder / 'best'}: {result.best.bits_per_character:.4f} bits per character")
 
 

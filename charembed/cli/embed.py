@@ -23,6 +23,7 @@ def run_embed(arguments: Namespace) -> int:
     from charembed.embedding.options import EmbedderOptions
     from charembed.output import OutputConfig, write_embeddings
 
+    # The options of the command are those of three objects: the output, the context and the embedder.
     config = OutputConfig(**{field.name: arguments[field.name] for field in dataclasses.fields(OutputConfig)})
     context = None
     if arguments.context_characters is not None or arguments.context_sentences is not None:
@@ -60,13 +61,13 @@ def _add_embed_options(parser: Parser) -> None:
         "--context_characters",
         type=PositiveInt,
         default=None,
-        help="Read this many characters of the neighbouring lines on each side of a line, up to a blank line",
+        help="Read this many characters of the neighboring lines on each side of a line, up to a blank line",
     )
     parser.add_argument(
         "--context_sentences",
         type=PositiveInt,
         default=None,
-        help="Read this many neighbouring lines on each side of a line, up to a blank line",
+        help="Read this many neighboring lines on each side of a line, up to a blank line",
     )
     add_device(parser)
     parser.add_class_arguments(OutputConfig)

@@ -74,6 +74,7 @@ def _run(argv: Sequence[str]) -> int:
         options = parser.instantiate(parser.parse_args(argv))
     except UnicodeDecodeError as error:
         raise CharEmbedError(f"a configuration file is not UTF-8 text: {error}") from error
+    # The path of the configuration file is not an option of the run.
     name = options.command
     options[name].pop("config", None)
     return COMMANDS[name].run(options[name])

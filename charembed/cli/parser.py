@@ -52,6 +52,7 @@ class Parser(ArgumentParser):
             hint: advice for a command line with too many or too few arguments.
             options: keyword arguments of `jsonargparse.ArgumentParser`.
         """
+        # Abbreviations would make every new option a possible conflict with command lines in scripts.
         super().__init__(*args, allow_abbrev=False, formatter_class=_HelpFormatter, **options)
         self.examples = examples
         self.renamed = renamed or {}
@@ -63,10 +64,8 @@ class Parser(ArgumentParser):
 
     def format_help(self, *args: Any) -> str:
         """Return the help text, with examples at its end."""
-        text = re.sub(
-            r", --[\w.]+\+ \S+", "", super().format_help(*args)
-        )  # variants of jsonargparse that extend a list
-        text = _dashed_help(text)
+        # jsonargparse shows a second form of each list option, `--data.train+`, which appends to the list.
+        text = _dashed_help(re.sub(r", --[\w.]+\+ \S+", "", super().format_help(*args)))
         return text + "".join(["\nexamples:\n", *(f"  {line}\n" for line in self.examples)]) if self.examples else text
 
     def format_usage(self) -> str:
@@ -75,6 +74,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, and exit with status 2."""
+        # jsonargparse names its own classes and keys; users know options and values.
         parser = self
         if match := _REQUIRED.fullmatch(message):
             parser, names = self._arguments(match["keys"].split(", "))
@@ -89,6 +89,7 @@ class Parser(ArgumentParser):
 
     def _normalize(self, arguments: Sequence[str]) -> list[str]:
         """Return the arguments with underscores in option names, and with a value after each flag."""
+        # argparse would take the word after a flag for its value, and a file name there would be an error.
         flags = {
             option
             for action in self._actions
@@ -97,7 +98,7 @@ class Parser(ArgumentParser):
         }
         normalized: list[str] = []
         for position, argument in enumerate(arguments):
-            if argument == "--":
+            if argument == "--":  # only positional arguments follow
                 return [*normalized, *arguments[position:]]
             name, equals, value = argument.partition("=")
             if _OPTION.fullmatch(name):
@@ -112,6 +113,7 @@ class Parser(ArgumentParser):
     def _arguments(self, keys: Sequence[str]) -> tuple[Parser, list[str]]:
         """Return the parser of some keys and the arguments as they are written on the command line."""
         parser = self
+        # The keys of a command's options begin with the name of the command.
         commands = self._subcommands_action
         command = keys[0].partition(".")[0]
         if commands is not None and command in commands.choices:

@@ -31,12 +31,15 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
     Returns:
         The exit status: the program's own, 2 after bad input, 141 after a broken pipe, 130 after Ctrl-C.
     """
+    # A terminal that cannot show a character shows a question mark.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+        sys.stdout.reconfigure(errors="replace")
+    # Results go to stdout and can be piped; everything else goes to stderr.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return program() or 0
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
+        # Python flushes stdout at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except (CharEmbedError, MissingExtraError, OSError) as error:
@@ -60,7 +63,6 @@ def run_script(
         as_positional: whether options without default are positional arguments.
         renamed: new name of each option that had another name in an earlier version, which is accepted too.
     """
-
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of fields
 
     def program() -> None:

@@ -26,6 +26,7 @@ def run_train(arguments: Namespace) -> int:
         print(dry_run(config))
         return 0
     result = train(config)
+    # With several processes, only the first one prints. The status is that of a process ended by a signal.
     status = 0 if result.interrupted is None else 128 + result.interrupted
     if not result.is_main_process:
         return status

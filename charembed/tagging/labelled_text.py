@@ -86,6 +86,7 @@ def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) 
         MissingExtraError: CoNLL-U without the package conllu.
         OSError: the file cannot be read.
     """
+    # utf-8-sig: files from Windows begin with a byte order mark.
     with open_binary(Path(path)) as content, io.TextIOWrapper(content, encoding="utf-8-sig") as file:
         if ".conllu" in Path(str(path).lower()).suffixes:
             return [sentence for sentence in _read_treebank(file) if sentence.words]
@@ -109,7 +110,7 @@ def _read_columns(lines: Iterable[str], token_column: int, tag_column: int, name
                 ) from error
             words.append(word)
             tags.append(tag)
-        elif words:
+        elif words:  # an empty line or a new document ends the sentence
             yield LabelledSentence(words, tags, document=document)
             words, tags = [], []
         document += begins_document
@@ -122,6 +123,7 @@ def _read_treebank(file: io.TextIOWrapper) -> Iterator[LabelledSentence]:
     document = 0
     for rows in conllu.parse_incr(file):
         document += any(key.startswith("newdoc") for key in rows.metadata)
+        # The ids of multi-word tokens (2-3) and empty nodes (3.1) are tuples.
         tokens = [row for row in rows if isinstance(row["id"], int)]
         words = [row["form"] for row in tokens]
         original = _align(words, rows.metadata.get("text", ""))
@@ -134,7 +136,7 @@ def _align(words: list[str], text: str) -> SpannedText | None:
     end = 0
     for word in words:
         start = text.find(word, end)
-        if start < 0 or text[end:start].strip():
+        if start < 0 or text[end:start].strip():  # only white space may lie between words
             return None
         end = start + len(word)
         spans.append((start, end))
@@ -152,6 +154,7 @@ def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[
         dev: sentences of the dev file; None draws them.
         test: sentences of the test file; None draws them.
     """
+    # Whole documents are drawn, or single sentences if the file has one document only.
     groups = [list(group) for _, group in itertools.groupby(train, key=lambda sentence: sentence.document)]
     if len(groups) == 1:
         groups = [[sentence] for sentence in train]
@@ -164,6 +167,7 @@ def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[
             drawn += groups.pop(0)
         return drawn
 
+    # Test first: its sentences do not depend on whether there is a dev file.
     if test is None:
         test = draw(4)
     if dev is None:
@@ -203,6 +207,7 @@ def check_splits(splits: Splits[LabelledSentence], train: str) -> None:
                 f"the {name} split has no sentences: give train, dev and test files that contain some, or add"
                 f" sentences to {train} (documents, if it has several: they are never divided)"
             )
+    # All O: most likely the wrong column, or a task without entities.
     if {tag for sentence in splits.train for tag in sentence.tags} <= {"O"}:
         raise CharEmbedError(f"all tags in {train} are O: check token_column and tag_column")
 

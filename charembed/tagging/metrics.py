@@ -28,6 +28,7 @@ def entities(tags: list[str]) -> set[tuple[int, int, str]]:
                 f"entity tags must be O, B-KIND or I-KIND, got {tag!r}: check tag_column, or set task to upos for parts"
                 " of speech"
             )
+    # An entity ends where the kind changes or another one begins; the added O ends one at the end of the sentence.
     spans, start = set(), 0
     for k, (before, tag) in enumerate(pairwise(["O", *tags, "O"])):
         if tag.startswith("B-") or tag[2:] != before[2:]:

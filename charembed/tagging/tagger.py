@@ -44,6 +44,7 @@ class BiLSTMCRF(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.lstm = LSTM(input_size, hidden_size, bidirectional=True)
         self.linear = nn.Linear(self.lstm.output_size, len(tags))
+        # The CRF also scores pairs of neighboring tags, which a classifier of single words ignores.
         self.crf = torchcrf.CRF(len(tags), batch_first=True)
 
     def emissions(self, sentences: Sequence[Any]) -> tuple[Tensor, Tensor]:
@@ -58,6 +59,7 @@ class BiLSTMCRF(nn.Module):
     def loss(self, sentences: Sequence[Any], tags: Sequence[list[str]]) -> Tensor:
         """Return the negative log-likelihood of the tags, averaged over sentences."""
         scores, mask = self.emissions(sentences)
+        # Padding has tag 0, which the mask excludes from the likelihood.
         target = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
         for row, sentence_tags in zip(target, tags, strict=True):
             row[: len(sentence_tags)] = torch.tensor([self._tag_ids[tag] for tag in sentence_tags])
@@ -158,6 +160,7 @@ def random_batches(lengths: list[int], batch_size: int, rng: random.Random) -> l
         batch_size: sentences per batch.
         rng: random number generator of the order.
     """
+    # Sort by length within random pools, so that batches differ from epoch to epoch.
     order = list(range(len(lengths)))
     rng.shuffle(order)
     batches = []

@@ -131,6 +131,7 @@ class Speed:
         ]
         headers.append("relative to the fastest product")
         for hidden_size in self.hidden_sizes:
+            # Untrained weights: speed does not depend on them.
             pretrained = _untrained(words, hidden_size)
             embeddings = [each.to(self.device) for each in flair_embeddings(pretrained)]
             pretrained.model.to(self.device)
@@ -145,6 +146,7 @@ class Speed:
         """Measure Flair and all engines with a number of threads, and return the rows of the table."""
         from flair.data import Sentence
 
+        # Flair's sentences are made once: their construction is not part of embedding.
         torch.set_num_threads(threads)
         flair_sentences = [Sentence(sentence) for sentence in words]
         measured: dict[str, Callable[[], Any]] = {
@@ -153,6 +155,7 @@ class Speed:
         for name, options in (ENGINES if self.device == "cpu" else GPU_ENGINES).items():
             embedder = CharEmbedder(pretrained, threads=threads, **options)
             measured[name] = lambda embedder=embedder: embedder.embed(words)  # type: ignore[misc]
+        # The reference products take their turns like the candidates.
         candidates = list(measured)
         products = _reference_products(self.device)
         measured |= {name: product.run for name, product in products.items()}
@@ -187,6 +190,7 @@ def latency(
         sentences: number of sentences of 80 to 120 characters, drawn with a fixed seed.
         rounds: number of measurements of each sentence.
     """
+    # Sentences of similar length, so that a median means something.
     words = [each for each in _read_sentences(file, 100_000) if 80 <= len(" ".join(each)) <= 120][:sentences]
     average = statistics.mean(len(" ".join(each)) for each in words)
     print(f"{len(words)} sentences of {average:.0f} characters on average")
@@ -246,6 +250,7 @@ def int8(model: str, file: str, sentences: int = 1000, tagger: str | None = None
         np.concatenate([each.vectors for each in CharEmbedder(pretrained, **ENGINES[name]).embed(words)])
         for name in ("torch float32", "onnx int8")
     )
+    # Cosine of the two vectors of each word.
     norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(quantized, axis=1)
     cosines = np.einsum("ij,ij->i", exact, quantized) / norms
     low, middle = np.percentile(cosines, [1, 50])
@@ -266,6 +271,7 @@ def _score_tagger(name: str, columns: str) -> None:
     tagger: Any = SequenceTagger.load(name)
     path = Path(columns).resolve()
     for engine in ("torch float32", "onnx int8"):
+        # The same tagger with the same weights; only the engine below it changes.
         tagger.embeddings.embedder = CharEmbedder(tagger.embeddings.embedder.pretrained, **ENGINES[engine])
         corpus: Any = ColumnCorpus(
             path.parent, {0: "text", 1: "ner"}, train_file=path.name, sample_missing_splits=False
@@ -296,7 +302,7 @@ def memory(
             path = folder / f"{kind}.txt"
             command = [sys.executable, "-m", "charembed", "embed", "--model", str(folder / "model")]
             usage = measure_process([*command, str(path), "-o", str(folder / kind)], 60 * minutes)
-            base = base or usage.peak_bytes
+            base = base or usage.peak_bytes  # the first text is a few words: the memory of the libraries
             sizes = (f"{size / 1e6:,.0f}" for size in (path.stat().st_size, usage.peak_bytes, usage.peak_bytes - base))
             rows.append([kind, *sizes, f"{usage.seconds:.0f}{'' if usage.finished else ' (killed)'}"])
         headers = ["text", "size, MB", "peak memory, MB", "above a few words, MB", "seconds"]
@@ -314,6 +320,7 @@ def _write_texts(folder: Path, text: str, megabytes: int, line_megabytes: int, h
     with (folder / "large text.txt").open("w", encoding="utf-8") as file:
         for _ in range(megabytes * 1_000_000 // len(joined.encode()) + 1):
             file.write(joined)
+    # A line without breaks cannot be divided into texts.
     flat = joined.replace("\n", " ").encode()
     line = (flat * (line_megabytes * 1_000_000 // len(flat) + 1))[: line_megabytes * 1_000_000]
     (folder / "long line.txt").write_bytes(line.decode(errors="ignore").encode())  # cuts no character in two

@@ -49,6 +49,7 @@ def check_against_flair(pretrained: Pretrained, embeddings: Sequence[Any], sente
     embed_with_flair(embeddings, flair_sentences, mini_batch=32)
     largest = 0.0
     for ours, sentence in zip(CharEmbedder(pretrained).embed(sentences), flair_sentences, strict=True):
+        # Flair keeps the directions apart; charembed concatenates them, forward first.
         halves = ([token.get_embedding([each.name]).cpu().numpy() for token in sentence] for each in embeddings)
         vectors = np.concatenate([np.stack(half) for half in halves], axis=1)
         largest = max(largest, float(np.abs(vectors - ours.vectors).max()))

@@ -38,6 +38,7 @@ def _build_taggers(
     sentences: list[Sentence], labels: Any, hidden_size: int, fine_tune: bool
 ) -> dict[str, SequenceTagger]:
     """Return a tagger on each class of embeddings, whose language models have the same weights."""
+    # The separator readout is Flair's: both classes compute the same vectors.
     torch.manual_seed(1)
     vocab = CharVocab.build([sentence.to_tokenized_string() + "\n" for sentence in sentences], coverage=1.0)
     config = CharLMConfig(embedding_dim=100, hidden_size=hidden_size, vocab_size=len(vocab))
@@ -65,6 +66,7 @@ def _time_epoch(tagger: SequenceTagger, sentences: list[Sentence], mini_batch: i
         loss, _ = tagger.forward_loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        # As Flair's trainer does after each batch: keep the vectors for the next epoch, or free them.
         store_embeddings(batch, "cpu" if mode == "cpu" else "none")
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -126,7 +128,7 @@ class FlairTagger:
         # Each has its own copies of the sentences: Flair stores vectors with the words, by name.
         copies = {name: [_copy(sentence) for sentence in sentences] for name in taggers}
         seconds: dict[str, list[float]] = {name: [] for name in taggers}
-        for number in range(self.rounds + 1):
+        for number in range(self.rounds + 1):  # the first round warms up
             for name, tagger in taggers.items():
                 epoch = _time_epoch(tagger, copies[name], self.mini_batch, mode)
                 if number:

@@ -23,6 +23,7 @@ def interleaved(kinds: dict[str, Callable[[], Any]], rounds: int) -> dict[str, l
         for name in kinds if number % 2 else reversed(kinds):
             started = time.perf_counter()
             kinds[name]()
+            # A GPU works on after the call returns.
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if number:

@@ -32,6 +32,7 @@ def measure_process(command: list[str], max_seconds: float = float("inf")) -> Us
     Raises:
         RuntimeError: the command failed.
     """
+    # os.wait4 returns the memory of this one process; resource.getrusage would return the largest of all so far.
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     started = time.monotonic()
     ended, status, usage = os.wait4(process.pid, os.WNOHANG)

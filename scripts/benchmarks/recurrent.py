@@ -81,7 +81,7 @@ class Candidate:
     def train(self) -> None:
         """Run a forward and a backward pass."""
         self.module.zero_grad()
-        self.input.grad = None
+        self.input.grad = None  # otherwise gradients accumulate, which is more work
         output, _ = self.module(self.input)
         output.backward(self.d_output)
 
@@ -152,6 +152,7 @@ def main(
     """
     torch.set_num_threads(1)
     for hidden_size in hidden_sizes:
+        # Each measurement of memory needs a process of its own, whose peak nothing else has raised.
         shape = Shape(input_size, hidden_size, batch, steps, device)
         rates = _measure_rates(shape, rounds)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:

@@ -67,6 +67,7 @@ def speed(
         rounds: number of measurements.
         steps: optimizer steps per measurement.
     """
+    # As charembed train does: memory stays with the process, and each direction has one thread.
     keep_freed_memory()
     torch.set_num_threads(1)
     headers = ["hidden", "batch", "precision", "training, GFLOP/s", "sgemm, GFLOP/s", "relative to sgemm"]
@@ -100,6 +101,7 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
         "at once": lambda: run_steps("forward", "backward"),
         "sgemm": lambda: [left @ right for _ in range(PRODUCTS)],
     }
+    # On some machines, oneDNN multiplies faster than the BLAS behind torch.mm.
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         kinds["onednn"] = lambda: [
             torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "") for _ in range(PRODUCTS)
@@ -127,6 +129,7 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
 
 def _training_steps(config: TrainConfig, steps: int) -> Callable[..., None]:
     """Return a function that runs some training steps of the given directions, at the same time."""
+    # Random text: speed does not depend on what is read.
     ids = np.random.default_rng(1).integers(VOCAB_SIZE, size=1_000_000).astype(np.uint16)
     text = EpochText(ids, np.array([[0, len(ids)]]), seed=1, epoch=0)
     trainers: dict[Direction, DirectionTrainer] = {}
@@ -167,6 +170,7 @@ class _Side:
 
     def run(self, core: int, sender: Any) -> None:
         """Train on one core, and send the rows of the table."""
+        # One core per side, so that neither can take time from the other.
         os.sched_setaffinity(0, {core})
         sender.send(self._train_flair() if self.trainer == "flair" else self._train_charembed())
 
@@ -212,6 +216,7 @@ class _Side:
 
 def _score_flair(model: Any, ids: Any, vocab: CharVocab) -> float:
     """Return the bits per character of a Flair language model, computed by our scoring."""
+    # Flair's language model has the layers of ours; only the names of its weights differ.
     config = CharLMConfig(embedding_dim=model.embedding_size, hidden_size=model.hidden_size, vocab_size=len(vocab))
     lm = CharLM(config)
     with torch.no_grad():
@@ -252,8 +257,10 @@ class Race:
         logging.basicConfig(level=logging.WARNING)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
+            # Both sides read the same two files.
             for kind, source, limit in (("train", self.train, None), ("dev", self.dev, DEV_BYTES)):
                 _write_beginning(folder / f"{kind}.txt", "".join(document_texts(Corpus(source))).encode(), limit)
+            # Flair against ours for the full time first, then shorter runs of ours.
             runs: list[tuple[Literal["flair", "charembed"], float]] = [("flair", self.minutes)]
             runs += [("charembed", minutes) for minutes in (self.minutes, *self.shorter)]
             sides = [_Side(trainer, minutes, self.hidden_size, self.seed, folder) for trainer, minutes in runs]

@@ -43,7 +43,7 @@ class EmbedderConfig:
         readout: "word" or "separator"; by default the one in the model folder.
         precision: "float32" or "int8".
         original: read sentences as they were written where the file gives that; otherwise words joined by spaces.
-        context_characters: characters of neighbouring sentences to read on each side.
+        context_characters: characters of neighboring sentences to read on each side.
         context_sentences: whole sentences to read on each side.
         flair: forward and backward language models of Flair, embedded by Flair.
         transformer: folder of a Hugging Face transformer, or PACKAGE/FOLDER for one in an installed package. A word's
@@ -119,6 +119,7 @@ def load_embedder(config: EmbedderConfig, threads: int = 1) -> ComparedEmbedder:
     if len(parts) == 1:
         return parts[0]
 
+    # Each part reads all sentences; their vectors of a word are concatenated.
     def read(sentences: list[LabelledSentence]) -> Vectors:
         vectors = [part.read(sentences) for part in parts]
         return [np.concatenate(of_sentence, axis=1) for of_sentence in zip(*vectors, strict=True)]
@@ -183,7 +184,7 @@ def _load_flair(files: list[str]) -> ComparedEmbedder:
             stacked.embed(batch)
             for sentence in batch:
                 vectors.append(torch.stack([token.embedding for token in sentence]).numpy())
-                sentence.clear_embeddings()
+                sentence.clear_embeddings()  # otherwise Flair keeps a copy with each sentence
         return vectors
 
     return ComparedEmbedder(read, _megabytes(stacked.embeddings), weights_digest(stacked.embeddings))
@@ -193,6 +194,7 @@ def _load_transformer(name: str) -> ComparedEmbedder:
     import_extra("transformers", extra="flair", purpose="embedding with a transformer")
     from transformers import AutoModel, AutoTokenizer
 
+    # A folder, or a folder inside an installed package (PACKAGE/FOLDER); nothing is downloaded.
     folder = Path(name)
     if not folder.is_dir():
         package, _, inner = name.partition("/")
@@ -214,6 +216,7 @@ def _load_transformer(name: str) -> ComparedEmbedder:
             batch = order[start : start + MINI_BATCH]
             words = [sentences[index].words for index in batch]
             pieces = tokenizer(words, is_split_into_words=True, padding=True, truncation=True, return_tensors="pt")
+            # Average over all layers, then over the pieces of each word.
             layers = model(**pieces, output_hidden_states=True).hidden_states
             states = torch.stack(layers).mean(dim=0)
             for row, index in enumerate(batch):

@@ -160,6 +160,7 @@ class Scores:
 
     def _load(self, jobs: list[Job]) -> Inputs:
         files = {name: read_task(self.tasks[name], self.labelled) for name in dict.fromkeys(job.task for job in jobs)}
+        # Files first: they are quicker to read than models, and mistakes show sooner.
         return Inputs(
             embedders={
                 name: load_embedder(self.embedders[name], self.threads)

@@ -63,6 +63,7 @@ def train_flair_tagger(
     Returns:
         The score on the test sentences, in per cent.
     """
+    # SGD with a learning rate of 0.1 that is halved when dev stops improving, as in the paper.
     labels = corpus.make_label_dictionary(label_type=task, add_unk=False)
     tagger = SequenceTagger(
         hidden_size=config.hidden_size,
@@ -122,6 +123,7 @@ def score_flair_tagger(embedded: EmbeddedTask, task: Task, seed: int, config: Fl
     """Train Flair's tagger on embedded sentences, and return its test score in per cent."""
     set_seed(seed)
     corpus = flair_corpus(Splits(*([sentence.labelled for sentence in split] for split in embedded)), task)
+    # The vectors travel with the sentences; Flair shuffles both together.
     for flair_split, split in zip((corpus.train, corpus.dev, corpus.test), embedded, strict=True):
         for number, sentence in enumerate(split):
             flair_split[number].add_metadata("vectors", sentence.vectors)  # type: ignore[index]

@@ -59,6 +59,7 @@ def drop_incomplete_line(path: str) -> None:
     content = file.read_bytes() if file.exists() else b""
     if not content or content.endswith(b"\n"):
         return
+    # A last line that is valid JSON lacks only its line break.
     complete, _, last = content.rpartition(b"\n")
     try:
         json.loads(last)

@@ -36,6 +36,7 @@ class ScaledProjection(nn.Module):
     def forward(self, sentences: list[EmbeddedSentence]) -> tuple[Tensor, Tensor]:
         """Return vectors and mask, as `WordEncoder` does."""
         lengths = [len(sentence.vectors) for sentence in sentences]
+        # All words of the batch at once; padding comes last.
         words = (torch.cat([sentence.vectors for sentence in sentences]) - self._center) / self._scale
         narrow = self.projection(nn.functional.dropout(words, self._dropout, self.training))
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
@@ -75,6 +76,7 @@ def score_tagger(tagger: TaggerName, embedded: EmbeddedTask, task: TaskConfig, s
         task: the task.
         seed: seed of the tagger.
     """
+    # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
     if tagger == "probe":
         return _score_probe(embedded, task, seed, settings)
@@ -93,6 +95,7 @@ def _score_probe(embedded: EmbeddedTask, task: TaskConfig, seed: int, settings: 
     encoder = ScaledProjection(train_vectors, settings["projection_size"], settings["dropout"])
     tagger = BiLSTMCRF(encoder, settings["projection_size"], tags, settings["hidden_size"], settings["dropout"])
     train, dev, test = (TaggedSentences(split, [one.labelled.tags for one in split]) for split in embedded)
+    # The encoder has no pretrained weights, so it learns at the same rate as the rest.
     config = FitConfig(
         learning_rate=settings["learning_rate"],
         encoder_learning_rate=settings["learning_rate"],

@@ -70,6 +70,7 @@ def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
     train, dev, test = (
         None if path is None else read_labelled(path, task.token_column, task.tag_column) for path in paths
     )
+    # Check before embedding, which takes much longer.
     files = TaskFiles(train or [], dev, test)
     check_splits(divide(files.train, files.dev, files.test), task.train)
     return files

@@ -64,6 +64,7 @@ class Clock:
 
     def tick(self, after: Callable[[], None]) -> None:
         """Count a step, then call a function whose time does not count."""
+        # After a pause the time since the last step is unknown, so the first step is free.
         now = time.monotonic()
         if self._last is not None:
             self.seconds += now - self._last
@@ -87,6 +88,7 @@ def write_corpus(text: str, dev: str, folder: Path) -> tuple[CharVocab, Dictiona
     Returns:
         The vocabulary, and the same as Flair's dictionary.
     """
+    # Flair's dictionary gets the same characters, so both models predict the same alphabet.
     vocab = CharVocab.build([text])
     dictionary = Dictionary(add_unk=True)
     for character in vocab.characters:
@@ -176,6 +178,7 @@ def _timed_classes(
             return result
 
     class TimedTrainer(LanguageModelTrainer):
+        # Flair writes its checkpoint after each validation; the clock is saved at the same time.
         def evaluate(self, *arguments: Any) -> float:
             clock.pause()
             output.mkdir(parents=True, exist_ok=True)

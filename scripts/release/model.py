@@ -47,6 +47,7 @@ def join_and_score(forward: str, backward: str, test: str, card: str, output: st
             test text is empty; the card is not a mapping; or the output is not a model folder.
     """
     pair = join(Pretrained.load(forward), Pretrained.load(backward))
+    # Directions that were trained on different text do not belong together.
     known: dict[str, Any] = pair.provenance
     differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
     if differing:
@@ -90,6 +91,7 @@ def tagger_scores(model: str, results: str, row: str) -> None:
     if not of_row:
         raise CharEmbedError(f"{results} has no scores of {row}: choose another --row")
     pretrained = Pretrained.load(model)
+    # Scores of an earlier model of the same name must not reach the card of this one.
     if {result.weights for result in of_row} != {weights_digest([pretrained.model])}:
         raise CharEmbedError(
             f"{results} has scores of {row} with other weights than those of {model}: evaluate it again"
