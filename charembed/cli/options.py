@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 def add_model(parser: Parser) -> None:
     """Add `--model`."""
-    from charembed.pretrained.hub import MODEL_HELP
-
-    parser.add_argument("-m", "--model", required=True, type=str, help=MODEL_HELP)
+    parser.add_argument(
+        "-m",
+        "--model",
+        required=True,
+        type=str,
+        help="Name of a bundled model, such as en; path of a model folder; or hf://owner/name",
+    )
 
 
 def add_device(parser: Parser) -> None:

@@ -15,7 +15,6 @@ from charembed.util.files import user_path
 SCHEME = "hf://"
 BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
 """Folder of the models that are part of this package."""
-MODEL_HELP = f"name of a bundled model, such as en; path of a model folder; or {SCHEME}owner/name"
 _ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
 _FILES = ["config.json", "tokenizer.json", "model.safetensors", "README.md"]
 """The only files that are downloaded: a repository may hold others, some of which may be unsafe to load."""

@@ -99,7 +99,8 @@ def tagger_scores(model: str, results: str, row: str) -> None:
     lines = []
     for task, metric, tagger in sorted({(result.task, result.metric, result.tagger) for result in of_row}):
         group = [result for result in of_row if (result.task, result.tagger) == (task, tagger)]
-        lines.append(f"{task}, {metric}, {TAGGER_TITLES[tagger]}, {len(group)} seeds: {summary(group)}")
+        seeds = "1 seed" if len(group) == 1 else f"{len(group)} seeds"
+        lines.append(f"{task}, {metric}, {TAGGER_TITLES[tagger]}, {seeds}: {summary(group)}")
     pretrained.provenance["tagger_scores"] = lines
     _write(pretrained, model)
     print(f"{model}: {'; '.join(lines)}")
