@@ -216,7 +216,7 @@ class _Side:
 
 def _score_flair(model: Any, ids: Any, vocab: CharVocab) -> float:
     """Return the bits per character of a Flair language model, computed by our scoring."""
-    # Flair's language model has the layers of ours; only the names of its weights differ.
+    # Flair's language model has the same layers as charembed's; only the names of its weights differ.
     config = CharLMConfig(embedding_dim=model.embedding_size, hidden_size=model.hidden_size, vocab_size=len(vocab))
     lm = CharLM(config)
     with torch.no_grad():
@@ -260,7 +260,7 @@ class Race:
             # Both sides read the same two files.
             for kind, source, limit in (("train", self.train, None), ("dev", self.dev, DEV_BYTES)):
                 _write_beginning(folder / f"{kind}.txt", "".join(document_texts(Corpus(source))).encode(), limit)
-            # Flair against ours for the full time first, then shorter runs of ours.
+            # Flair against charembed for the full time first, then shorter runs of charembed.
             runs: list[tuple[Literal["flair", "charembed"], float]] = [("flair", self.minutes)]
             runs += [("charembed", minutes) for minutes in (self.minutes, *self.shorter)]
             sides = [_Side(trainer, minutes, self.hidden_size, self.seed, folder) for trainer, minutes in runs]
