@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,14 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 _OPTION = re.compile(r"--[A-Za-z][\w.-]*\+?")
+# The messages in which jsonargparse refuses a value: of one of several fixed values, which may be optional, and others.
+_CHOICE = re.compile(r"Expected a typing\.Literal\[(?P<choices>[^]]*)\]\. Got value: (?P<value>.*)", re.DOTALL)
+_OPTIONAL_CHOICE = re.compile(
+    r"Does not validate against any of the Union subtypes\s+Subtypes: \[typing\.Literal\[(?P<choices>[^]]*)\],"
+    r" <class 'NoneType'>\].*Given value: (?P<value>.*)",
+    re.DOTALL,
+)
+_UNKNOWN_KEY = re.compile(r"(Subcommand '\w+' does not accept|Parser does not accept) option '(?P<key>[\w.]+)'")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<keys>.+)")
 
 
@@ -80,9 +89,13 @@ class Parser(ArgumentParser):
             parser, names = self._arguments(match["keys"].split(", "))
             message = f"missing: {', '.join(names)}"
         elif message.startswith("unrecognized arguments"):
-            message = _dashed(message)
+            message = _dashed(message) + self._suggestion(_OPTION.findall(message))
+        elif match := _UNKNOWN_KEY.search(message):
+            message = f"there is no option {match['key']!r}" + self._suggestion(["--" + match["key"]])
         else:
             message = re.sub(r"Expected an? <class '(\w+)'>\. Got value:", r"expected \1, got", message)
+            for pattern in (_OPTIONAL_CHOICE, _CHOICE):
+                message = pattern.sub(_refused_choice, message)
             message = message.replace("Parser key ", "option ")
             parser.hint = ""
         super(Parser, parser).error(f"{message}{parser.hint and '; '}{parser.hint}", ex)
@@ -110,6 +123,17 @@ class Parser(ArgumentParser):
             normalized.append(name + equals + value)
         return normalized
 
+    def _suggestion(self, names: Sequence[str]) -> str:
+        """Return which options the unknown ones may stand for, as the end of a message."""
+        commands = self._subcommands_action
+        parsers = [self, *(commands.choices.values() if commands is not None else ())]
+        # Only the options of the command in use are there: the others were never built.
+        known = {option for parser in parsers for action in parser._actions for option in action.option_strings}
+        keys = [name[2:].replace("-", "_") for name in names]
+        matches = [difflib.get_close_matches(f"--{key}", known, n=1) for key in keys]
+        close = [_dashed(match[0]) for match in matches if match]
+        return f"; did you mean {', '.join(close)}?" if close else ""
+
     def _arguments(self, keys: Sequence[str]) -> tuple[Parser, list[str]]:
         """Return the parser of some keys and the arguments as they are written on the command line."""
         parser = self
@@ -121,6 +145,11 @@ class Parser(ArgumentParser):
             keys = [key.removeprefix(f"{command}.") for key in keys]
         positional = {action.dest for action in parser._actions if not action.option_strings}
         return parser, [key.upper() if key in positional else _dashed(f"--{key}") for key in keys]
+
+
+def _refused_choice(match: re.Match[str]) -> str:
+    """Return the message for a value that is not one of those allowed."""
+    return f"must be one of {match['choices'].replace(chr(39), '')}, got {match['value'].strip()}"
 
 
 def _dashed(text: str) -> str:

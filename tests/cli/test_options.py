@@ -203,3 +203,32 @@ def test_the_parser_of_one_command_knows_its_options_only() -> None:
     assert options.evaluate.model == "en"
     with pytest.raises(SystemExit):
         build_parser(["evaluate"]).parse_args(["generate", "-m", "en"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("embed", "a.txt", "-o", "v", "--modle", "en"), "unrecognized arguments: --modle en; did you mean --model?"),
+        (("train", "--data.trian", "a.txt"), "unrecognized arguments: --data.trian a.txt; did you mean --data.train?"),
+        (("embed", "a.txt", "-o", "v", "-m", "en", "--zzz"), "unrecognized arguments: --zzz\n"),
+        (
+            ("embed", "a.txt", "-o", "v", "-m", "en", "--readout", "seperator"),
+            "must be one of word, separator, got seperator\n",
+        ),
+        (
+            ("embed", "a.txt", "-o", "v", "-m", "en", "--precision", "int4"),
+            "must be one of float32, int8, bfloat16, got int4\n",
+        ),
+    ],
+)
+def test_misspelt_options_and_values(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal_of(capsys, *arguments)
+
+
+def test_an_unknown_key_in_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("optimizer:\n  lrr: 3\n")
+    message = refusal_of(capsys, *TRAIN, "--config", str(config))
+    assert "there is no option 'optimizer.lrr'; did you mean --optimizer.lr?" in message

@@ -238,6 +238,7 @@ def test_bad_options(embedder) -> None:
 COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fine_tune", ["true", "false"])
 def test_the_tagger_script_learns_its_training_text(fine_tune: str, embedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")

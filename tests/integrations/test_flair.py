@@ -337,6 +337,7 @@ def test_tagger_script_on_columns(embedder, tmp_path: Path) -> None:
     assert (tmp_path / "tagger" / "best-model.pt").exists() or (tmp_path / "tagger" / "final-model.pt").exists()
 
 
+@pytest.mark.slow
 def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
     import lzma
 

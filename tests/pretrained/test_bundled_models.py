@@ -118,6 +118,7 @@ def test_weights_too_large_for_float16_are_refused(embedder, tmp_path: Path) -> 
         embedder.save_pretrained(tmp_path / "model", "int8")
 
 
+@pytest.mark.slow
 def test_release_model(tmp_path: Path) -> None:
     for direction in ("forward", "backward"):
         train(tiny_config(tmp_path / direction, direction=direction))
