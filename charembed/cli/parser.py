@@ -20,6 +20,7 @@ _OPTIONAL_CHOICE = re.compile(
     re.DOTALL,
 )
 _UNKNOWN_KEY = re.compile(r"(Subcommand '\w+' does not accept|Parser does not accept) option '(?P<key>[\w.]+)'")
+_FLAG_VALUES = ("true", "false", "yes", "no", "on", "off")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<keys>.+)")
 
 
@@ -118,7 +119,7 @@ class Parser(ArgumentParser):
                 key = name[2:].replace("-", "_")
                 name = "--" + self.renamed.get(key, key)
             following = arguments[position + 1 : position + 2]
-            if name in flags and not equals and not (following and following[0].lower() in ("true", "false")):
+            if name in flags and not equals and not (following and following[0].lower() in _FLAG_VALUES):
                 equals, value = "=", "true"
             normalized.append(name + equals + value)
         return normalized

@@ -51,6 +51,11 @@ class Manifest:
         return Position(self.texts, self.words_of_next)
 
     @property
+    def word_rules(self) -> int:
+        """Version of the rules by which the words were found. Version 0.1.0 did not store it."""
+        return int(self.made_of.get("word_rules", 1))
+
+    @property
     def size(self) -> str:
         """Number of words and files written, for messages."""
         return f"{self.words:,} words in {self.files:,} file{'' if self.files == 1 else 's'}"
@@ -103,8 +108,11 @@ class Manifest:
             CharEmbedError: an input or option differs.
         """
         differences = []
+        # An output that was begun with earlier word rules is finished with them, so that its words are all of one kind.
+        same_rules = {"word_rules": made_of["word_rules"]} if self.word_rules <= made_of["word_rules"] else {}
+        before = self.made_of | same_rules
         for name, value in made_of.items():
-            earlier = self.made_of.get(name)
+            earlier = before.get(name)
             if earlier == value:
                 continue
             # Digests and lists say nothing to the user: name the input only.

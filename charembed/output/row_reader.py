@@ -20,6 +20,7 @@ from charembed.output.manifest import START_OVER, Position
 from charembed.output.projection import Projection
 from charembed.output.shards import Rows
 from charembed.text.corpus import Corpus, SourceText
+from charembed.text.words import WORD_RULES, TextInput, find_words
 from charembed.util.files import MANIFEST
 
 
@@ -52,7 +53,12 @@ class RowReader:
     """Reads a corpus once and yields the rows after a position. Shows a progress bar on a terminal."""
 
     def __init__(
-        self, embedder: CharEmbedder, corpus: Corpus, context: Context | None, vector_format: VectorFormat
+        self,
+        embedder: CharEmbedder,
+        corpus: Corpus,
+        context: Context | None,
+        vector_format: VectorFormat,
+        word_rules: int = WORD_RULES,
     ) -> None:
         """
         Args:
@@ -60,11 +66,13 @@ class RowReader:
             corpus: the texts.
             context: neighboring texts to read with each text; None for none.
             vector_format: how the vectors are written.
+            word_rules: version of the rules by which words are found.
         """
         self._embedder = embedder
         self._corpus = corpus
         self._context = context
         self._vector_format = vector_format
+        self._word_rules = word_rules
         self._pending: deque[SourceText | None] = deque()
         """Texts that were given to the embedder and whose vectors are not finished; None for a document start."""
         self._texts_read = 0
@@ -108,7 +116,7 @@ class RowReader:
         if words_to_skip or self._texts_read < start.texts:
             raise CharEmbedError(f"{MANIFEST} is damaged: it counts more texts than there are; {START_OVER}")
 
-    def _iter_texts(self, finished: int, progress_bar: tqdm[Any]) -> Iterator[str]:
+    def _iter_texts(self, finished: int, progress_bar: tqdm[Any]) -> Iterator[TextInput]:
         """Yield the texts for the embedder, with a blank text at each document start, and remember the unfinished."""
         for item in self._iter_items():
             if self._texts_read >= finished:
@@ -116,7 +124,13 @@ class RowReader:
             elif item is not None:  # serves as context only
                 progress_bar.update(len(item.text))
             self._texts_read += 1
-            yield "" if item is None else item.text
+            yield "" if item is None else self._with_words(item.text)
+
+    def _with_words(self, text: str) -> TextInput:
+        """Return a text whose words the embedder finds, or a text with the words of earlier rules."""
+        if self._word_rules == WORD_RULES:
+            return text
+        return text, [(start, end) for start, end in find_words(text, self._word_rules).tolist()]
 
     def _iter_items(self) -> Iterator[SourceText | None]:
         for text in self._corpus.texts():

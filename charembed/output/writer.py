@@ -21,6 +21,7 @@ from charembed.output.sample import CorpusSample, fit_projection
 from charembed.output.shard_writer import ShardWriter
 from charembed.output.shards import Format, check_format
 from charembed.text.corpus import Corpus
+from charembed.text.words import WORD_RULES
 from charembed.util.files import escape_undecodable, user_path
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ def write_embeddings(
             manifest = _start_output(output, made_of, projection)
             _log_size(sample, projection.dim if projection else embedder.embedding_dim, config)
         # Embed and write.
-        reader = RowReader(embedder, corpus, context, VectorFormat(projection, config.dtype))
+        vector_format = VectorFormat(projection, config.dtype)
+        reader = RowReader(embedder, corpus, context, vector_format, manifest.word_rules)
         writer = ShardWriter(output, manifest, config.format, shard_bytes or config.shard_mb * _MB)
         for rows in reader.iter_rows(manifest.position, None if sample is None else sample.characters):
             writer.add(rows)
@@ -110,6 +112,7 @@ def _describe_inputs(
         "dim": config.dim,
         "projection": None if projection is None else escape_undecodable(projection),
         "shard_mb": config.shard_mb,
+        "word_rules": WORD_RULES,
     }
 
 

@@ -50,8 +50,16 @@ _PLAIN_PUNCTUATION = rf"{_PUNCTUATION}(?=[\x00-\x7f]|\Z)"
 
 _INVISIBLE = r"[\p{Cc}\p{Cf}]"
 
-WORD = regex.compile(
-    rf"{_PLAIN_WORD}|{_PLAIN_PUNCTUATION}|(?!{_INVISIBLE}){_SEGMENT}|(?=({_INVISIBLE}++)){_SEGMENT}", regex.V1
+WORD = regex.compile(rf"{_PLAIN_WORD}|{_PLAIN_PUNCTUATION}|(?!{_INVISIBLE}){_SEGMENT}|({_SEGMENT})", regex.V1)
+"""A segment between word boundaries, without white space. It is group 1 if it begins with a character that shows
+nothing."""
+
+INVISIBLE_RUN = regex.compile(rf"{_INVISIBLE}++", regex.V1)
+"""Control and format characters."""
+
+WORD_RULES_1 = regex.compile(
+    r"\p{RI}{2}[\p{WB=Extend}\p{WB=Format}\u200d]*+(?=\p{RI}|\s|\Z)|[^\s\p{Cc}\p{Cf}]\S*?(?=\b|\s|\Z)",
+    regex.V1 | regex.WORD,
 )
-"""A segment between word boundaries, without white space. Group 1 matches the control and format characters at its
-beginning, if there are any; it is as long as the segment, or longer, if nothing of it is visible."""
+"""A word by the rules of version 0.1.0, which relied on the boundary of `regex`. Outputs that it began are finished
+with them."""

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
-from charembed.text.word_boundaries import WORD
+from charembed.text.word_boundaries import INVISIBLE_RUN, WORD, WORD_RULES_1
 
 Span = tuple[int, int]
 Spans = NDArray[np.int64]
+WORD_RULES = 2
+"""Version of the rules of `find_words`. Version 1 is that of charembed 0.1.0."""
 TextInput = str | Sequence[str] | tuple[str, Sequence[Span]]
 
 
@@ -69,7 +71,7 @@ class SpannedText:
         return cls(" ".join(words), _as_array(spans))
 
 
-def find_words(text: str) -> Spans:
+def find_words(text: str, rules: int = WORD_RULES) -> Spans:
     """Return the offsets of the words of a text.
 
     Words are the segments between the word boundaries of Unicode Standard Annex 29 that hold anything visible: "don't",
@@ -77,15 +79,25 @@ def find_words(text: str) -> Spans:
     and format characters at the beginning of a segment are not part of the word. In scripts that are written without
     spaces the words are single characters or syllables: use a word segmenter for those languages, and pass its words.
 
-    Shape: (words, 2)
+    Args:
+        text: the text.
+        rules: version of the rules; 1 for those of charembed 0.1.0.
+
+    Returns:
+        Shape: (words, 2)
     """
     offsets = array("q")
+    if rules == 1:
+        for match in WORD_RULES_1.finditer(text):
+            offsets.extend(match.span())
+        return np.array(offsets, dtype=np.int64).reshape(-1, 2)
     for match in WORD.finditer(text):
         start, end = match.span()
         # Skip invisible characters at the beginning, and words that consist of nothing else.
         if match.lastindex:
-            start = match.end(1)
-            if start >= end:
+            invisible = INVISIBLE_RUN.match(text, start, end)
+            start = end if invisible is None else invisible.end()
+            if start == end:
                 continue
         offsets.append(start)
         offsets.append(end)

@@ -93,7 +93,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 def recover_folder(target: Path) -> None:
     """Clear away what a process that was killed in `atomic_folder` has left next to a folder.
 
-    If it was killed between the two renames, the new folder takes its place.
+    If it was killed between the two renames, the new folder takes its place. If it was killed before the first one, the
+    new folder is removed, even if it was complete.
     """
     for temporary in target.parent.glob(glob.escape(_prefix(target)) + "*"):
         # Somebody's folder may have a name like ours: touch only those that hold what `atomic_folder` puts there.

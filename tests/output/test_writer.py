@@ -21,6 +21,7 @@ from helpers import assert_same_vectors, small_model
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.output import OutputConfig, write_embeddings
+from charembed.output.manifest import Manifest
 from charembed.output.projection import Projection
 from charembed.output.shards import ROW_BYTES
 from charembed.text.corpus import Corpus
@@ -385,3 +386,31 @@ def test_text_without_words_leaves_no_folder(embedder: CharEmbedder, tmp_path: P
 def test_options_are_checked(options: dict, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         OutputConfig(**options)
+
+
+def test_an_output_is_finished_with_the_word_rules_that_it_was_begun_with(embedder, tmp_path: Path) -> None:
+    """Version 0.1.0 stored no version of its rules, by which an apostrophe before a vowel belonged to the word."""
+    text = tmp_path / "text.txt"
+    text.write_text("an 'apple\nit's 'only one\n")
+    corpus = Corpus([str(text)])
+    complete = write_embeddings(embedder, corpus, tmp_path / "new")
+    assert complete.words == 7
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    made_of = {name: value for name, value in complete.made_of.items() if name != "word_rules"}
+    Manifest(made_of).save(begun)
+    assert write_embeddings(embedder, corpus, begun).words == 5
+    with np.load(begun / "part-00000.npz") as arrays:
+        assert arrays["word"].tolist() == ["an", "'apple", "it's", "'only", "one"]
+
+
+def test_an_output_of_later_word_rules_is_not_resumed(embedder, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("an 'apple\n")
+    corpus = Corpus([str(text)])
+    made_of = write_embeddings(embedder, corpus, tmp_path / "new").made_of
+    later = tmp_path / "later"
+    later.mkdir()
+    Manifest(made_of | {"word_rules": 99}).save(later)
+    with pytest.raises(CharEmbedError, match="word_rules 99, not 2"):
+        write_embeddings(embedder, corpus, later)

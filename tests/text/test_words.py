@@ -178,3 +178,16 @@ def test_values_that_are_not_spans(span: object) -> None:
 def test_items_that_are_not_texts(item: object) -> None:
     with pytest.raises(TypeError, match="str"):
         SpannedText.of(item)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\u200b", "\x85", "\u202e", "\u0301", "\u200d", "'", "a", "7"])
+def test_time_is_proportional_to_the_length(character: str) -> None:
+    """A scan of the rest of the text at each character would take hours for 300,000 of them."""
+    spans = find_words(character * 300_000 + " end")
+    assert spans[-1].tolist() == [300_001, 300_004]
+
+
+def test_rules_of_version_1() -> None:
+    text = "'apple 'pear it's"
+    assert [text[start:end] for start, end in find_words(text, rules=1)] == ["'apple", "'", "pear", "it's"]
+    assert [text[start:end] for start, end in find_words(text)] == ["'", "apple", "'", "pear", "it's"]
