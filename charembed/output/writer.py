@@ -85,8 +85,7 @@ def write_embeddings(
             manifest = _start_output(output, made_of, projection)
             _log_size(sample, projection.dim if projection else embedder.embedding_dim, config)
         # Embed and write.
-        vector_format = VectorFormat(projection, config.dtype)
-        reader = RowReader(embedder, corpus, context, vector_format, manifest.word_rules)
+        reader = RowReader(embedder, corpus, context, VectorFormat(projection, config.dtype), manifest.word_rules)
         writer = ShardWriter(output, manifest, config.format, shard_bytes or config.shard_mb * _MB)
         for rows in reader.iter_rows(manifest.position, None if sample is None else sample.characters):
             writer.add(rows)
