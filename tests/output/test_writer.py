@@ -155,6 +155,7 @@ def test_a_long_line_is_resumed_in_its_middle(tmp_path: Path) -> None:
     assert_same_vectors(resumed["vector"], whole["vector"], list(whole["word"]))
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_no_incomplete_file_and_resumes(embedder: CharEmbedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")
     many_lines(tmp_path, 60_000)

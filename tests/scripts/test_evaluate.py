@@ -172,6 +172,7 @@ def test_speed(model: Path, tmp_path: Path) -> None:
     assert re.search(r"\| mine +\| 1\.00 ", printed)
 
 
+@pytest.mark.slow
 def test_training_of_a_flair_model_resumes(tmp_path: Path) -> None:
     text = tmp_path / "train.txt"
     text.write_text("".join(f"Line {number} of a text.\n\n" for number in range(400)))

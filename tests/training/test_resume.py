@@ -58,9 +58,10 @@ KILLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kills",
-    [pytest.param(kills, id=name, marks=[pytest.mark.slow] * (len(kills) > 1)) for name, kills in KILLS.items()],
+    [pytest.param(kills, id=name) for name, kills in KILLS.items()],
 )
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, uninterrupted: Path, kills: list[Kill]) -> None:
     config = resumable(tmp_path, checkpoint_minutes=0.001)
