@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from helpers import DATA, EXCERPT, ROOT, tiny_config, weights_of
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
 from charembed.output import OutputConfig, write_embeddings
+from charembed.output.manifest import Manifest
 from charembed.text.corpus import Corpus, CorpusConfig
 from charembed.text.vocab import VocabConfig
 from charembed.training.checkpoint import CHECKPOINT_VERSION
@@ -87,17 +89,19 @@ def test_an_output_begun_by_an_earlier_version_is_finished(tmp_path: Path, monke
     """The fixture was killed after its first file."""
     monkeypatch.chdir(ROOT)
     begun, whole = tmp_path / "begun", tmp_path / "whole"
-    shutil.copytree(DATA / "embeddings-0.1.0", begun)
+    for folder in (begun, whole):
+        shutil.copytree(DATA / "embeddings-0.1.0", folder)
     first = (begun / "part-00000.parquet").read_bytes()
+    # The other output starts at the first word, with the same projection and word rules.
+    manifest = Manifest.load(whole)
+    assert manifest is not None
+    dataclasses.replace(manifest, files=0, words=0, texts=0, words_of_next=0).save(whole)
+    (whole / "part-00000.parquet").unlink()
     embedder = CharEmbedder.from_pretrained(DATA / "model-format-1")
     corpus = Corpus([str(EXCERPT.relative_to(ROOT))])
+    options = OutputConfig(format="parquet", dtype="float16", dim=2, shard_mb=1)
     for folder in (begun, whole):
-        options = OutputConfig(format="parquet", dtype="float16", dim=2, shard_mb=1)
-        if folder == whole:
-            options = OutputConfig(
-                format="parquet", dtype="float16", projection=str(begun / "_projection.safetensors"), shard_mb=1
-            )
-        assert write_embeddings(embedder, corpus, folder, options).complete
+        assert write_embeddings(embedder, corpus, folder, options).words == 92_975, "the words of version 0.1.0"
     assert (begun / "part-00000.parquet").read_bytes() == first, "the finished file was left alone"
     names = sorted(path.name for path in whole.glob("part-*"))
     assert names == sorted(path.name for path in begun.glob("part-*"))
