@@ -69,6 +69,26 @@ TREEBANK = """# text = I don't  go (now).
 """
 """Two sentences in CoNLL-U: with a multi-word token, an empty node and white space, and with a contraction."""
 
+EMBEDDER_OPTIONS = {
+    "readout": "separator",
+    "precision": "int8",
+    "threads": 1,
+    "device": "cpu",
+    "engine": "onnx",
+    "batch_size": 3,
+    "memory_mb": 7,
+    "cache_mb": 5,
+}
+"""A value other than the default for each option of `CharEmbedder`."""
+
+INVALID_EMBEDDER_OPTIONS = [
+    ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
+    ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
+    ({"threads": 0}, "threads must be "),
+    ({"device": "abacus"}, "device 'abacus' cannot be used"),
+]
+"""Invalid options of `CharEmbedder`, each with the beginning of its error."""
+
 
 def small_model(
     seed: int = 3,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import AWKWARD_TEXTS, assert_same_vectors, run_script, small_model
+from helpers import AWKWARD_TEXTS, INVALID_EMBEDDER_OPTIONS, assert_same_vectors, run_script, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -260,12 +260,7 @@ def test_options_reach_the_embedder(embedder, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
-        ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
-        ({"threads": 0}, "threads must be "),
-        ({"device": "abacus"}, "device 'abacus' cannot be used"),
-    ],
+    INVALID_EMBEDDER_OPTIONS,
 )
 def test_invalid_option_is_reported(options: dict, message: str, embedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path / "model")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import run_script
+from helpers import EMBEDDER_OPTIONS, INVALID_EMBEDDER_OPTIONS, run_script
 
 # Flair and its dependencies raise warnings of their own.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -197,18 +197,6 @@ def test_settings_are_saved_with_the_tagger(fine_tune: bool, precision: str, pre
     assert any(weight.requires_grad for weight in loaded.parameters()) is fine_tune
 
 
-OPTIONS = {
-    "readout": "separator",
-    "precision": "int8",
-    "threads": 1,
-    "device": "cpu",
-    "engine": "onnx",
-    "batch_size": 3,
-    "memory_mb": 7,
-    "cache_mb": 5,
-}
-
-
 def test_options_reach_the_embedder_and_are_saved(embedder, tmp_path: Path) -> None:
     from flair.embeddings.base import load_embeddings
 
@@ -216,8 +204,8 @@ def test_options_reach_the_embedder_and_are_saved(embedder, tmp_path: Path) -> N
     from charembed.integrations.flair import CharEmbedderEmbeddings
 
     embedder.save_pretrained(tmp_path / "model")
-    expected = CharEmbedder.from_pretrained(tmp_path / "model", **OPTIONS)
-    embeddings = CharEmbedderEmbeddings(tmp_path / "model", **OPTIONS)
+    expected = CharEmbedder.from_pretrained(tmp_path / "model", **EMBEDDER_OPTIONS)
+    embeddings = CharEmbedderEmbeddings(tmp_path / "model", **EMBEDDER_OPTIONS)
     for each in (embeddings, load_embeddings(embeddings.save_embeddings(use_state_dict=True))):
         assert each.embedder.options == expected.options
         assert each.embedder.pretrained.readout == "separator"
@@ -226,12 +214,7 @@ def test_options_reach_the_embedder_and_are_saved(embedder, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
-        ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
-        ({"threads": 0}, "threads must be "),
-        ({"device": "abacus"}, "device 'abacus' cannot be used"),
-    ],
+    INVALID_EMBEDDER_OPTIONS,
 )
 def test_invalid_option_is_reported(options: dict, message: str, embedder, tmp_path: Path) -> None:
     from charembed import CharEmbedError

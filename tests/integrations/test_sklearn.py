@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_same_vectors
+from helpers import INVALID_EMBEDDER_OPTIONS, assert_same_vectors
 from sklearn.exceptions import NotFittedError
 
 from charembed import CharEmbedder, CharEmbedError
@@ -98,12 +98,7 @@ def test_defaults_are_those_of_the_embedder(folder: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
-        ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
-        ({"threads": 0}, "threads must be "),
-        ({"device": "abacus"}, "device 'abacus' cannot be used"),
-    ],
+    INVALID_EMBEDDER_OPTIONS,
 )
 def test_invalid_option_is_reported_by_fit(options: dict, message: str, folder: str) -> None:
     from charembed.integrations.sklearn import CharEmbedTransformer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, assert_same_vectors
+from helpers import EMBEDDER_OPTIONS, ROOT, assert_same_vectors
 
 from charembed import CharEmbedder, CharEmbedError
 
@@ -148,25 +148,13 @@ def test_architecture_computes_vectors_and_is_saved(width: int | None, folder: P
         assert np.array_equal(before, after)
 
 
-OPTIONS = {
-    "readout": "separator",
-    "precision": "int8",
-    "threads": 1,
-    "device": "cpu",
-    "engine": "onnx",
-    "batch_size": 3,
-    "memory_mb": 7,
-    "cache_mb": 5,
-}
-
-
 @pytest.mark.parametrize("destination", ["disk", "bytes"])
 def test_options_of_the_component_are_saved_with_the_pipeline(destination: str, folder: Path, tmp_path: Path) -> None:
     import spacy
 
-    expected = CharEmbedder.from_pretrained(folder, **OPTIONS)
+    expected = CharEmbedder.from_pretrained(folder, **EMBEDDER_OPTIONS)
     pipeline = spacy.blank("en")
-    pipeline.add_pipe("charembed", config={"model": str(folder), **OPTIONS})
+    pipeline.add_pipe("charembed", config={"model": str(folder), **EMBEDDER_OPTIONS})
     vectors = pipeline(TEXT).tensor
     if destination == "disk":
         pipeline.to_disk(tmp_path / "pipeline")
@@ -191,8 +179,13 @@ def test_options_of_a_saved_pipeline_can_be_overridden(nlp, tmp_path: Path) -> N
 def test_options_of_the_architecture_are_saved_with_the_pipeline(folder: Path, tmp_path: Path) -> None:
     import spacy
 
-    expected = CharEmbedder.from_pretrained(folder, **OPTIONS)
-    config = {"@architectures": "charembed.CharEmbedTok2Vec.v1", "model": str(folder), "width": None, **OPTIONS}
+    expected = CharEmbedder.from_pretrained(folder, **EMBEDDER_OPTIONS)
+    config = {
+        "@architectures": "charembed.CharEmbedTok2Vec.v1",
+        "model": str(folder),
+        "width": None,
+        **EMBEDDER_OPTIONS,
+    }
     pipeline = spacy.blank("en")
     pipeline.add_pipe("tok2vec", config={"model": config})
     pipeline.initialize()
