@@ -17,8 +17,8 @@ from charembed.embedding.word_embeddings import EmbeddedPart
 from charembed.errors import CharEmbedError
 from charembed.output.config import DType
 from charembed.output.manifest import START_OVER, Position
-from charembed.output.projection import Projection
 from charembed.output.shards import Rows
+from charembed.projection import Projection
 from charembed.text.corpus import Corpus, SourceText
 from charembed.text.words import WORD_RULES, TextInput, find_words
 from charembed.util.files import MANIFEST

@@ -6,11 +6,10 @@ import logging
 import random
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.reduction import fit_to_words
 from charembed.errors import CharEmbedError
-from charembed.output.projection import Projection, check_dim
+from charembed.projection import Projection, check_dim
 from charembed.text.corpus import Corpus
 
 logger = logging.getLogger(__name__)
@@ -19,8 +18,6 @@ _SAMPLE_SIZE = 4096
 """Maximum number of excerpts in a sample."""
 _EXCERPT_CHARACTERS = 1000
 """Maximum length of an excerpt."""
-_MAX_VECTOR_BYTES = 128_000_000
-"""Size of the vectors to which a projection is fitted."""
 
 
 @dataclass
@@ -70,11 +67,4 @@ def fit_projection(embedder: CharEmbedder, dim: int, sample: CorpusSample | None
     logger.info("fitting a projection to %s dimensions on a sample of the text", dim)
     # Excerpts in random order, until there are enough vectors.
     shuffled = random.Random(0).sample(sample.excerpts, len(sample.excerpts))
-    max_words = max(_MAX_VECTOR_BYTES // (4 * embedder.embedding_dim), 2 * dim)
-    vectors, words = [], 0
-    for embeddings in embedder.iter_embed(shuffled):
-        vectors.append(embeddings.vectors)
-        words += len(embeddings)
-        if words >= max_words:
-            break
-    return Projection.fit(np.concatenate(vectors), dim)
+    return fit_to_words(embedder.iter_embed(shuffled), embedder.embedding_dim, dim)

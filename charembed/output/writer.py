@@ -15,11 +15,12 @@ from charembed.errors import CharEmbedError
 from charembed.output.config import OutputConfig
 from charembed.output.folder import OutputFolder
 from charembed.output.manifest import START_OVER, Manifest
-from charembed.output.projection import PROJECTION, Projection
+from charembed.output.projection import PROJECTION, load_projection, save_projection
 from charembed.output.row_reader import RowReader, VectorFormat
 from charembed.output.sample import CorpusSample, fit_projection
 from charembed.output.shard_writer import ShardWriter
 from charembed.output.shards import Format, check_format
+from charembed.projection import Projection
 from charembed.text.corpus import Corpus
 from charembed.text.words import WORD_RULES
 from charembed.util.files import escape_undecodable, user_path
@@ -148,7 +149,7 @@ def _start_output(output: OutputFolder, made_of: dict[str, Any], projection: Pro
         manifest.projected = {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
     manifest.save(output.path)
     if projection is not None:
-        projection.save(output.path / PROJECTION)
+        save_projection(projection, output.path)
     return manifest
 
 
@@ -166,9 +167,9 @@ def _choose_projection(
     if config.dim is None and config.projection is None:
         return None
     if earlier is not None and (earlier.path / PROJECTION).exists():
-        projection = Projection.load(earlier.path)
+        projection = load_projection(earlier.path)
     elif config.projection is not None:
-        projection = Projection.load(config.projection)
+        projection = load_projection(config.projection)
     else:
         projection = fit_projection(embedder, config.dim or 0, sample)
     # A projection of another model, or one whose file was replaced since the output was started.

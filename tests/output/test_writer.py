@@ -22,8 +22,9 @@ from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.output import OutputConfig, write_embeddings
 from charembed.output.manifest import Manifest
-from charembed.output.projection import Projection
+from charembed.output.projection import load_projection, save_projection
 from charembed.output.shards import ROW_BYTES
+from charembed.projection import Projection
 from charembed.text.corpus import Corpus
 from charembed.util.files import MANIFEST
 
@@ -278,7 +279,7 @@ def test_a_projection_is_saved_and_reused(embedder: CharEmbedder, tmp_path: Path
     assert written.projected["dim"] == 5
     assert 0.5 < written.projected["explained_variance"] < 1
     vectors = np.concatenate([text.vectors for text in embedder.embed([text.text for text in corpus.texts()])])
-    projection = Projection.load(tmp_path / "out")
+    projection = load_projection(tmp_path / "out")
     words = ["?"] * len(vectors)
     assert_same_vectors(read(tmp_path / "out")["vector"], projection(vectors), words, tolerance=1e-4)
     # The text is smaller than the maximum sample, so the projection is fitted to all of it.
@@ -291,7 +292,9 @@ def test_a_projection_is_saved_and_reused(embedder: CharEmbedder, tmp_path: Path
 
 
 def test_a_projection_of_another_width_is_refused(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
-    Projection(np.zeros(7, np.float32), np.eye(3, 7, dtype=np.float32), 0.5).save(tmp_path / "narrow")
+    (tmp_path / "narrow").mkdir()
+    narrow = Projection(np.zeros(7, np.float32), np.eye(3, 7, dtype=np.float32), np.zeros(3, np.float32))
+    save_projection(narrow, tmp_path / "narrow")
     with pytest.raises(CharEmbedError, match="from 7 to 3 dimensions, but the model's vectors have 24: use"):
         write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(projection=str(tmp_path / "narrow")))
 
