@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,27 @@ from torch import Tensor
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.dataset.encoding import DEFAULT_LIMITS, ID_TYPE, CorpusLimits, open_corpora
+from charembed.dataset.frequent_words import FrequentWords, WordMarks
 from charembed.dataset.split import Bounds
+from charembed.dataset.word_targets import BlockTargets, WordPosition, WordTargets, find_targets
 from charembed.errors import CharEmbedError
 from charembed.text.corpus import CorpusConfig, document_texts, take_characters
 from charembed.text.vocab import Ids
 
 _WINDOWS_PER_READ = 64
 """Windows that a lane reads from the file at once."""
+_CHARACTERS_PER_WORD = 32
+"""Characters per word that are read beyond a block, to find the words that come next."""
+
+
+@dataclass(frozen=True)
+class WordPrediction:
+    """Which words are predicted, and from which states."""
+
+    ahead: int
+    """Number of words to predict from each state."""
+    position: WordPosition
+    """Which state of a word predicts."""
 
 
 class EpochText:
@@ -28,17 +43,21 @@ class EpochText:
     Position 0 is a random one: text of a single document has no order to shuffle.
     """
 
-    def __init__(self, ids: Ids, segments: Bounds, seed: int, epoch: int) -> None:
+    def __init__(self, ids: Ids, segments: Bounds, seed: int, epoch: int, marks: WordMarks | None = None) -> None:
         """
         Args:
             ids: the text, possibly in a memory-mapped file. Shape: (characters,)
             segments: bounds of the documents in `ids`. Shape: (documents, 2)
             seed: seed of the order.
             epoch: number of the epoch, which gives each epoch another order.
+            marks: the frequent words of the text, if words are to be predicted. Shape: (characters,)
         """
-        random = np.random.default_rng([seed, epoch])
+        self.seeds = [seed, epoch]
+        """Seeds of everything random in this epoch's text."""
+        random = np.random.default_rng(self.seeds)
         order = random.permutation(len(segments))
         self._ids = ids
+        self._marks = marks
         lengths = segments[order, 1] - segments[order, 0]
         # Positions in the shuffled stream at which the documents end, and what to add to a position in a document to
         # get the offset of the same character in `ids`.
@@ -53,7 +72,15 @@ class EpochText:
 
         Shape: (stop - start,)
         """
-        result = np.empty(stop - start, dtype=self._ids.dtype)
+        return self._read(self._ids, start, stop)
+
+    def read_marks(self, start: int, stop: int) -> WordMarks:
+        """Return the marks of words of the same characters as `read`. Shape: (stop - start,)"""
+        assert self._marks is not None
+        return self._read(self._marks, start, stop)
+
+    def _read(self, array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+        result = np.empty(stop - start, dtype=array.dtype)
         filled = 0
         position = (start + self._rotation) % self.length
         document = int(np.searchsorted(self._ends, position, side="right"))
@@ -62,7 +89,7 @@ class EpochText:
             end = int(self._ends[document])
             count = min(end - position, len(result) - filled)
             offset = position + int(self._shifts[document])
-            result[filled : filled + count] = self._ids[offset : offset + count]
+            result[filled : filled + count] = array[offset : offset + count]
             filled += count
             document = (document + 1) % len(self._ends)
             position = end % self.length
@@ -77,6 +104,8 @@ class Window:
     """Characters to read. Shape: (seq_len, batch)"""
     targets: Tensor
     """Characters to predict: the one after each input. Shape: (seq_len, batch)"""
+    words: WordTargets | None
+    """Words to predict; None if only characters are."""
 
 
 class WindowStream:
@@ -94,6 +123,7 @@ class WindowStream:
         backward: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        words: WordPrediction | None = None,
     ) -> None:
         """
         Args:
@@ -103,6 +133,7 @@ class WindowStream:
             backward: whether to read the text from its end to its beginning.
             rank: number of this process among those that share the text; each has lanes of its own.
             world_size: number of those processes.
+            words: which words to predict; None for characters alone.
 
         Raises:
             CharEmbedError: the text is too short for one window per lane.
@@ -123,29 +154,47 @@ class WindowStream:
         self._starts = [(rank * batch_size + lane) * lane_length for lane in range(batch_size)]
         self.windows = lane_length // seq_len
         """Number of windows in the epoch."""
-        self._buffered: tuple[int, NDArray[np.int64]] | None = None
+        self._rank = rank
+        self._words = words
+        self._buffered: tuple[int, NDArray[np.int64], BlockTargets | None] | None = None
 
     def window(self, number: int) -> Window:
         """Return a window of the epoch, counted from 0."""
         block, index = divmod(number, _WINDOWS_PER_READ)
         if self._buffered is None or self._buffered[0] != block:
-            self._buffered = block, self._read(block)
+            self._buffered = block, self._read(block), self._read_targets(block)
+        _, block_ids, targets = self._buffered
         # One character more than the window: the targets are the inputs shifted by one.
-        ids = torch.from_numpy(self._buffered[1][index * self._seq_len : (index + 1) * self._seq_len + 1])
-        return Window(inputs=ids[:-1], targets=ids[1:])
+        ids = torch.from_numpy(block_ids[index * self._seq_len : (index + 1) * self._seq_len + 1])
+        words = None if targets is None else targets.window(index, self._seq_len, len(self._starts))
+        return Window(inputs=ids[:-1], targets=ids[1:], words=words)
 
     def _read(self, block: int) -> NDArray[np.int64]:
         """Return the ids of consecutive windows and the last target after them. Shape: (characters, batch)"""
-        first = block * _WINDOWS_PER_READ * self._seq_len
-        last = min(first + _WINDOWS_PER_READ * self._seq_len, self.windows * self._seq_len) + 1
-        lanes = [self._read_lane(start + first, start + last) for start in self._starts]
+        first, last = self._bounds(block)
+        lanes = [self._read_lane(self._text.read, start + first, start + last + 1) for start in self._starts]
         return np.stack(lanes, axis=1).astype(np.int64)
 
-    def _read_lane(self, start: int, stop: int) -> Ids:
+    def _read_targets(self, block: int) -> BlockTargets | None:
+        """Return the words to predict in consecutive windows."""
+        if self._words is None:
+            return None
+        first, last = self._bounds(block)
+        last += _CHARACTERS_PER_WORD * (self._words.ahead + 1)
+        lanes = [self._read_lane(self._text.read_marks, start + first, start + last) for start in self._starts]
+        random = np.random.default_rng([*self._text.seeds, self._rank, self._backward, block])
+        return find_targets(lanes, self._words.ahead, self._words.position, random, backward=self._backward)
+
+    def _bounds(self, block: int) -> tuple[int, int]:
+        """Return the first position of a block in its lane, and the one after its last."""
+        first = block * _WINDOWS_PER_READ * self._seq_len
+        return first, min(first + _WINDOWS_PER_READ * self._seq_len, self.windows * self._seq_len)
+
+    def _read_lane(self, read: Callable[[int, int], NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
         if self._backward:
             # Positions are those of the reversed text.
-            return self._text.read(self._text.length - stop, self._text.length - start)[::-1]
-        return self._text.read(start, stop)
+            return read(self._text.length - stop, self._text.length - start)[::-1]
+        return read(start, stop)
 
 
 class Epochs:
@@ -162,6 +211,7 @@ class Epochs:
         seed: int,
         *,
         min_characters: int = 1,
+        frequent: FrequentWords | None = None,
         limits: CorpusLimits = DEFAULT_LIMITS,
     ) -> None:
         """
@@ -170,9 +220,11 @@ class Epochs:
             config: where the text comes from.
             seed: seed of the order of documents.
             min_characters: shortest segment to train on; what is left of the stream is dropped if it is shorter.
+            frequent: the frequent words of the text, if words are to be predicted.
             limits: how long a segment is; the same as those of `encode_corpus`.
         """
         self._encoded = encoded
+        self._frequent = frequent
         self._config = config
         self._seed = seed
         self._min_characters = min_characters
@@ -210,7 +262,8 @@ class Epochs:
     def _encoded_text(self) -> EpochText:
         self._next_documents = self._encoded.documents if self._config.streaming else 0
         self._stream = None
-        return EpochText(self._encoded.ids, self._encoded.segments, self._seed, self.number)
+        marks = None if self._frequent is None else self._frequent.marks
+        return EpochText(self._encoded.ids, self._encoded.segments, self._seed, self.number, marks)
 
     def _next_segment(self) -> EpochText:
         # After a resume the stream has to be read from its beginning again.
@@ -226,4 +279,5 @@ class Epochs:
         ends = np.cumsum([len(text) for text in texts])
         bounds = np.stack([ends - np.diff(ends, prepend=0), ends], axis=1)
         ids = self._encoded.vocab.encode("".join(texts)).astype(ID_TYPE)
-        return EpochText(ids, bounds, self._seed, self.number)
+        marks = None if self._frequent is None else self._frequent.marker.mark(ids, bounds)
+        return EpochText(ids, bounds, self._seed, self.number, marks)

@@ -15,6 +15,7 @@ from charembed.pretrained.hub import BUNDLED_MODELS, resolve_folder
 from charembed.pretrained.model_folder import read_architecture
 from charembed.text.corpus import CorpusConfig, SourceNames
 from charembed.text.vocab import VocabConfig
+from charembed.training.objective import ObjectiveConfig
 from charembed.training.precision import (
     ComputePrecision,
     Precision,
@@ -34,6 +35,8 @@ class StepOptions:
 
     optimizer: OptimizerConfig
     """The optimizer, with its learning rate set."""
+    objective: ObjectiveConfig
+    """What to predict."""
     precision: ComputePrecision
     """Precision of the computation."""
     batch_size: int
@@ -69,6 +72,8 @@ class TrainConfig:
     none is, 60 minutes."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimizer and the learning rate schedule."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What to predict besides the next character."""
     init: str | None = None
     """Model to start from instead of random weights: a bundled model (en), a model folder or hf://owner/name. Its
     architecture and vocabulary are kept; vocab.grow adds the characters of the new text. Use it to adapt a model to
@@ -162,6 +167,7 @@ class TrainConfig:
         """The part of the configuration that a step depends on, with the precision that it means on this machine."""
         return StepOptions(
             optimizer=self.optimizer,
+            objective=self.objective,
             precision=resolve_precision(self.precision, self.model, torch.device(self.device)),
             batch_size=self.batch_size,
             seq_len=self.seq_len,
@@ -234,6 +240,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         One line for each field: its name and both values.
     """
     old, new = _flatten(before), _flatten(now)
+    if "objective" not in before:  # the run was started with a version that predicted characters alone
+        old |= _flatten({"objective": dataclasses.asdict(ObjectiveConfig())})
     if "precision" in old:
         old["precision"] = normalize_precision(old["precision"])
     names = sorted((old.keys() | new.keys()) - MAY_CHANGE)

@@ -17,7 +17,7 @@ from charembed.lm.model import CharLM, Direction, tensors_under
 from charembed.recurrent import State, map_state
 from charembed.training.config import StepOptions
 from charembed.training.distributed import DistributedContext
-from charembed.training.objective import next_character_loss
+from charembed.training.objective import Objective, WindowLoss, WordHead
 
 
 class StepResult(NamedTuple):
@@ -27,18 +27,28 @@ class StepResult(NamedTuple):
     """Mean loss over the windows of this process. Shape: ()"""
     gradient_norm: Tensor
     """Norm of the gradient before it was clipped. Shape: ()"""
+    nats_per_word: Tensor | None = None
+    """Mean loss of the words predicted, 0 if there were none; None if only characters are predicted. Shape: ()"""
 
 
 class DirectionTrainer:
     """The model, the optimizer, the windows and the carried state of one direction."""
 
-    def __init__(self, lm: CharLM, direction: Direction, options: StepOptions, distributed: DistributedContext) -> None:
+    def __init__(
+        self,
+        lm: CharLM,
+        direction: Direction,
+        options: StepOptions,
+        distributed: DistributedContext,
+        head: WordHead | None = None,
+    ) -> None:
         """
         Args:
             lm: the language model, on the device to train on and in training mode.
             direction: the direction that it reads in.
             options: batch, optimizer, precision and seed.
             distributed: the processes that train the model together.
+            head: predicts words, on the device of the model; None if only characters are predicted.
         """
         self.lm = lm
         self.precision = options.precision
@@ -51,10 +61,13 @@ class DirectionTrainer:
         # Each direction of each process drops units of its own.
         seeds = np.random.SeedSequence([options.seed, direction == "backward", distributed.rank])
         lm.seed_dropout(int(seeds.generate_state(1)[0]))
-        self._module: Any = lm
+        self._head = head
+        objective = Objective(lm, options.objective, head)
+        self._module: Any = objective
         if distributed.is_distributed:
-            self._module = DistributedDataParallel(lm, process_group=distributed.group(direction))
-        self.optimizer = _make_optimizer(lm, options)
+            self._module = DistributedDataParallel(objective, process_group=distributed.group(direction))
+        self._parameters = [*lm.parameters(), *(() if head is None else head.parameters())]
+        self.optimizer = _make_optimizer(self._parameters, options)
 
     def start_epoch(self, text: EpochText) -> None:
         """Move to the beginning of an epoch's text, with the zero state.
@@ -69,6 +82,7 @@ class DirectionTrainer:
             backward=self._direction == "backward",
             rank=self._distributed.rank,
             world_size=self._distributed.world_size,
+            words=self._options.objective.prediction,
         )
         if not self.steps_per_epoch:
             raise CharEmbedError(
@@ -95,27 +109,31 @@ class DirectionTrainer:
 
         # Forward and backward; processes average their gradients once, with the last window.
         accumulation_steps = self._options.accumulation_steps
-        total = torch.zeros((), device=self._device)
+        characters = torch.zeros((), device=self._device)
+        words, word_count = torch.zeros((), device=self._device), 0
         for k in range(accumulation_steps):
             is_last = k == accumulation_steps - 1
             with nullcontext() if is_last or not self._distributed.is_distributed else self._module.no_sync():
-                loss = self._loss(number * accumulation_steps + k) / accumulation_steps
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+                loss = self._loss(number * accumulation_steps + k)
+                (loss.total / accumulation_steps).backward()  # type: ignore[no-untyped-call]
+            characters += loss.characters.detach() / accumulation_steps
+            words += loss.words.detach()
+            word_count += loss.word_count
 
         # Update the weights.
-        norm = nn.utils.clip_grad_norm_(self.lm.parameters(), self._options.optimizer.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._options.optimizer.clip_norm)
         self.optimizer.step()
-        return StepResult(total / math.log(2), norm)
+        nats_per_word = None if self._head is None else words / max(1, word_count)
+        return StepResult(characters / math.log(2), norm, nats_per_word)
 
-    def _loss(self, number: int) -> Tensor:
-        """Return the loss of a window, in nats, and carry the state to the next one. Shape: ()"""
+    def _loss(self, number: int) -> WindowLoss:
+        """Return the losses of a window, and carry the state to the next one."""
         window = self._windows.window(number)
         inputs, targets = window.inputs.to(self._device), window.targets.to(self._device)
         state = None if self._state is None else map_state(torch.detach, self._state)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits, self._state = self._module(inputs, state)
-        return next_character_loss(logits, targets)
+            loss, self._state = self._module(inputs, targets, window.words, state)
+        return loss  # type: ignore[no-any-return]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, except the text.
@@ -124,6 +142,8 @@ class DirectionTrainer:
         processes.
         """
         tensors = {f"model.{name}": tensor for name, tensor in self.lm.state_dict().items()}
+        if self._head is not None:
+            tensors |= {f"head.{name}": tensor for name, tensor in self._head.state_dict().items()}
         for k, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{k}.{name}": tensor for name, tensor in moments.items()}
         if self._state is not None:
@@ -136,6 +156,8 @@ class DirectionTrainer:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `tensors` returned; `start_epoch` must have been called with the text of that moment."""
         self.lm.load_state_dict(tensors_under("model.", tensors))
+        if self._head is not None:
+            self._head.load_state_dict(tensors_under("head.", tensors))
 
         # Optimizer: PyTorch numbers the parameters over all groups. There are no moments before the first step.
         saved = self.optimizer.state_dict()
@@ -157,10 +179,10 @@ class DirectionTrainer:
         self.lm.dropout.generator.set_state(tensors["random"][self._distributed.rank].clone())
 
 
-def _make_optimizer(lm: CharLM, options: StepOptions) -> torch.optim.AdamW:
+def _make_optimizer(parameters: list[nn.Parameter], options: StepOptions) -> torch.optim.AdamW:
     """Return AdamW over all weights, with weight decay on the matrices alone. Each step sets the learning rate."""
-    matrices = [parameter for parameter in lm.parameters() if parameter.dim() > 1]
-    biases = [parameter for parameter in lm.parameters() if parameter.dim() == 1]
+    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+    biases = [parameter for parameter in parameters if parameter.dim() == 1]
     optimizer = options.optimizer
     return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": optimizer.weight_decay}, {"params": biases, "weight_decay": 0.0}],

@@ -33,6 +33,8 @@ class Means:
     """Mean loss of each direction."""
     gradient_norm: dict[Direction, float]
     """Mean gradient norm of each direction, before clipping."""
+    nats_per_word: dict[Direction, float]
+    """Mean loss of the words of each direction; empty if only characters are predicted."""
 
 
 class Meter:
@@ -42,7 +44,8 @@ class Meter:
         self._directions = directions
         self._distributed = distributed
         self._steps: list[Tensor] = []
-        """Bits per character and gradient norm of each direction, for each step. Shape of one: (directions, 2)"""
+        """Bits per character, gradient norm and, if words are predicted, nats per word of each direction, for each
+        step. Shape of one: (directions, 2 or 3)"""
         self.lowest: dict[str, float] = {}
         """Lowest mean loss of each direction, in bits per character."""
 
@@ -51,7 +54,8 @@ class Meter:
 
     def add(self, results: dict[Direction, StepResult]) -> None:
         """Add the results of one step, without waiting for the device."""
-        self._steps.append(torch.stack([torch.stack([*results[d]]) for d in self._directions]))
+        values = [[value for value in results[d] if value is not None] for d in self._directions]
+        self._steps.append(torch.stack([torch.stack(of_direction) for of_direction in values]))
 
     def pending(self, step: int) -> list[Any]:
         """Return the results since the last call of `take`, as JSON values for `restore`.
@@ -82,7 +86,8 @@ class Meter:
         # One mean for each direction and each quantity.
         values = self._checked_steps(step)
         self._steps = []
-        bits, norms = (dict(zip(self._directions, column, strict=True)) for column in values.mean(dim=0).T.tolist())
+        means = [dict(zip(self._directions, column, strict=True)) for column in values.mean(dim=0).T.tolist()]
+        bits, norms, nats = means if len(means) == 3 else (*means, {})
         # A mean over many steps rises by a bit only if the model has been ruined.
         for direction in self._directions:
             lowest = self.lowest.get(direction, math.inf)
@@ -92,10 +97,10 @@ class Meter:
                     f" character in steps {step - len(values) + 1:,} to {step:,}"
                 )
             self.lowest[direction] = min(lowest, bits[direction])
-        return Means(bits, norms)
+        return Means(bits, norms, nats)
 
     def _checked_steps(self, step: int) -> Tensor:
-        """Return the results, averaged over the processes, after checking them. Shape: (steps, directions, 2)"""
+        """Return the results, averaged over the processes, after checking them. Shape: (steps, directions, 2 or 3)"""
         if not self._steps:
             return torch.empty(0)
         values = self._distributed.mean(torch.stack([values.double() for values in self._steps]))
@@ -103,7 +108,7 @@ class Meter:
         not_finite = torch.nonzero(~values.isfinite()).tolist()
         if not_finite:
             row, direction, column = not_finite[0]
-            name = ("loss", "gradient norm")[column]
+            name = ("loss", "gradient norm", "loss of words")[column]
             raise DivergedError(
                 f"the {name} of the {self._directions[direction]} model is {float(values[row, direction, column])}"
                 f" at step {step - len(values) + 1 + row:,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -10,17 +11,22 @@ import torch
 from torch import Tensor
 
 from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus
+from charembed.dataset.frequent_words import FrequentWords
 from charembed.dataset.windows import Epochs
+from charembed.errors import CharEmbedError
 from charembed.lm.generation import generate
-from charembed.lm.model import BiCharLM, Direction, tensors_under
+from charembed.lm.model import DIRECTIONS, BiCharLM, Direction, tensors_under
 from charembed.lm.scoring import Score, score_all
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.config import TrainConfig
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
 from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import make_initial_model
+from charembed.training.objective import WordHead
 from charembed.training.precision import ComputePrecision
 from charembed.util.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
 
 
 def encode_text(config: TrainConfig, folder: Path, initial: Pretrained | None) -> EncodedCorpus:
@@ -37,6 +43,23 @@ def encode_text(config: TrainConfig, folder: Path, initial: Pretrained | None) -
     """
     vocab = None if initial is None else initial.vocab
     return encode_corpus(config.data, config.vocab, config.seed, folder, vocab)
+
+
+def _frequent_words(encoded: EncodedCorpus, number: int) -> FrequentWords | None:
+    """Return the words to predict; None for none.
+
+    Raises:
+        CharEmbedError: the text has too few different words.
+    """
+    if not number:
+        return None
+    frequent = FrequentWords.of(encoded, number)
+    if len(frequent.words) < 2:
+        raise CharEmbedError("objective.words needs text with at least two different words: set it to 0")
+    logger.info(
+        f"predicting words too: {len(frequent.words):,} of them, {frequent.share:.1%} of the words of the training text"
+    )
+    return frequent
 
 
 class ModelTrainer:
@@ -65,6 +88,7 @@ class ModelTrainer:
             device = torch.device("cuda", distributed.local_rank)
             torch.cuda.set_device(device)
         self.device = device
+        self._seed = config.seed
         self.encoded = encoded
 
         # Model and text.
@@ -72,15 +96,29 @@ class ModelTrainer:
         self.model: BiCharLM = model.to(device)
         options = config.step_options
         self.characters_per_step = options.characters_per_step(distributed.world_size)
-        self.epochs = Epochs(encoded, config.data, config.seed, min_characters=self.characters_per_step)
+        frequent = _frequent_words(encoded, config.objective.words)
+        self.epochs = Epochs(
+            encoded, config.data, config.seed, min_characters=self.characters_per_step, frequent=frequent
+        )
 
         # One trainer for each direction; the pool runs them in parallel, each on one core.
         self._pool = WorkerPool()
         self._trainers: dict[Direction, DirectionTrainer] = {
-            direction: DirectionTrainer(self.model.direction(direction), direction, options, distributed)
+            direction: DirectionTrainer(
+                self.model.direction(direction), direction, options, distributed, self._make_head(frequent, direction)
+            )
             for direction in config.directions
         }
         self._start_epoch()
+
+    def _make_head(self, frequent: FrequentWords | None, direction: Direction) -> WordHead | None:
+        """Return a new head that predicts words, the same in every process."""
+        if frequent is None:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            heads = {name: WordHead(self.model.config.output_size, frequent.counts) for name in DIRECTIONS}
+        return heads[direction].to(self.device)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -47,6 +47,9 @@ class StepSummary:
 
     def __str__(self) -> str:
         bits = " ".join(f"{direction} {value:.3f}" for direction, value in self.means.bits_per_character.items())
+        if self.means.nats_per_word:
+            nats = " ".join(f"{direction} {value:.2f}" for direction, value in self.means.nats_per_word.items())
+            bits += f", nats per word {nats}"
         return f"bits per character {bits}, {self.characters_per_second:,.0f} char/s"
 
 
@@ -94,6 +97,7 @@ class Progress:
             "characters_per_second": summary.characters_per_second,
         }
         norms = {f"gradient_norm_{direction}": norm for direction, norm in summary.means.gradient_norm.items()}
+        norms |= {f"nats_per_word_{direction}": nats for direction, nats in summary.means.nats_per_word.items()}
         self._log.write("train", summary.step, **values, **_bits_values(summary.means.bits_per_character), **norms)
         # A line for people, if they see no bar.
         if self._bar.disable and now - self._last_message >= MESSAGE_SECONDS:
