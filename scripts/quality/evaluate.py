@@ -40,7 +40,7 @@ from scripts.quality.results import (
     print_table,
     read_results,
 )
-from scripts.quality.taggers import score_tagger, tagger_settings
+from scripts.quality.taggers import score_tagger, tagger_seeds, tagger_settings
 from scripts.quality.tasks import TaskConfig, TaskFiles, embed_task, read_task
 
 
@@ -55,7 +55,7 @@ class Job:
     tagger: TaggerName
     """Name of the tagger."""
     seed: int
-    """Seed of the tagger."""
+    """Seed of the tagger; 0 for one that has none."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,10 @@ class Scores:
     output: str
     """Results file, to which each result is appended as a JSON line."""
     taggers: list[TaggerName] = field(default_factory=lambda: ["probe"])
-    """Taggers to train: probe, a BiLSTM-CRF that takes minutes, or flair, Flair's SequenceTagger."""
+    """Taggers to train: probe, a BiLSTM-CRF that takes minutes, flair, Flair's SequenceTagger, or linear, a logistic
+    regression over a word and its neighbours."""
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    """Seeds of the taggers."""
+    """Seeds of the taggers; the linear one has none."""
     only_embedders: list[str] | None = None
     """Rows to compute in this run; all by default."""
     only_tasks: list[str] | None = None
@@ -154,7 +155,7 @@ class Scores:
             for name in _select("embedders", list(self.embedders), self.only_embedders)
             for column in _select("tasks", list(self.tasks), self.only_tasks)
             for tagger in self.taggers
-            for seed in dict.fromkeys(self.seeds)
+            for seed in tagger_seeds(tagger, self.seeds)
             if (job := Job(name, column, tagger, seed)) not in done
         ]
 

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from charembed import CharEmbedError
 from charembed.util.files import atomic_write
 
-TaggerName = Literal["probe", "flair"]
+TaggerName = Literal["probe", "flair", "linear"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Result:
     tagger: TaggerName
     """Name of the tagger."""
     seed: int
-    """Seed of the tagger."""
+    """Seed of the tagger; 0 for one that has none."""
     metric: str
     """Name of the metric."""
     score: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from charembed.errors import import_extra
 from charembed.tagging.metrics import METRICS
 from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit
 from scripts.quality.embedders import EmbeddedSentence, EmbeddedTask
+from scripts.quality.linear_tagger import LinearConfig, LinearTagger
 from scripts.quality.results import TaggerName
 from scripts.quality.tasks import TaskConfig
 
@@ -53,10 +54,17 @@ class TaggerScores:
     """Score of the chosen epoch on the dev sentences; None where the tagger does not report it."""
 
 
+def tagger_seeds(tagger: TaggerName, seeds: list[int]) -> list[int]:
+    """Return the seeds to train a tagger with: [0] for the linear one, which has no seed."""
+    return [0] if tagger == "linear" else list(dict.fromkeys(seeds))
+
+
 def tagger_settings(tagger: TaggerName, task: TaskConfig) -> dict[str, Any]:
     """Return the settings of a tagger on a task, as results files record them."""
     if tagger == "flair":
         return {"epochs": task.flair_epochs, "hidden_size": 256}
+    if tagger == "linear":
+        return asdict(LinearConfig())
     return {
         "epochs": task.epochs,
         "projection_size": 256,
@@ -71,15 +79,18 @@ def score_tagger(tagger: TaggerName, embedded: EmbeddedTask, task: TaskConfig, s
     """Train a tagger on embedded sentences, with the epoch that is best on dev, and score it.
 
     Args:
-        tagger: "probe", a BiLSTM-CRF on a linear layer, or "flair", Flair's SequenceTagger.
+        tagger: "probe", a BiLSTM-CRF on a linear layer, "flair", Flair's SequenceTagger, or "linear", a logistic
+            regression.
         embedded: sentences and their vectors.
         task: the task.
-        seed: seed of the tagger.
+        seed: seed of the tagger; not used by the linear one.
     """
     # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
     if tagger == "probe":
         return _score_probe(embedded, task, seed, settings)
+    if tagger == "linear":
+        return _score_linear(embedded, task, LinearConfig(**settings))
     import_extra("flair", extra="flair", purpose="Flair's tagger")
     from scripts.quality.flair_tagger import FlairConfig, score_flair_tagger
 
@@ -106,3 +117,17 @@ def _score_probe(embedded: EmbeddedTask, task: TaskConfig, seed: int, settings: 
     metric = METRICS[task.task]
     dev_score = fit(tagger, train, dev, metric, config)
     return TaggerScores(metric.compute(tagger.predict(test.sentences), test.tags), dev_score)
+
+
+def _score_linear(embedded: EmbeddedTask, task: TaskConfig, config: LinearConfig) -> TaggerScores:
+    metric = METRICS[task.task]
+
+    def score(sentences: list[EmbeddedSentence]) -> float:
+        return metric.compute(tagger.predict(sentences), [sentence.labelled.tags for sentence in sentences])
+
+    tagger = LinearTagger(embedded.train, config)
+    tagger.fit(embedded.train)
+    dev_score = score(embedded.dev)
+    # There is no epoch to choose, so the dev sentences are free to train on.
+    tagger.fit(embedded.train + embedded.dev)
+    return TaggerScores(score(embedded.test), dev_score)

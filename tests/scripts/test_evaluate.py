@@ -46,6 +46,19 @@ def test_each_file_is_its_own_split(tmp_path: Path) -> None:
         read_task(TaskConfig("absent.conll"), str(tmp_path))
 
 
+def test_a_limit_takes_sentences_at_equal_distances(tmp_path: Path) -> None:
+    """The test file has no limit; a context reads the sentences that are left."""
+    (tmp_path / "a.conll").write_text("".join(f"{number} B-A\n\n" for number in range(10)))
+    task = TaskConfig("a.conll", "a.conll", "a.conll", train_limit=3, dev_limit=20)
+    files = read_task(task, str(tmp_path))
+    sizes = [0 if split is None else len(split) for split in (files.train, files.dev, files.test)]
+    assert sizes == [3, 10, 10]
+    assert [sentence.words for sentence in files.train] == [["0"], ["3"], ["6"]]
+    task.train_limit = 0
+    with pytest.raises(CharEmbedError, match="train_limit and dev_limit must be at least 1, got 0"):
+        read_task(task, str(tmp_path))
+
+
 def test_the_probe_centers_and_scales_its_input() -> None:
     train = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2, 3, 4]) + 7
     encoder = ScaledProjection(train, 4, dropout=0.5).eval()
