@@ -40,8 +40,8 @@ from scripts.quality.results import (
     print_table,
     read_results,
 )
-from scripts.quality.taggers import score_tagger, tagger_seeds, tagger_settings
-from scripts.quality.tasks import TaskConfig, TaskFiles, embed_task, read_task
+from scripts.quality.taggers import TaggerScores, score_tagger, tagger_seeds, tagger_settings
+from scripts.quality.tasks import TaskConfig, TaskFiles, embed_noisy_test, embed_task, read_task
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ class Scores:
         for (name, column), group in itertools.groupby(jobs, key=lambda job: (job.embedder, job.task)):
             progress.set_postfix_str(f"{name}, {column}: embedding")
             embedded = embed_task(inputs.embedders[name], inputs.files[column])
+            noisy_test = embed_noisy_test(inputs.embedders[name], inputs.files[column])
             for job in group:
                 progress.set_postfix_str(f"{name}, {column}: {job.tagger}, seed {job.seed}")
                 started = time.perf_counter()
-                scores = score_tagger(job.tagger, embedded, self.tasks[column], job.seed)
-                minutes = (time.perf_counter() - started) / 60
-                result = self._result(job, inputs, test=scores.test, dev=scores.dev, minutes=minutes)
+                scores = score_tagger(job.tagger, embedded, noisy_test, self.tasks[column], job.seed)
+                result = self._result(job, inputs, scores, minutes=(time.perf_counter() - started) / 60)
                 results.append(result)
                 add_result(self.output, result)
                 progress.update()
@@ -160,6 +160,11 @@ class Scores:
         ]
 
     def _load(self, jobs: list[Job]) -> Inputs:
+        for job in jobs:
+            if job.tagger == "flair" and self.tasks[job.task].test_noise:
+                raise CharEmbedError(
+                    f"test_noise of {job.task} does not work with the tagger flair: leave out one of them"
+                )
         files = {name: read_task(self.tasks[name], self.labelled) for name in dict.fromkeys(job.task for job in jobs)}
         # Files first: they are quicker to read than models, and mistakes show sooner.
         return Inputs(
@@ -171,19 +176,20 @@ class Scores:
             digests={name: sentences_digest(divide(each.train, each.dev, each.test)) for name, each in files.items()},
         )
 
-    def _result(self, job: Job, inputs: Inputs, *, test: float, dev: float | None, minutes: float) -> Result:
+    def _result(self, job: Job, inputs: Inputs, scores: TaggerScores, minutes: float) -> Result:
         task = self.tasks[job.task]
         return Result(
             **asdict(job),
             metric=METRICS[task.task].name,
-            score=round(test, 4),
-            dev_score=None if dev is None else round(dev, 4),
+            score=round(scores.test, 4),
+            dev_score=None if scores.dev is None else round(scores.dev, 4),
             minutes=round(minutes, 2),
             settings=asdict(self.embedders[job.embedder]),
             task_settings=task.data_settings,
             tagger_settings=tagger_settings(job.tagger, task),
             weights=inputs.embedders[job.embedder].weights,
             sentences=inputs.digests[job.task],
+            noisy_scores={rate: round(score, 4) for rate, score in scores.noisy.items()} or None,
         )
 
 

@@ -48,6 +48,8 @@ class Result:
     """Digest of the embedder's weights."""
     sentences: str
     """Digest of the task's sentences."""
+    noisy_scores: dict[str, float] | None = None
+    """Scores on the test sentences with noise, by its rate; None for a task without noise."""
 
 
 def drop_incomplete_line(path: str) -> None:
@@ -129,17 +131,16 @@ def check_unchanged(path: str, settings: Iterable[Setting]) -> None:
         )
 
 
-def summary(results: Sequence[Result]) -> str:
-    """Return the mean score over seeds, and their standard deviation if there are several."""
-    if not results:
+def summary(scores: Sequence[float]) -> str:
+    """Return the mean of the scores of some seeds, and their standard deviation if there are several."""
+    if not scores:
         return ""
-    scores = [result.score for result in results]
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     return f"{statistics.mean(scores):.2f}{spread}"
 
 
 def print_table(results: list[Result], rows: list[str], columns: dict[str, str], tagger: TaggerName) -> None:
-    """Print the scores of one tagger as a Markdown table.
+    """Print the scores of one tagger as a Markdown table, with a column for each rate of noise on the test sentences.
 
     Args:
         results: results of all taggers.
@@ -147,15 +148,16 @@ def print_table(results: list[Result], rows: list[str], columns: dict[str, str],
         columns: metric of each task.
         tagger: name of the tagger.
     """
-    headers = [tagger, *(f"{name}, {metric}" for name, metric in columns.items())]
-    cells = [
-        [
-            row,
-            *(
-                summary([one for one in results if (one.embedder, one.task, one.tagger) == (row, column, tagger)])
-                for column in columns
-            ),
-        ]
-        for row in rows
-    ]
+    results = [result for result in results if result.tagger == tagger and result.embedder in rows]
+    headers: list[str] = [tagger]
+    cells = [[row] for row in rows]
+    for task, metric in columns.items():
+        of_task = [result for result in results if result.task == task]
+        rates = sorted({rate for result in of_task for rate in result.noisy_scores or {}}, key=float)
+        headers += [f"{task}, {metric}", *(f"{task}, noise {rate}" for rate in rates)]
+        for row, line in zip(rows, cells, strict=True):
+            of_row = [result for result in of_task if result.embedder == row]
+            line.append(summary([result.score for result in of_row]))
+            noisy = [result.noisy_scores for result in of_row if result.noisy_scores]
+            line += [summary([scores[rate] for scores in noisy if rate in scores]) for rate in rates]
     print("\n" + tabulate(cells, headers, tablefmt="github", disable_numparse=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from scripts.quality.embedders import EmbeddedSentence, EmbeddedTask
 from scripts.quality.linear_tagger import LinearConfig, LinearTagger
 from scripts.quality.results import TaggerName
 from scripts.quality.tasks import TaskConfig
+
+Predict = Callable[[list[EmbeddedSentence]], list[list[str]]]
+"""Function from sentences to their tags."""
 
 
 class ScaledProjection(nn.Module):
@@ -52,6 +56,8 @@ class TaggerScores:
     """Score on the test sentences."""
     dev: float | None
     """Score of the chosen epoch on the dev sentences; None where the tagger does not report it."""
+    noisy: dict[str, float]
+    """Scores on the test sentences with noise, by its rate."""
 
 
 def tagger_seeds(tagger: TaggerName, seeds: list[int]) -> list[int]:
@@ -75,37 +81,56 @@ def tagger_settings(tagger: TaggerName, task: TaskConfig) -> dict[str, Any]:
     }
 
 
-def score_tagger(tagger: TaggerName, embedded: EmbeddedTask, task: TaskConfig, seed: int) -> TaggerScores:
+def score_tagger(
+    tagger: TaggerName,
+    embedded: EmbeddedTask,
+    noisy_test: dict[str, list[EmbeddedSentence]],
+    task: TaskConfig,
+    seed: int,
+) -> TaggerScores:
     """Train a tagger on embedded sentences, with the epoch that is best on dev, and score it.
 
     Args:
         tagger: "probe", a BiLSTM-CRF on a linear layer, "flair", Flair's SequenceTagger, or "linear", a logistic
             regression.
         embedded: sentences and their vectors.
+        noisy_test: test sentences with noise and their vectors, by its rate; none for "flair".
         task: the task.
         seed: seed of the tagger; not used by the linear one.
     """
     # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
-    if tagger == "probe":
-        return _score_probe(embedded, task, seed, settings)
+    if tagger == "flair":
+        import_extra("flair", extra="flair", purpose="Flair's tagger")
+        from scripts.quality.flair_tagger import FlairConfig, score_flair_tagger
+
+        # The vectors are stored already: Flair need not keep them too.
+        config = FlairConfig(settings["hidden_size"], settings["epochs"], storage="none")
+        return TaggerScores(score_flair_tagger(embedded, task.task, seed, config), None, {})
     if tagger == "linear":
-        return _score_linear(embedded, task, LinearConfig(**settings))
-    import_extra("flair", extra="flair", purpose="Flair's tagger")
-    from scripts.quality.flair_tagger import FlairConfig, score_flair_tagger
-
-    # The vectors are stored already: Flair need not keep them too.
-    config = FlairConfig(settings["hidden_size"], settings["epochs"], storage="none")
-    return TaggerScores(score_flair_tagger(embedded, task.task, seed, config), None)
+        predict, dev_score = _train_linear(embedded, task, settings)
+    else:
+        predict, dev_score = _train_probe(embedded, task, seed, settings)
+    noisy_scores = {rate: _score(predict, sentences, task) for rate, sentences in noisy_test.items()}
+    return TaggerScores(_score(predict, embedded.test, task), dev_score, noisy_scores)
 
 
-def _score_probe(embedded: EmbeddedTask, task: TaskConfig, seed: int, settings: dict[str, Any]) -> TaggerScores:
+def _score(predict: Predict, sentences: list[EmbeddedSentence], task: TaskConfig) -> float:
+    return METRICS[task.task].compute(predict(sentences), [sentence.labelled.tags for sentence in sentences])
+
+
+def _train_probe(
+    embedded: EmbeddedTask, task: TaskConfig, seed: int, settings: dict[str, Any]
+) -> tuple[Predict, float]:
+    """Return the function that predicts with the trained tagger, and its score on dev."""
     torch.manual_seed(seed)
     tags = sorted({tag for sentence in embedded.train for tag in sentence.labelled.tags})
     train_vectors = torch.cat([sentence.vectors for sentence in embedded.train])
     encoder = ScaledProjection(train_vectors, settings["projection_size"], settings["dropout"])
     tagger = BiLSTMCRF(encoder, settings["projection_size"], tags, settings["hidden_size"], settings["dropout"])
-    train, dev, test = (TaggedSentences(split, [one.labelled.tags for one in split]) for split in embedded)
+    train, dev = (
+        TaggedSentences(split, [one.labelled.tags for one in split]) for split in (embedded.train, embedded.dev)
+    )
     # The encoder has no pretrained weights, so it learns at the same rate as the rest.
     config = FitConfig(
         learning_rate=settings["learning_rate"],
@@ -114,20 +139,15 @@ def _score_probe(embedded: EmbeddedTask, task: TaskConfig, seed: int, settings: 
         epochs=settings["epochs"],
         seed=seed,
     )
-    metric = METRICS[task.task]
-    dev_score = fit(tagger, train, dev, metric, config)
-    return TaggerScores(metric.compute(tagger.predict(test.sentences), test.tags), dev_score)
+    dev_score = fit(tagger, train, dev, METRICS[task.task], config)
+    return tagger.predict, dev_score
 
 
-def _score_linear(embedded: EmbeddedTask, task: TaskConfig, config: LinearConfig) -> TaggerScores:
-    metric = METRICS[task.task]
-
-    def score(sentences: list[EmbeddedSentence]) -> float:
-        return metric.compute(tagger.predict(sentences), [sentence.labelled.tags for sentence in sentences])
-
-    tagger = LinearTagger(embedded.train, config)
+def _train_linear(embedded: EmbeddedTask, task: TaskConfig, settings: dict[str, Any]) -> tuple[Predict, float]:
+    """Return the function that predicts with the trained tagger, and its score on dev."""
+    tagger = LinearTagger(embedded.train, LinearConfig(**settings))
     tagger.fit(embedded.train)
-    dev_score = score(embedded.dev)
+    dev_score = _score(tagger.predict, embedded.dev, task)
     # There is no epoch to choose, so the dev sentences are free to train on.
     tagger.fit(embedded.train + embedded.dev)
-    return TaggerScores(score(embedded.test), dev_score)
+    return tagger.predict, dev_score

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from charembed import CharEmbedError
 from charembed.tagging.labelled_text import LabelledSentence, check_splits, divide, read_labelled
 from charembed.tagging.metrics import Task
 from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask
+from scripts.quality.noise import add_noise
 
 
 @dataclass
@@ -31,6 +32,8 @@ class TaskConfig:
             of all sentences are in memory: with 1,280 dimensions, a million words take 5 GB, and training a tagger as
             much again for `train`.
         dev_limit: the same for `dev`.
+        test_noise: shares of characters to change; the tagger is scored on such test sentences too (see
+            `scripts.quality.noise`). Not for Flair's tagger.
     """
 
     train: str
@@ -43,6 +46,7 @@ class TaskConfig:
     flair_epochs: int = 15
     train_limit: int | None = None
     dev_limit: int | None = None
+    test_noise: list[float] | None = None
 
     @property
     def data_settings(self) -> dict[str, Any]:
@@ -57,6 +61,8 @@ class TaskFiles:
     train: list[LabelledSentence]
     dev: list[LabelledSentence] | None
     test: list[LabelledSentence] | None
+    noisy_test: dict[str, list[LabelledSentence]] = field(default_factory=dict)
+    """Test sentences with noise, by its rate."""
 
 
 def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
@@ -77,9 +83,12 @@ def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
         None if path is None else read_labelled(path, task.token_column, task.tag_column) for path in paths
     )
     # Check before embedding, which takes much longer.
-    files = TaskFiles(_thin(train or [], task.train_limit), _thin(dev, task.dev_limit) if dev else dev, test)
-    check_splits(divide(files.train, files.dev, files.test), task.train)
-    return files
+    train = _thin(train or [], task.train_limit)
+    dev = _thin(dev, task.dev_limit) if dev else dev
+    splits = divide(train, dev, test)
+    check_splits(splits, task.train)
+    noisy_test = {str(rate): add_noise(splits.test, rate) for rate in task.test_noise or []}
+    return TaskFiles(train, dev, test, noisy_test)
 
 
 def _thin(sentences: list[LabelledSentence], limit: int | None) -> list[LabelledSentence]:
@@ -93,13 +102,18 @@ def _thin(sentences: list[LabelledSentence], limit: int | None) -> list[Labelled
 
 def embed_task(embedder: ComparedEmbedder, files: TaskFiles) -> EmbeddedTask:
     """Embed whole files, in their order because of contexts across sentences, then divide them into splits."""
-
-    def embed(sentences: list[LabelledSentence]) -> list[EmbeddedSentence]:
-        vectors = map(torch.from_numpy, embedder.read(sentences))
-        return [EmbeddedSentence(*pair) for pair in zip(sentences, vectors, strict=True)]
-
     return divide(
-        embed(files.train),
-        None if files.dev is None else embed(files.dev),
-        None if files.test is None else embed(files.test),
+        _embed(embedder, files.train),
+        None if files.dev is None else _embed(embedder, files.dev),
+        None if files.test is None else _embed(embedder, files.test),
     )
+
+
+def embed_noisy_test(embedder: ComparedEmbedder, files: TaskFiles) -> dict[str, list[EmbeddedSentence]]:
+    """Embed the test sentences with noise, by its rate."""
+    return {rate: _embed(embedder, sentences) for rate, sentences in files.noisy_test.items()}
+
+
+def _embed(embedder: ComparedEmbedder, sentences: list[LabelledSentence]) -> list[EmbeddedSentence]:
+    vectors = map(torch.from_numpy, embedder.read(sentences))
+    return [EmbeddedSentence(*pair) for pair in zip(sentences, vectors, strict=True)]

@@ -29,7 +29,11 @@ PER_DIRECTION = ("characters_seen", "minutes")
 """Provenance that differs between the directions."""
 SHARED = ("corpus_sha256", "corpus_documents", "training_characters", "seed", "torch_version")
 """Provenance that must be the same in both directions."""
-TAGGER_TITLES: dict[TaggerName, str] = {"probe": "probe (BiLSTM-CRF)", "flair": "Flair's SequenceTagger"}
+TAGGER_TITLES: dict[TaggerName, str] = {
+    "probe": "probe (BiLSTM-CRF)",
+    "flair": "Flair's SequenceTagger",
+    "linear": "logistic regression",
+}
 
 
 def join_and_score(forward: str, backward: str, test: str, card: str, output: str) -> None:
@@ -98,7 +102,7 @@ def tagger_scores(model: str, results: str, row: str) -> None:
         )
     lines = []
     for task, metric, tagger in sorted({(result.task, result.metric, result.tagger) for result in of_row}):
-        group = [result for result in of_row if (result.task, result.tagger) == (task, tagger)]
+        group = [result.score for result in of_row if (result.task, result.tagger) == (task, tagger)]
         seeds = "1 seed" if len(group) == 1 else f"{len(group)} seeds"
         lines.append(f"{task}, {metric}, {TAGGER_TITLES[tagger]}, {seeds}: {summary(group)}")
     pretrained.provenance["tagger_scores"] = lines

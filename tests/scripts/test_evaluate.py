@@ -176,6 +176,25 @@ def test_an_incomplete_last_line_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("columns")
+def test_noise_on_the_test_sentences(model: Path, tmp_path: Path) -> None:
+    """The tagger memorizes the clean sentences; noise on every character leaves nothing that it knows."""
+    task = {"train": "train.conll", "dev": "train.conll", "test": "train.conll", "test_noise": [1.0, 0.001]}
+    comparison = Comparison(tmp_path, model, task)
+    printed = comparison.run("--taggers", "[linear]")
+    (line,) = map(json.loads, comparison.output.read_text().splitlines())
+    assert (line["seed"], line["score"]) == (0, 100.0)
+    assert line["noisy_scores"]["0.001"] == 100.0  # rarely changes any of these few characters
+    assert line["noisy_scores"]["1.0"] < 100.0
+    assert re.search(r"names, entity F1 +\| names, noise 0\.001 +\| names, noise 1\.0 +\|", printed)
+    assert re.search(rf"\| mine +\| 100\.00 +\| 100\.00 +\| {line['noisy_scores']['1.0']:.2f} +\|", printed)
+
+    scores = Scores({"mine": EmbedderConfig(model=str(model))}, {"names": TaskConfig(**task)}, str(tmp_path), "")
+    scores.output, scores.taggers = str(comparison.output), ["flair"]
+    with pytest.raises(CharEmbedError, match="test_noise of names does not work with the tagger flair"):
+        scores()
+
+
+@pytest.mark.usefixtures("columns")
 def test_speed(model: Path, tmp_path: Path) -> None:
     embedders = {"mine": {"model": str(model)}, "absent": {"model": "absent"}}
     settings = {"embedders": embedders, "tasks": {"names": {"train": "train.conll"}}, "only_embedders": ["mine"]}

@@ -82,7 +82,7 @@ def test_the_score_has_no_seed_and_a_tag_of_dev_alone_is_no_error() -> None:
     train, dev, test = sentences(100, seed=1), sentences(20, seed=2), sentences(100, seed=3)
     dev.append(EmbeddedSentence(LabelledSentence(["w"], ["B-NEW"]), torch.zeros(1, 5)))
     splits = Splits(train, dev, test)
-    scores = [score_tagger("linear", splits, TaskConfig("train.conll"), seed) for seed in (0, 1)]
+    scores = [score_tagger("linear", splits, {}, TaskConfig("train.conll"), seed) for seed in (0, 1)]
     assert scores[0] == scores[1]
     assert scores[0].dev is not None
     assert 50 < scores[0].test < 100
