@@ -56,7 +56,18 @@ def test_embedding_imports_no_training_code() -> None:
     assert "jsonargparse" not in loaded
 
 
-OPTIONAL = {"flair", "spacy", "sklearn", "onnx", "onnxruntime", "datasets", "pyarrow", "tensorboard", "transformers"}
+OPTIONAL = {
+    "flair",
+    "gensim",
+    "spacy",
+    "sklearn",
+    "onnx",
+    "onnxruntime",
+    "datasets",
+    "pyarrow",
+    "tensorboard",
+    "transformers",
+}
 
 
 def test_training_and_the_command_line_import_no_optional_package() -> None:

@@ -112,7 +112,7 @@ class WordMarker:
             bounds: the parts of it, as in `mark`.
             bar: progress bar of characters.
         """
-        for start, text in _pieces(ids, bounds, self._vocab):
+        for start, text in text_pieces(ids, bounds, self._vocab):
             spans = find_words(text)
             values = np.array([self._marks.get(text[a:b], RARE) for a, b in spans.tolist()], dtype=MARK_TYPE)
             lengths = spans[:, 1] - spans[:, 0]
@@ -128,7 +128,7 @@ def _write(encoded: EncodedCorpus, number: int, marks: Path, metadata: Path) -> 
     """Count the words of the training text, and mark them."""
     counter: Counter[str] = Counter()
     with _progress_bar("counting words", encoded.characters) as bar:
-        for _, text in _pieces(encoded.ids, encoded.segments, encoded.vocab):
+        for _, text in text_pieces(encoded.ids, encoded.segments, encoded.vocab):
             counter.update(text[start:end] for start, end in find_words(text).tolist())
             if len(counter) > _MAX_COUNTED:
                 counter = Counter(dict(counter.most_common(_MAX_COUNTED // 2)))
@@ -145,7 +145,7 @@ def _write(encoded: EncodedCorpus, number: int, marks: Path, metadata: Path) -> 
     atomic_write(metadata, json.dumps({"words": words, "counts": counts, "share": share}))
 
 
-def _pieces(ids: Ids, bounds: Bounds, vocab: CharVocab) -> Iterator[tuple[int, str]]:
+def text_pieces(ids: Ids, bounds: Bounds, vocab: CharVocab) -> Iterator[tuple[int, str]]:
     """Yield the text of each part, long ones in several pieces, with the offset of its first character."""
     for first, last in bounds.tolist():
         start = first
