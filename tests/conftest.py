@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
-from helpers import COLUMNS, EXCERPT, small_model
+from helpers import COLUMNS, EXCERPT, small_model, small_static_vectors
 from hypothesis import settings
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
@@ -21,6 +22,12 @@ settings.load_profile("charembed")
 @pytest.fixture
 def pretrained() -> Pretrained:
     return small_model()
+
+
+@pytest.fixture
+def with_words(pretrained: Pretrained) -> Pretrained:
+    """The same model with static vectors."""
+    return dataclasses.replace(pretrained, static=small_static_vectors())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from charembed import CharLMConfig, CharVocab, TrainConfig
 from charembed.lm.model import BiCharLM, Cell, CharLM, Readout
 from charembed.pretrained.model_folder import Pretrained
 from charembed.recurrent import LSTMState, map_state
+from charembed.static_vectors import StaticVectors
 from charembed.text.corpus import CorpusConfig
 from charembed.text.words import SpannedText, TextInput
 from charembed.training.schedule import BudgetConfig
@@ -116,6 +117,14 @@ def small_model(
         torch.manual_seed(seed)
         model = BiCharLM(config)
     return Pretrained(model, vocab, readout, delimiter, {"seed": seed})
+
+
+def small_static_vectors(dim: int = 4, buckets: int = 30) -> StaticVectors:
+    """Return static vectors of a few words, and random vectors for the n-grams of others."""
+    generator = np.random.default_rng(dim)
+    words = ["The", "the", "lazy", "dog", ".", "quick", "東"]
+    table = generator.normal(size=(buckets, dim)) if buckets else None
+    return StaticVectors.from_arrays(words, generator.normal(size=(len(words), dim)), table)
 
 
 def tiny_config(folder: Path, **changes: object) -> TrainConfig:

@@ -6,8 +6,8 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 
@@ -16,11 +16,13 @@ from charembed.embedding.engine_choice import ChosenEngine, EngineChooser, Engin
 from charembed.embedding.limits import DEFAULT_LIMITS, EmbeddingLimits
 from charembed.embedding.mapper import Mapper
 from charembed.embedding.passage_embedder import MemoryBudget, PassageEmbedder
+from charembed.embedding.vector_layout import VectorLayout
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings, join_parts
 from charembed.lm.model import Readout
 from charembed.pretrained.flair_checkpoint import read_flair
 from charembed.pretrained.hub import SCHEME, upload
 from charembed.pretrained.model_folder import Pretrained, StoredType
+from charembed.pretrained.parts import Part
 from charembed.text.words import SpannedText, TextInput
 from charembed.util.checks import check_integer
 from charembed.util.devices import check_device
@@ -34,8 +36,9 @@ class CharEmbedder:
     """Computes contextual word vectors of texts (Akbik, Blythe & Vollgraf 2018).
 
     A word's vector is the forward model's state at the word's last character, concatenated with the backward model's
-    state at its first character. Both models read each text separately, starting from the zero state, so a text has the
-    same vectors whatever else is embedded with it. Threads may share an embedder.
+    state at its first character, and with the static vector of the word if the model has static vectors. Both language
+    models read each text separately, starting from the zero state, so a text has the same vectors whatever else is
+    embedded with it. Threads may share an embedder.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class CharEmbedder:
         precision: EnginePrecision = "float32",
         *,
         readout: Readout | None = None,
+        parts: Sequence[Part] | None = None,
         threads: int = 2,
         batch_size: int | None = None,
         memory_mb: int = 128,
@@ -64,6 +68,9 @@ class CharEmbedder:
             readout: characters at which states are read: "word" for the word's own outermost characters, "separator"
                 for the characters just outside the word. By default the setting of the model folder, which is the right
                 one for taggers trained with it.
+            parts: parts of which a word's vector consists: "forward" and "backward" for the states of the language
+                models, "words" for the static vector of the word. They always follow each other in this order. By
+                default all parts that the model has. Parts that are left out are not computed.
             threads: number of batches computed at the same time on a CPU, each by one thread.
             batch_size: maximum number of texts in a batch; by default 128 on a CPU and 512 on a GPU.
             memory_mb: maximum size of the vectors in memory at once, in megabytes; limits how far texts are read
@@ -73,27 +80,23 @@ class CharEmbedder:
             limits: how much text is read ahead and computed at a time; for tests and tuning.
 
         Raises:
-            CharEmbedError: an option is out of range, or the engine does not support the precision or device.
+            CharEmbedError: an option is out of range, the model lacks a part, or the engine does not support the
+                precision or device.
             MissingExtraError: ONNX Runtime is requested but not installed.
         """
-        self._options: dict[str, Any] = {
-            "engine": engine,
-            "precision": precision,
-            "threads": check_integer("threads", threads),
-            "batch_size": None if batch_size is None else check_integer("batch_size", batch_size),
-            "memory_mb": check_integer("memory_mb", memory_mb),
-            "cache_mb": check_integer("cache_mb", cache_mb, minimum=0),
-            "limits": limits,
-        }
+        self._layout = VectorLayout.of(pretrained, parts)
+        sizes = _check_sizes(threads, batch_size, memory_mb, cache_mb)
+        self._options = {"engine": engine, "precision": precision, "limits": limits} | sizes
+        self._options["parts"] = None if parts is None else self._layout.parts
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
-        self.precision: EnginePrecision = precision
-        """Precision of the computation."""
-        self._engines = EngineChooser(self.model, EngineOptions(engine, precision, threads, batch_size))
+        self._engines = EngineChooser(
+            self.model, self._layout.directions, EngineOptions(engine, precision, threads, batch_size)
+        )
         memory = MemoryBudget(window=memory_mb * _MB, cache=cache_mb * _MB)
-        self._passages = PassageEmbedder(self.pretrained, self._engines, memory, limits)
+        self._passages = PassageEmbedder(self.pretrained, self._layout, self._engines, memory, limits)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the models and options only: a copy has its own threads, engine and cache."""
@@ -101,9 +104,11 @@ class CharEmbedder:
 
     def __repr__(self) -> str:
         config = self.model.config
+        parts = "" if self._options["parts"] is None else f" parts={'+'.join(self.parts)},"
         return (
-            f"CharEmbedder({config.cell}, embedding_dim={self.embedding_dim}, readout={self.pretrained.readout!r},"
-            f" engine={self.engine!r}, precision={self.precision!r}, threads={self._options['threads']})"
+            f"CharEmbedder({config.cell}, embedding_dim={self.embedding_dim},{parts}"
+            f" readout={self.pretrained.readout!r}, engine={self.engine!r}, precision={self.precision!r},"
+            f" threads={self._options['threads']})"
         )
 
     @classmethod
@@ -124,7 +129,7 @@ class CharEmbedder:
             device: device to run on, for example "cuda"; "cpu" by default.
             engine: software that runs the models, as in `CharEmbedder`.
             precision: precision of the computation, as in `CharEmbedder`.
-            options: other options of `CharEmbedder`: readout, threads, batch_size, memory_mb, cache_mb.
+            options: other options of `CharEmbedder`: readout, parts, threads, batch_size, memory_mb, cache_mb.
 
         Raises:
             CharEmbedError: the model does not exist or its folder is damaged, or an option is invalid.
@@ -196,7 +201,17 @@ class CharEmbedder:
     @property
     def embedding_dim(self) -> int:
         """Number of dimensions of a word vector."""
-        return self.model.embedding_dim
+        return self._layout.dim
+
+    @property
+    def precision(self) -> EnginePrecision:
+        """Precision of the computation."""
+        return cast(EnginePrecision, self._options["precision"])
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts of which a word vector consists, in their order."""
+        return self._layout.parts
 
     @property
     def options(self) -> dict[str, Any]:
@@ -256,6 +271,20 @@ class CharEmbedder:
             context: neighboring texts to read, as in `embed`. A document must not continue in the next batch.
         """
         return Mapper(self, column, context)
+
+
+def _check_sizes(threads: int, batch_size: int | None, memory_mb: int, cache_mb: int) -> dict[str, Any]:
+    """Return the options that are numbers, by their names.
+
+    Raises:
+        CharEmbedError: one is out of range.
+    """
+    return {
+        "threads": check_integer("threads", threads),
+        "batch_size": None if batch_size is None else check_integer("batch_size", batch_size),
+        "memory_mb": check_integer("memory_mb", memory_mb),
+        "cache_mb": check_integer("cache_mb", cache_mb, minimum=0),
+    }
 
 
 def _restore(pretrained: Pretrained, options: dict[str, Any]) -> CharEmbedder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,16 @@ def weight_fingerprint(lm: CharLM) -> list[Any]:
 
 
 class Engine(ABC):
-    """Runs the language models of both directions."""
+    """Runs language models, each of one direction."""
 
-    def __init__(self, model: BiCharLM) -> None:
+    def __init__(self, model: BiCharLM, directions: Sequence[Direction]) -> None:
         """
         Args:
             model: the language models. Their weights may change later: call `refresh` before each use.
+            directions: those that are used.
         """
         self._model = model
+        self._directions = directions
         self._fingerprints: dict[Direction, list[Any]] = {}
 
     def refresh(self) -> bool:
@@ -52,7 +55,7 @@ class Engine(ABC):
             Whether there were any.
         """
         changed = False
-        for direction in self._model.directions:
+        for direction in self._directions:
             lm = self._model.direction(direction)
             fingerprint = weight_fingerprint(lm)
             if self._fingerprints.get(direction) != fingerprint:

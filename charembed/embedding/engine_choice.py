@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,7 +13,7 @@ from charembed.embedding.engine import Engine
 from charembed.embedding.onnx_engine import OnnxEngine
 from charembed.embedding.torch_engine import TorchEngine
 from charembed.errors import CharEmbedError
-from charembed.lm.model import BiCharLM
+from charembed.lm.model import BiCharLM, Direction
 from charembed.util.checks import check_choice
 from charembed.util.workers import WorkerPool
 
@@ -49,10 +50,11 @@ class EngineSetup:
 class EngineChooser:
     """Holds the engine that suits the device of a model, and chooses again after the model has moved."""
 
-    def __init__(self, model: BiCharLM, options: EngineOptions) -> None:
+    def __init__(self, model: BiCharLM, directions: Sequence[Direction], options: EngineOptions) -> None:
         """
         Args:
             model: the language models. Their weights and device may change later: call `refresh` before each use.
+            directions: those whose states are needed; perhaps none.
             options: what the user asks for.
 
         Raises:
@@ -60,6 +62,7 @@ class EngineChooser:
             MissingExtraError: ONNX Runtime is requested but not installed.
         """
         self._model = model
+        self._directions = directions
         self._options = options
         self.setup = self._set_up()
         """The current engine."""
@@ -86,9 +89,11 @@ class EngineChooser:
         name = choose_engine(self._options.engine, precision, device)
         engine: Engine
         if name == "onnx":
-            engine = OnnxEngine(self._model, "int8" if precision == "int8" else "float32")
+            engine = OnnxEngine(self._model, self._directions, "int8" if precision == "int8" else "float32")
         else:
-            engine = TorchEngine(self._model, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+            engine = TorchEngine(
+                self._model, self._directions, torch.bfloat16 if precision == "bfloat16" else torch.float32
+            )
         batch_size = self._options.batch_size or (128 if device.type == "cpu" else 512)
         # The calling thread runs batches too, except with PyTorch, whose operators would use several threads in it.
         threads = self._options.threads

@@ -44,7 +44,7 @@ class PartReader:
         Args:
             reader: reads text with an engine.
             pool: threads on which both directions run at the same time.
-            readings: the reading of each direction of the model.
+            readings: the reading of each direction that is part of the vectors; perhaps none.
             spans: spans of the words, of which there is at least one; see `can_be_split`. Shape: (words, 2)
             max_words: maximum number of words in a part.
             part_characters: maximum length of a part of more than one word, in characters.
@@ -56,8 +56,11 @@ class PartReader:
         # States from which parts are read; a missing one is the zero state.
         self._states: dict[tuple[Direction, int], Any] = {}
 
-    def __iter__(self) -> Iterator[tuple[slice, Vectors]]:
-        """Yield the words of each part as a slice, with their vectors. Shape: (words, embedding_dim)"""
+    def __iter__(self) -> Iterator[tuple[slice, dict[Direction, Vectors]]]:
+        """Yield the words of each part as a slice, with the states of each direction.
+
+        Shape: (words, output_size) each
+        """
         parts = range(len(self._bounds) - 1)
         # First pass: the backward model's state at the end of each part but the last, where it starts from zero.
         if "backward" in self._readings:
@@ -65,8 +68,9 @@ class PartReader:
                 self._pool.map(self._save_backward_state, [part])
         # Second pass: both models read each part.
         for part in parts:
-            halves = self._pool.map(self._read, [(direction, part) for direction in self._readings])
-            yield slice(self._bounds[part], self._bounds[part + 1]), np.concatenate(list(halves.values()), axis=1)
+            states = self._pool.map(self._read, [(direction, part) for direction in self._readings])
+            by_direction = {direction: vectors for (direction, _), vectors in states.items()}
+            yield slice(self._bounds[part], self._bounds[part + 1]), by_direction
 
     def _save_backward_state(self, part: int) -> None:
         """Read a part with the backward model and save the state from which the part before it is read."""

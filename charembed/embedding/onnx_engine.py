@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,18 @@ from charembed.text.vocab import Ids
 class OnnxEngine(Engine):
     """Runs the language models in ONNX Runtime on the CPU, in one session per direction."""
 
-    def __init__(self, model: BiCharLM, precision: GraphPrecision = "float32") -> None:
+    def __init__(self, model: BiCharLM, directions: Sequence[Direction], precision: GraphPrecision = "float32") -> None:
         """
         Args:
             model: the language models. Their weights are copied into the sessions.
+            directions: those that are used.
             precision: precision of the products with recurrent weights.
 
         Raises:
             MissingExtraError: onnx or onnxruntime is not installed.
         """
         self._onnxruntime = import_onnxruntime("the engine onnx")
-        super().__init__(model)
+        super().__init__(model, directions)
         self._precision = precision
         self._sessions: dict[Direction, Any] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TypedDict, Unpack
 
 import torch
@@ -11,6 +12,7 @@ from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.engine_choice import EngineName, EnginePrecision
 from charembed.errors import CharEmbedError
 from charembed.lm.model import Readout
+from charembed.pretrained.parts import Part
 
 
 class EmbedderOptions(TypedDict, total=False):
@@ -20,6 +22,7 @@ class EmbedderOptions(TypedDict, total=False):
     engine: EngineName
     precision: EnginePrecision
     readout: Readout | None
+    parts: Sequence[Part] | None
     threads: int
     batch_size: int | None
     memory_mb: int

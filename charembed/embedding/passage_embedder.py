@@ -17,6 +17,7 @@ from charembed.embedding.long_text import PartReader, can_be_split
 from charembed.embedding.passage import Passage, Reading
 from charembed.embedding.state_reader import StateReader
 from charembed.embedding.vector_cache import VectorCache
+from charembed.embedding.vector_layout import VectorLayout
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
 from charembed.lm.model import Direction
 from charembed.pretrained.model_folder import Pretrained
@@ -54,16 +55,23 @@ class PassageEmbedder:
     """
 
     def __init__(
-        self, pretrained: Pretrained, engines: EngineChooser, memory: MemoryBudget, limits: EmbeddingLimits
+        self,
+        pretrained: Pretrained,
+        layout: VectorLayout,
+        engines: EngineChooser,
+        memory: MemoryBudget,
+        limits: EmbeddingLimits,
     ) -> None:
         """
         Args:
             pretrained: the models, their vocabulary, and how they read text.
+            layout: the parts of a vector.
             engines: chooses the engine.
             memory: how much memory vectors may take.
             limits: how much text is read ahead and computed at a time.
         """
         self._pretrained = pretrained
+        self._layout = layout
         self._engines = engines
         self._memory = memory
         self._limits = limits
@@ -103,7 +111,7 @@ class PassageEmbedder:
 
     @property
     def _bytes_per_word(self) -> int:
-        return self._pretrained.model.embedding_dim * np.dtype(np.float32).itemsize
+        return self._layout.dim * np.dtype(np.float32).itemsize
 
     def _refresh(self) -> tuple[EngineSetup, VectorCache]:
         """Return the engine and the cache for the model as it is now.
@@ -112,7 +120,8 @@ class PassageEmbedder:
         old weights adds its vectors to the old cache.
         """
         with self._lock:
-            if self._engines.refresh():
+            # Without language models among the parts, none are prepared.
+            if self._layout.directions and self._engines.refresh():
                 self.cache = VectorCache(self._memory.cache)
             return self._engines.setup, self.cache
 
@@ -137,13 +146,13 @@ class PassageEmbedder:
 
     def _compute(self, passages: Sequence[Passage], setup: EngineSetup) -> list[Vectors]:
         """Return the vectors of passages, computed batch by batch on all threads."""
-        model = self._pretrained.model
-        directions, width = model.directions, model.config.output_size
-        vectors = [np.empty((len(p.spans), model.embedding_dim), dtype=np.float32) for p in passages]
+        directions, slices = self._layout.directions, self._layout.slices
+        vectors = [np.empty((len(p.spans), self._layout.dim), dtype=np.float32) for p in passages]
+        self._fill_in_words([passage.words for passage in passages], vectors)
         reader = StateReader(setup.engine, self._pretrained.vocab.encode, self._limits)
         # Plan the batches of each direction: enough of them for all threads.
         readings = {direction: [self._reading(p, direction) for p in passages] for direction in directions}
-        at_least = -(-setup.threads // len(directions))
+        at_least = -(-setup.threads // max(1, len(directions)))
         batches = {
             (direction, number): members
             for direction in directions
@@ -153,30 +162,45 @@ class PassageEmbedder:
         }
 
         def read(batch: tuple[Direction, int]) -> None:
-            """Write the states of one batch into its direction's half of the vectors."""
+            """Write the states of one batch into its direction's part of the vectors."""
             direction, _ = batch
-            half = slice(width, None) if direction == "backward" and len(directions) == 2 else slice(0, width)
             members = batches[batch]
             batch_readings = [readings[direction][k] for k in members]
             for k, states in zip(members, reader.read_batch(direction, batch_readings), strict=True):
-                vectors[k][:, half] = states
+                vectors[k][:, slices[direction]] = states
 
         # The directions alternate, and the longest batches, which come first in each, start first.
         setup.pool.map(read, sorted(batches, key=lambda batch: batch[1]))
         return vectors
+
+    def _fill_in_words(self, words: Sequence[list[str]], vectors: Sequence[Vectors]) -> None:
+        """Write the static vectors of the words of each text into their part of the vectors, if there is one."""
+        if not self._layout.has_words:
+            return
+        assert self._pretrained.static is not None
+        # All texts at once, since each lookup has fixed costs.
+        static = self._pretrained.static.lookup([word for text in words for word in text])
+        start = 0
+        for array in vectors:
+            array[:, self._layout.slices["words"]] = static[start : start + len(array)]
+            start += len(array)
 
     def _embed_long(self, passage: Passage) -> Iterator[EmbeddedPart]:
         setup, _ = self._refresh()
         parts = PartReader(
             StateReader(setup.engine, self._pretrained.vocab.encode, self._limits),
             setup.pool,
-            {direction: self._reading(passage, direction) for direction in self._pretrained.model.directions},
+            {direction: self._reading(passage, direction) for direction in self._layout.directions},
             passage.spans,
-            # A quarter of the memory, since a part exists several times: its halves, the whole, and the caller's.
+            # A quarter of the memory, since a part exists several times: its states, the whole, and the caller's.
             max_words=max(1, self._memory.window // 4 // self._bytes_per_word),
             part_characters=self._limits.part_characters,
         )
-        for part, vectors in parts:
+        for part, states in parts:
+            vectors = np.empty((part.stop - part.start, self._layout.dim), dtype=np.float32)
+            self._fill_in_words([passage.words_at(part)], [vectors])
+            for direction, array in states.items():
+                vectors[:, self._layout.slices[direction]] = array
             yield EmbeddedPart(_word_embeddings(passage, part, vectors), ends_text=part.stop == len(passage.spans))
 
     def _reading(self, passage: Passage, direction: Direction) -> Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ STEP_LOOP_FROM = 16
 class TorchEngine(Engine):
     """Runs the language models in PyTorch, on any device."""
 
-    def __init__(self, model: BiCharLM, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: BiCharLM, directions: Sequence[Direction], dtype: torch.dtype = torch.float32) -> None:
         """
         Args:
             model: the language models, used without a copy if `dtype` is float32 and copied otherwise.
+            directions: those that are used.
             dtype: type in which states are computed.
         """
-        super().__init__(model)
+        super().__init__(model, directions)
         self._dtype = dtype
         self._lms: dict[Direction, CharLM] = {}
         self._recurrences: dict[Direction, Recurrence[Any]] = {}

@@ -21,7 +21,7 @@ class WordEmbeddings:
     """Offsets of each word's first character and of one past its last, in characters of the text as given. For a list
     of words: offsets into the words joined by single spaces."""
     vectors: NDArray[np.float32]
-    """One row per word; the first half is the forward model's. Shape: (words, embedding_dim)"""
+    """One row per word: the forward state, the backward state, the static vector. Shape: (words, embedding_dim)"""
 
     def __len__(self) -> int:
         return len(self.words)

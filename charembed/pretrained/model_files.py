@@ -16,8 +16,12 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLMConfig, Direction, tensors_under
 from charembed.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
+STATIC = "static_vectors.safetensors"
+"""Optional: a model without static vectors does not have this file."""
+FILES = (CONFIG, TOKENIZER, WEIGHTS, STATIC, CARD)
+"""All files that a model folder may have."""
 
 _KEY_TYPES = {"architecture": dict, "readout": str, "delimiter": str, "provenance": dict}
 """Keys that config.json must have, with their JSON types."""
@@ -50,6 +54,24 @@ def parse_config(content: bytes, path: Path) -> dict[str, Any]:
         if not isinstance(config.get(key), json_type):
             raise CharEmbedError(f"{path}: {key} is missing or not a {json_type.__name__}")
     return config
+
+
+def optional_files(config: dict[str, Any], path: Path) -> list[str]:
+    """Return the names of those optional files that a model folder has according to its config.json.
+
+    A folder that has lost one of them would otherwise pass for a model without it, whose vectors are different.
+
+    Args:
+        config: what `parse_config` returned.
+        path: path of the file, for error messages.
+
+    Raises:
+        CharEmbedError: a value is neither true nor false.
+    """
+    if not isinstance(config.get("static_vectors", False), bool):
+        raise CharEmbedError(f"{path}: static_vectors must be true or false")
+    # Folders of format version 1 have no such key.
+    return [STATIC] if config.get("static_vectors", False) else []
 
 
 def parse_architecture(config: dict[str, Any], path: Path) -> CharLMConfig:

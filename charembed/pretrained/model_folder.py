@@ -24,14 +24,19 @@ from charembed.pretrained.model_card import model_card
 from charembed.pretrained.model_files import (
     CARD,
     CONFIG,
+    FILES,
     FORMAT_VERSION,
+    STATIC,
     TOKENIZER,
     WEIGHTS,
     build_model,
     named_weights,
+    optional_files,
     parse_architecture,
     parse_config,
 )
+from charembed.pretrained.parts import Part
+from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
 from charembed.util.devices import check_device
@@ -56,19 +61,30 @@ class Pretrained:
     """Text of at least one character that both models read before each text, so that an empty first word has states."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the weights come from: corpus, characters seen, bits per character and so on. JSON values."""
+    static: StaticVectors | None = None
+    """Static vectors of words, which follow the states in a word's vector; None for a model without them."""
 
     def __post_init__(self) -> None:
         check_choice("readout", self.readout, get_args(Readout))
         if not self.delimiter or any("\ud800" <= character <= "\udfff" for character in self.delimiter):
             raise CharEmbedError(f"delimiter must be text of at least one character, got {self.delimiter!r}")
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that word vectors can consist of, in their order."""
+        return (*self.model.directions, *(() if self.static is None else ("words",)))
+
     def digest(self) -> str:
-        """Return a hash of everything that word vectors depend on: weights, vocabulary and readout settings."""
+        """Return a hash of everything that word vectors depend on: weights, vocabulary, readout settings and static
+        vectors."""
         # The provenance is left out: models that differ only in it have the same vectors.
         settings = [self.vocab.to_json(), self.readout, self.delimiter, dataclasses.asdict(self.model.config)]
         digest = hashlib.sha256(json.dumps(settings).encode())
         for name, tensor in named_weights(self.model).items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        # Models without static vectors keep the hash that earlier versions have stored.
+        if self.static is not None:
+            digest.update(self.static.digest().encode())
         return digest.hexdigest()
 
     def save(
@@ -107,6 +123,7 @@ class Pretrained:
             CONFIG: (self._config_json() + "\n").encode("utf-8", "backslashreplace"),
             TOKENIZER: self.vocab.to_json().encode(),
             WEIGHTS: safetensors.torch.save(_stored_weights(self.model, dtype)),
+            **({} if self.static is None else {STATIC: self.static.to_bytes()}),
             CARD: model_card(self.model, self.provenance, address).encode(),
         }
 
@@ -118,6 +135,7 @@ class Pretrained:
             "directions": list(self.model.directions),
             "readout": self.readout,
             "delimiter": self.delimiter,
+            "static_vectors": self.static is not None,
             "provenance": self.provenance,
         }
         return json.dumps(config, indent=2, ensure_ascii=False)
@@ -146,9 +164,8 @@ class Pretrained:
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
         if missing:
             raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{_run_hint(path)}")
-        config, tokenizer = ((path / name).read_bytes() for name in (CONFIG, TOKENIZER))
         read_weights = partial(safetensors.torch.load_file, path / WEIGHTS, str(device))
-        return cls._from_parts(config, tokenizer, read_weights, path)
+        return cls._from_parts(partial(_read_file, path), read_weights, path)
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], source: str) -> Pretrained:
@@ -167,23 +184,31 @@ class Pretrained:
         if missing:
             raise CharEmbedError(f"{source} contains no model: {', '.join(missing)} missing")
         read_weights = partial(safetensors.torch.load, files[WEIGHTS])
-        return cls._from_parts(files[CONFIG], files[TOKENIZER], read_weights, Path(source))
+        return cls._from_parts(partial(_stored_file, files, source), read_weights, Path(source))
 
     @classmethod
     def _from_parts(
-        cls, config_json: bytes, tokenizer_json: bytes, read_weights: Callable[[], dict[str, Tensor]], path: Path
+        cls, read: Callable[[str], bytes], read_weights: Callable[[], dict[str, Tensor]], path: Path
     ) -> Pretrained:
-        config = parse_config(config_json, path / CONFIG)
-        vocab = CharVocab.from_json(tokenizer_json, source=str(path / TOKENIZER))
+        """
+        Args:
+            read: returns the content of a file by its name.
+            read_weights: returns the tensors of the weights file.
+            path: the model folder, for error messages.
+        """
+        config = parse_config(read(CONFIG), path / CONFIG)
+        vocab = CharVocab.from_json(read(TOKENIZER), source=str(path / TOKENIZER))
         architecture = parse_architecture(config, path / CONFIG)
         if architecture.vocab_size != len(vocab):
             raise CharEmbedError(
                 f"{path}: {CONFIG} states {architecture.vocab_size} characters, but {TOKENIZER} has {len(vocab)}"
             )
+        contents = {name: read(name) for name in optional_files(config, path / CONFIG)}
+        static = StaticVectors.from_bytes(contents[STATIC], str(path / STATIC)) if STATIC in contents else None
         model = build_model(architecture, config.get("directions", DIRECTIONS), read_weights, path)
         # The constructor checks readout and delimiter, but does not know the file they come from.
         try:
-            return cls(model, vocab, config["readout"], config["delimiter"], config["provenance"])
+            return cls(model, vocab, config["readout"], config["delimiter"], config["provenance"], static)
         except CharEmbedError as error:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
 
@@ -211,11 +236,14 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
         backward: model with a backward direction.
 
     Returns:
-        A model with both directions. It shares the weights with the two models.
+        A model with both directions, and with the static vectors of either. It shares the weights with the two models.
 
     Raises:
         CharEmbedError: a direction is missing, or the models differ in anything but their direction.
     """
+    statics = [model.static for model in (forward, backward) if model.static is not None]
+    if len({static.digest() for static in statics}) > 1:
+        raise CharEmbedError("the two models cannot be joined: they differ in their static vectors")
     # Each direction must read the same ids at the same positions, or the halves of a vector would not fit together.
     for name in ("vocab", "readout", "delimiter"):
         if getattr(forward, name) != getattr(backward, name):
@@ -226,7 +254,8 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
     pair.forward_lm = forward.model.direction("forward")
     pair.backward_lm = backward.model.direction("backward")
     provenance = {"forward": forward.provenance, "backward": backward.provenance}
-    return Pretrained(pair, forward.vocab, forward.readout, forward.delimiter, provenance)
+    static = statics[0] if statics else None
+    return Pretrained(pair, forward.vocab, forward.readout, forward.delimiter, provenance, static)
 
 
 def check_replaceable(target: Path) -> None:
@@ -235,7 +264,7 @@ def check_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the target is a file, or a folder with any other content.
     """
-    check_contains_only(target, {CONFIG, TOKENIZER, WEIGHTS, CARD})
+    check_contains_only(target, FILES)
     if target.exists() and any(target.iterdir()):
         try:
             parse_config((target / CONFIG).read_bytes(), target / CONFIG)
@@ -254,6 +283,30 @@ def _stored_weights(model: BiCharLM, dtype: StoredType) -> dict[str, Tensor]:
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise CharEmbedError("the model has weights that are too large for float16: store them as float32")
     return tensors
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    """Return the content of a file of a model folder.
+
+    Raises:
+        CharEmbedError: the folder has lost the file.
+    """
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise CharEmbedError(f"{folder} is not a complete model folder: {name} missing") from error
+
+
+def _stored_file(files: Mapping[str, bytes], source: str, name: str) -> bytes:
+    """Return the content of a file that is not in a folder.
+
+    Raises:
+        CharEmbedError: there is no such file.
+    """
+    content = files.get(name)
+    if not isinstance(content, bytes):
+        raise CharEmbedError(f"{source} contains no complete model: {name} missing")
+    return content
 
 
 def _run_hint(path: Path) -> str:

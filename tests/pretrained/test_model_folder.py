@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -13,10 +14,12 @@ import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
-from helpers import DATA, assert_same_vectors, small_model
+from helpers import DATA, assert_same_vectors, small_model, small_static_vectors
 
-from charembed import CharEmbedder, CharEmbedError
+from charembed import BiCharLM, CharEmbedder, CharEmbedError, join
+from charembed.lm.model import Direction
 from charembed.pretrained.model_folder import Pretrained
+from charembed.static_vectors import StaticVectors
 
 COMMITTED = DATA / "model-format-1"
 
@@ -35,7 +38,7 @@ def test_folder_has_the_documented_files_and_tensors(folder: Path) -> None:
         "tokenizer.json",
     ]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format_version"] == 1
+    assert config["format_version"] == 2
     assert config["readout"] == "word"
     names = set(safetensors.torch.load_file(folder / "model.safetensors"))
     per_direction = {
@@ -181,8 +184,8 @@ def edit_config(folder: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         (
-            {"format_version": 2},
-            r"format version 2, but this version of charembed .* up to 1: upgrade with pip install -U charembed",
+            {"format_version": 3},
+            r"format version 3, but this version of charembed .* up to 2: upgrade with pip install -U charembed",
         ),
         ({"format_version": None}, "no format_version"),
         ({"format_version": True}, "no format_version"),
@@ -251,3 +254,61 @@ def test_error_for_a_run_folder_names_its_models(folder: Path) -> None:
     shutil.copytree(folder, run / "best")
     with pytest.raises(CharEmbedError, match=r"the folder of a training run, whose models are .*best"):
         Pretrained.load(run)
+
+
+@pytest.fixture
+def folder_with_words(with_words: Pretrained, tmp_path: Path) -> Path:
+    with_words.save(tmp_path / "words")
+    return tmp_path / "words"
+
+
+def test_static_vectors_are_an_optional_file(with_words: Pretrained, folder_with_words: Path) -> None:
+    names = {"README.md", "config.json", "model.safetensors", "static_vectors.safetensors", "tokenizer.json"}
+    assert {path.name for path in folder_with_words.iterdir()} == set(with_words.files()) == names
+    loaded = Pretrained.load(folder_with_words)
+    for other in (loaded, Pretrained.from_files(with_words.files(), "the pipeline")):
+        assert other.static is not None
+        assert other.parts == ("forward", "backward", "words")
+        assert other.static.digest() == with_words.static.digest()
+        assert other.digest() == with_words.digest()
+
+
+def test_the_digest_depends_on_the_static_vectors(with_words: Pretrained, pretrained: Pretrained) -> None:
+    others = [dataclasses.replace(pretrained, static=static) for static in (None, small_static_vectors(3))]
+    assert len({model.digest() for model in (with_words, *others)}) == 3
+    # Outputs and taggers of version 0.1.0 have stored this value.
+    assert Pretrained.load(COMMITTED).digest() == ("661035e08bbd6f703d2c3f02ad73180c45ded51bbc1942daf7f455c457e858c6")
+
+
+def test_a_model_with_static_vectors_is_replaced_by_one_without(folder_with_words: Path) -> None:
+    small_model(seed=4).save(folder_with_words)
+    assert not (folder_with_words / "static_vectors.safetensors").exists()
+    assert Pretrained.load(folder_with_words).static is None
+
+
+def test_lost_static_vectors_are_reported(with_words: Pretrained, folder_with_words: Path) -> None:
+    """Without the file the model would have other vectors, of fewer dimensions."""
+    (folder_with_words / "static_vectors.safetensors").unlink()
+    with pytest.raises(CharEmbedError, match=r"not a complete model folder: static_vectors.safetensors missing"):
+        Pretrained.load(folder_with_words)
+    files = with_words.files()
+    for files["static_vectors.safetensors"] in (None, "text", b"damaged"):
+        with pytest.raises(CharEmbedError, match=r"static_vectors.safetensors"):
+            Pretrained.from_files(files, "the pipeline")
+    edit_config(folder_with_words, static_vectors="yes")
+    with pytest.raises(CharEmbedError, match=r"config.json: static_vectors must be true or false"):
+        Pretrained.load(folder_with_words)
+
+
+def test_joined_models_keep_the_static_vectors_of_either(pretrained: Pretrained) -> None:
+    def one_direction(direction: Direction, static: StaticVectors | None) -> Pretrained:
+        return dataclasses.replace(pretrained, model=BiCharLM(pretrained.model.config, [direction]), static=static)
+
+    static = small_static_vectors()
+    for forward, backward in ((static, None), (None, static), (static, small_static_vectors())):
+        joined = join(one_direction("forward", forward), one_direction("backward", backward))
+        assert joined.static is not None
+        assert joined.static.digest() == static.digest()
+    assert join(one_direction("forward", None), one_direction("backward", None)).static is None
+    with pytest.raises(CharEmbedError, match="they differ in their static vectors"):
+        join(one_direction("forward", static), one_direction("backward", small_static_vectors(3)))
