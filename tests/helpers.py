@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from charembed import CharLMConfig, CharVocab, TrainConfig
 from charembed.lm.model import BiCharLM, Cell, CharLM, Readout
 from charembed.pretrained.model_folder import Pretrained
+from charembed.projection import Projection
 from charembed.recurrent import LSTMState, map_state
 from charembed.static_vectors import StaticVectors
 from charembed.text.corpus import CorpusConfig
@@ -79,14 +81,18 @@ EMBEDDER_OPTIONS = {
     "batch_size": 3,
     "memory_mb": 7,
     "cache_mb": 5,
+    "dim": 4,
 }
-"""A value other than the default for each option of `CharEmbedder`."""
+"""A value other than the default for each option of `CharEmbedder`, for a model that `with_projection` returned for
+the readout "separator"."""
 
 INVALID_EMBEDDER_OPTIONS = [
     ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
     ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
     ({"threads": 0}, "threads must be "),
     ({"device": "abacus"}, "device 'abacus' cannot be used"),
+    ({"dim": 0}, "dim must be a whole number of at least 1, got 0"),
+    ({"dim": 8}, "vectors cannot be reduced to 8 dimensions, because "),
 ]
 """Invalid options of `CharEmbedder`, each with the beginning of its error."""
 
@@ -125,6 +131,17 @@ def small_static_vectors(dim: int = 4, buckets: int = 30) -> StaticVectors:
     words = ["The", "the", "lazy", "dog", ".", "quick", "東"]
     table = generator.normal(size=(buckets, dim)) if buckets else None
     return StaticVectors.from_arrays(words, generator.normal(size=(len(words), dim)), table)
+
+
+def with_projection(pretrained: Pretrained, dim: int = 7, readout: Readout | None = None) -> Pretrained:
+    """Return the models with a random projection, for their own readout by default."""
+    parts = pretrained.part_sizes
+    random = np.random.default_rng(1)
+    rows = np.linalg.qr(random.normal(size=(sum(parts.values()), dim)))[0].T
+    mean, shares = random.normal(size=rows.shape[1]), np.linspace(0.2, 0.01, dim)
+    mean, rows, shares = (np.ascontiguousarray(array, np.float32) for array in (mean, rows, shares))
+    projection = Projection(mean, rows, shares, tuple(parts), readout or pretrained.readout).rounded()
+    return dataclasses.replace(pretrained, projection=projection)
 
 
 def tiny_config(folder: Path, **changes: object) -> TrainConfig:

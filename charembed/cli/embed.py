@@ -28,7 +28,9 @@ def run_embed(arguments: Namespace) -> int:
     context = None
     if arguments.context_characters is not None or arguments.context_sentences is not None:
         context = Context(arguments.context_characters, arguments.context_sentences)
-    options = {name: arguments[name] for name in EmbedderOptions.__annotations__ if name in arguments}
+    # `dim` is an option of the output here, so that a projection can be fitted to its text.
+    names = EmbedderOptions.__annotations__.keys() - {"dim"}
+    options = {name: arguments[name] for name in names if name in arguments}
     embedder = CharEmbedder.from_pretrained(arguments.model, **options)
     try:
         manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)
@@ -71,7 +73,7 @@ def _add_embed_options(parser: Parser) -> None:
     )
     add_device(parser)
     parser.add_class_arguments(OutputConfig)
-    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb", "limits"})
+    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb", "dim", "limits"})
 
 
 def run_neighbors(arguments: Namespace) -> int:

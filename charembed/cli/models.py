@@ -1,11 +1,11 @@
-"""The commands that use or convert whole models: evaluate, generate, import-flair, export-onnx."""
+"""The commands that use or convert whole models: evaluate, generate, add-projection, import-flair, export-onnx."""
 
 from __future__ import annotations
 
 import itertools
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from charembed.cli.command import Command
 from charembed.cli.options import add_device, add_files, add_model, read_corpus
@@ -61,6 +61,52 @@ def _add_generate_options(parser: Parser) -> None:
         help="Randomness: 1 samples from the model's probabilities, lower values are more predictable",
     )
     parser.add_argument("--seed", default=None, type=int, help="Random seed; the same seed generates the same text")
+    add_device(parser)
+
+
+def run_add_projection(arguments: Namespace) -> int:
+    """Fit a projection to fewer dimensions and write the model with it."""
+    from charembed.embedding.embedder import CharEmbedder
+    from charembed.output.sample import CorpusSample
+    from charembed.pretrained.model_folder import check_replaceable
+    from charembed.util.files import user_path
+
+    check_replaceable(user_path(arguments.output).resolve())  # before the time is spent on embedding
+    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, readout=arguments.readout)
+    sample = CorpusSample.draw(read_corpus(arguments))
+    reduced = embedder.fit_projection(sample.shuffled(), arguments.dim)
+    reduced.save_pretrained(arguments.output, arguments.dtype)
+    assert reduced.projection is not None
+    print(
+        f"{arguments.output}: a projection from {embedder.embedding_dim} to {arguments.dim} dimensions, which keeps"
+        f" {reduced.projection.explained:.1%} of the variance"
+    )
+    return 0
+
+
+def _add_projection_options(parser: Parser) -> None:
+    add_model(parser)
+    parser.add_argument("-o", "--output", required=True, type=str, help="Model folder to write")
+    parser.add_argument(
+        "--dim",
+        required=True,
+        type=PositiveInt,
+        help="Number of dimensions of the projection. An embedder of the model can be asked for any number up to it",
+    )
+    add_files(parser)
+    parser.add_argument(
+        "--readout",
+        default=None,
+        choices=["word", "separator"],
+        help="Readout for which to fit the projection, which becomes the setting of the new folder. By default that of"
+        " the model",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "float16"],
+        help="Type of the stored weights; float16 halves the size",
+    )
     add_device(parser)
 
 
@@ -127,6 +173,16 @@ GENERATE = Command(
     _add_generate_options,
     "Generate text with the forward model.",
     examples=('charembed generate --model en --prompt "The city of " --characters 200 --seed 1',),
+)
+ADD_PROJECTION = Command(
+    run_add_projection,
+    _add_projection_options,
+    "Fit a projection to fewer dimensions (PCA) to the word vectors of text files, and write the model with it: an"
+    " embedder of the model can then be asked for fewer dimensions.",
+    examples=(
+        "charembed add-projection --model en my_text.txt --dim 256 --output runs/en-256",
+        "charembed embed --model runs/en-256 my_text.txt --dim 128 --output vectors",
+    ),
 )
 IMPORT_FLAIR = Command(
     run_import_flair,

@@ -16,6 +16,7 @@ from charembed.embedding.engine_choice import ChosenEngine, EngineChooser, Engin
 from charembed.embedding.limits import DEFAULT_LIMITS, EmbeddingLimits
 from charembed.embedding.mapper import Mapper
 from charembed.embedding.passage_embedder import MemoryBudget, PassageEmbedder
+from charembed.embedding.reduction import fit_to_words, stored_projection
 from charembed.embedding.vector_layout import VectorLayout
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings, join_parts
 from charembed.lm.model import Readout
@@ -23,6 +24,7 @@ from charembed.pretrained.flair_checkpoint import read_flair
 from charembed.pretrained.hub import SCHEME, upload
 from charembed.pretrained.model_folder import Pretrained, StoredType
 from charembed.pretrained.parts import Part
+from charembed.projection import Projection, check_dim
 from charembed.text.words import SpannedText, TextInput
 from charembed.util.checks import check_integer
 from charembed.util.devices import check_device
@@ -54,6 +56,7 @@ class CharEmbedder:
         batch_size: int | None = None,
         memory_mb: int = 128,
         cache_mb: int = 0,
+        dim: int | None = None,
         limits: EmbeddingLimits = DEFAULT_LIMITS,
     ) -> None:
         """
@@ -77,18 +80,21 @@ class CharEmbedder:
                 ahead.
             cache_mb: size of the cache for vectors of texts that appear again in later calls, in megabytes. The least
                 recently used vectors are dropped.
+            dim: reduce vectors to this number of dimensions by the projection of the model folder, which must have at
+                least as many (see `fit_projection`). By default all dimensions are kept.
             limits: how much text is read ahead and computed at a time; for tests and tuning.
 
         Raises:
-            CharEmbedError: an option is out of range, the model lacks a part, or the engine does not support the
-                precision or device.
+            CharEmbedError: an option is out of range, the model lacks a part or a projection to `dim` dimensions, or
+                the engine does not support the precision or device.
             MissingExtraError: ONNX Runtime is requested but not installed.
         """
         self._layout = VectorLayout.of(pretrained, parts)
         sizes = _check_sizes(threads, batch_size, memory_mb, cache_mb)
-        self._options = {"engine": engine, "precision": precision, "limits": limits} | sizes
+        self._options = {"engine": engine, "precision": precision, "dim": dim, "limits": limits} | sizes
         self._options["parts"] = None if parts is None else self._layout.parts
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
+        self._projection = None if dim is None else stored_projection(self.pretrained, self.parts, dim)
         # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
@@ -96,7 +102,7 @@ class CharEmbedder:
             self.model, self._layout.directions, EngineOptions(engine, precision, threads, batch_size)
         )
         memory = MemoryBudget(window=memory_mb * _MB, cache=cache_mb * _MB)
-        self._passages = PassageEmbedder(self.pretrained, self._layout, self._engines, memory, limits)
+        self._passages = PassageEmbedder(self.pretrained, self._layout, self._engines, memory, limits, self._projection)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the models and options only: a copy has its own threads, engine and cache."""
@@ -129,7 +135,7 @@ class CharEmbedder:
             device: device to run on, for example "cuda"; "cpu" by default.
             engine: software that runs the models, as in `CharEmbedder`.
             precision: precision of the computation, as in `CharEmbedder`.
-            options: other options of `CharEmbedder`: readout, parts, threads, batch_size, memory_mb, cache_mb.
+            options: other options of `CharEmbedder`: readout, parts, threads, batch_size, memory_mb, cache_mb, dim.
 
         Raises:
             CharEmbedError: the model does not exist or its folder is damaged, or an option is invalid.
@@ -198,10 +204,31 @@ class CharEmbedder:
         repo_id = repo_id.removeprefix(SCHEME)
         return upload(self.pretrained.files(address=SCHEME + repo_id), repo_id, private=private, message=commit_message)
 
+    def fit_projection(self, texts: Iterable[TextInput], dim: int) -> CharEmbedder:
+        """Return an embedder of the same model whose vectors are reduced by principal component analysis.
+
+        The projection is fitted to the vectors of the texts (at most those of the first 25,000 words, for vectors of
+        1,280 dimensions) and becomes part of the model: after `save_pretrained`, the folder can be loaded with any
+        `dim` up to this one, since the components are in descending order of variance.
+
+        Args:
+            texts: text like the one to embed later, in mixed order.
+            dim: number of dimensions.
+
+        Raises:
+            CharEmbedError: `dim` is not below the number of dimensions of the vectors, or the texts have too few words.
+        """
+        check_dim(check_integer("dim", dim), self._layout.dim)
+        whole = self if self.projection is None else CharEmbedder(self.pretrained, **self._options | {"dim": None})
+        projection = fit_to_words(whole.iter_embed(texts), whole.embedding_dim, dim).rounded()
+        projection = dataclasses.replace(projection, parts=self.parts, readout=self.pretrained.readout)
+        pretrained = dataclasses.replace(self.pretrained, projection=projection)
+        return CharEmbedder(pretrained, **self._options | {"dim": dim})
+
     @property
     def embedding_dim(self) -> int:
         """Number of dimensions of a word vector."""
-        return self._layout.dim
+        return self._layout.dim if self.projection is None else self.projection.dim
 
     @property
     def precision(self) -> EnginePrecision:
@@ -212,6 +239,11 @@ class CharEmbedder:
     def parts(self) -> tuple[Part, ...]:
         """Parts of which a word vector consists, in their order."""
         return self._layout.parts
+
+    @property
+    def projection(self) -> Projection | None:
+        """Projection that reduces the vectors; None if they keep all dimensions."""
+        return self._projection
 
     @property
     def options(self) -> dict[str, Any]:

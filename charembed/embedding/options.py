@@ -27,6 +27,7 @@ class EmbedderOptions(TypedDict, total=False):
     batch_size: int | None
     memory_mb: int
     cache_mb: int
+    dim: int | None
 
 
 def load_embedder(embedder: CharEmbedder | str | os.PathLike[str], **options: Unpack[EmbedderOptions]) -> CharEmbedder:

@@ -21,6 +21,7 @@ from charembed.embedding.vector_layout import VectorLayout
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
 from charembed.lm.model import Direction
 from charembed.pretrained.model_folder import Pretrained
+from charembed.projection import Projection
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class PassageEmbedder:
         engines: EngineChooser,
         memory: MemoryBudget,
         limits: EmbeddingLimits,
+        projection: Projection | None = None,
     ) -> None:
         """
         Args:
@@ -69,9 +71,11 @@ class PassageEmbedder:
             engines: chooses the engine.
             memory: how much memory vectors may take.
             limits: how much text is read ahead and computed at a time.
+            projection: reduces the vectors; None keeps all dimensions.
         """
         self._pretrained = pretrained
         self._layout = layout
+        self._projection = projection
         self._engines = engines
         self._memory = memory
         self._limits = limits
@@ -171,7 +175,7 @@ class PassageEmbedder:
 
         # The directions alternate, and the longest batches, which come first in each, start first.
         setup.pool.map(read, sorted(batches, key=lambda batch: batch[1]))
-        return vectors
+        return [self._reduce(whole) for whole in vectors]
 
     def _fill_in_words(self, words: Sequence[list[str]], vectors: Sequence[Vectors]) -> None:
         """Write the static vectors of the words of each text into their part of the vectors, if there is one."""
@@ -201,7 +205,13 @@ class PassageEmbedder:
             self._fill_in_words([passage.words_at(part)], [vectors])
             for direction, array in states.items():
                 vectors[:, self._layout.slices[direction]] = array
-            yield EmbeddedPart(_word_embeddings(passage, part, vectors), ends_text=part.stop == len(passage.spans))
+            reduced = self._reduce(vectors)
+            yield EmbeddedPart(_word_embeddings(passage, part, reduced), ends_text=part.stop == len(passage.spans))
+
+    def _reduce(self, vectors: Vectors) -> Vectors:
+        """Return vectors with the dimensions that are asked for. Shape: (words, embedding_dim) to (words, dim)"""
+        # Text by text: a product with the vectors of other texts could round differently.
+        return vectors if self._projection is None else self._projection(vectors)
 
     def _reading(self, passage: Passage, direction: Direction) -> Reading:
         return passage.reading(direction, self._pretrained.delimiter, self._pretrained.readout)

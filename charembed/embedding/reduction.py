@@ -1,16 +1,54 @@
-"""Fit projections to fewer dimensions to the vectors of words."""
+"""Choose and fit the projections that reduce word vectors to fewer dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from charembed.embedding.word_embeddings import WordEmbeddings
+from charembed.errors import CharEmbedError
+from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
+from charembed.util.checks import check_integer
 
 _MAX_VECTOR_BYTES = 128_000_000
 """Size of the vectors to which a projection is fitted."""
+
+
+def stored_projection(pretrained: Pretrained, parts: Sequence[str], dim: int) -> Projection:
+    """Return the projection of a model to a number of dimensions.
+
+    Args:
+        pretrained: the model.
+        parts: parts of which the vectors to project consist, in order.
+        dim: number of dimensions.
+
+    Raises:
+        CharEmbedError: the model has no projection, or one that is too narrow or for other vectors.
+    """
+    check_integer("dim", dim)
+    projection = pretrained.projection
+    if projection is None:
+        problem = "this model has no projection"
+    elif not is_for(projection, pretrained, parts):
+        problem = (
+            f"the projection of this model is for the readout {projection.readout} and the parts"
+            f" {', '.join(projection.parts)}, not for {pretrained.readout} and {', '.join(parts)}"
+        )
+    elif dim > projection.dim:
+        problem = f"the projection of this model has {projection.dim}"
+    else:
+        return projection.first(dim)
+    raise CharEmbedError(
+        f"vectors cannot be reduced to {dim} dimensions, because {problem}: fit one with"
+        f" CharEmbedder.fit_projection(texts, {dim}) or charembed add-projection"
+    )
+
+
+def is_for(projection: Projection, pretrained: Pretrained, parts: Sequence[str]) -> bool:
+    """Return whether a projection was fitted to vectors with the readout of a model and the given parts."""
+    return projection.parts == tuple(parts) and projection.readout == pretrained.readout
 
 
 def fit_to_words(embeddings: Iterable[WordEmbeddings], width: int, dim: int) -> Projection:

@@ -39,13 +39,8 @@ class VectorLayout:
         slices: dict[Part, slice] = {}
         start = 0
         for part in chosen:
-            if part == "words":
-                assert pretrained.static is not None
-                width = pretrained.static.dim
-            else:
-                width = pretrained.model.config.output_size
-            slices[part] = slice(start, start + width)
-            start += width
+            slices[part] = slice(start, start + pretrained.part_sizes[part])
+            start = slices[part].stop
         return cls(slices)
 
     @property

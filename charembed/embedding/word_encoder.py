@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from charembed.embedding.torch_engine import first_readings
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM
 from charembed.pretrained.model_folder import Pretrained
+from charembed.projection import Projection
 from charembed.text.words import SpannedText, TextInput
 from charembed.util.checks import check_integer
 
@@ -49,7 +51,7 @@ class WordEncoder(nn.Module):
                 their weights stay fixed, and vectors are computed without gradients, which is several times faster.
             projection_size: width of a linear layer that is applied to the vectors and always trained; none by default.
             options: options of `CharEmbedder.from_pretrained`, if `embedder` is a name or folder: device, engine,
-                precision, readout, threads, batch_size, memory_mb, cache_mb.
+                precision, readout, threads, batch_size, memory_mb, cache_mb, dim.
 
         Raises:
             CharEmbedError: the model does not exist, `projection_size` is below 1, an option is invalid, there are
@@ -108,7 +110,7 @@ class WordEncoder(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the part of the `state_dict` that is not weights: how the language models read text."""
-        return torch.tensor(list(json.dumps(_text_settings(self.embedder.pretrained)).encode()), dtype=torch.uint8)
+        return torch.tensor(list(json.dumps(_text_settings(self.embedder)).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Any) -> None:
         """Check that weights to be loaded are of language models that read text in the same way.
@@ -117,7 +119,7 @@ class WordEncoder(nn.Module):
             CharEmbedError: they read text differently.
         """
         loaded = json.loads(bytes(state.tolist()))
-        expected = _text_settings(self.embedder.pretrained)
+        expected = _text_settings(self.embedder)
         differing = [name for name in expected if loaded.get(name) != expected[name]]
         if differing:
             raise CharEmbedError(
@@ -126,9 +128,14 @@ class WordEncoder(nn.Module):
             )
 
 
-def _text_settings(pretrained: Pretrained) -> dict[str, Any]:
-    characters = "".join(pretrained.vocab.characters)
-    return {"vocabulary": characters, "readout": pretrained.readout, "delimiter": pretrained.delimiter}
+def _text_settings(embedder: CharEmbedder) -> dict[str, Any]:
+    pretrained, projection = embedder.pretrained, embedder.projection
+    return {
+        "vocabulary": "".join(pretrained.vocab.characters),
+        "readout": pretrained.readout,
+        "delimiter": pretrained.delimiter,
+        "projection": None if projection is None else hashlib.sha256(projection.to_bytes()).hexdigest(),
+    }
 
 
 _OWNERS: WeakKeyDictionary[BiCharLM, tuple[ref[nn.Module], bool]] = WeakKeyDictionary()
@@ -171,14 +178,21 @@ def word_vectors(embedder: CharEmbedder, texts: Iterable[TextInput], *, trainabl
     Shape: (words, embedding_dim) each
     """
     if trainable and torch.is_grad_enabled():
-        return vectors_with_gradients(embedder.pretrained, texts)
+        return vectors_with_gradients(embedder.pretrained, texts, embedder.projection)
     return (torch.from_numpy(text.vectors) for text in embedder.iter_embed(texts))
 
 
-def vectors_with_gradients(pretrained: Pretrained, texts: Iterable[TextInput]) -> list[Tensor]:
+def vectors_with_gradients(
+    pretrained: Pretrained, texts: Iterable[TextInput], projection: Projection | None = None
+) -> list[Tensor]:
     """Return the vectors of `CharEmbedder.embed` with gradients for the weights, computed as a single batch.
 
     Dropout is applied if the models are in training mode.
+
+    Args:
+        pretrained: the models, their vocabulary, and how they read text.
+        texts: texts in any form that `CharEmbedder.embed` accepts.
+        projection: reduces the vectors; None keeps all dimensions.
 
     Shape: (words, embedding_dim) each
     """
@@ -189,7 +203,11 @@ def vectors_with_gradients(pretrained: Pretrained, texts: Iterable[TextInput]) -
     for direction in pretrained.model.directions:
         readings = [passage.reading(direction, pretrained.delimiter, pretrained.readout) for passage in passages]
         halves.append(_states(pretrained.model.direction(direction), readings, pretrained))
-    return [torch.cat(both, dim=1) for both in zip(*halves, strict=True)]
+    vectors = [torch.cat(both, dim=1) for both in zip(*halves, strict=True)]
+    if projection is None or not vectors:
+        return vectors
+    mean, components = (torch.from_numpy(array).to(vectors[0]) for array in (projection.mean, projection.components))
+    return [(whole - mean) @ components.T for whole in vectors]
 
 
 def _states(lm: CharLM, readings: Sequence[Reading], pretrained: Pretrained) -> list[Tensor]:

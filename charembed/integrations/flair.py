@@ -14,6 +14,7 @@ from charembed.embedding.word_encoder import set_trainable, word_vectors
 from charembed.errors import CharEmbedError, import_extra
 from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
 from charembed.pretrained.model_folder import Pretrained
+from charembed.projection import Projection
 from charembed.recurrent.translation import torch_weights
 from charembed.text.vocab import CharVocab
 from charembed.util.files import atomic_file, user_path
@@ -53,7 +54,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
                 weights stay fixed.
             options: options of `CharEmbedder.from_pretrained`, if `embedder` is a name or folder: device (by default
                 `flair.device`, to which Flair also moves the models of a tagger), engine, precision, readout, threads,
-                batch_size, memory_mb, cache_mb.
+                batch_size, memory_mb, cache_mb, dim.
 
         Raises:
             CharEmbedError: no such model; an invalid option, or options for an embedder, which has its own; or the
@@ -63,7 +64,8 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             options.setdefault("device", flair.device)
         embedder = load_embedder(embedder, **options)
         # Flair's base class reads these three attributes.
-        self.name = name or f"charembed-{embedder.pretrained.digest()[:12]}"
+        reduced = "" if embedder.projection is None else f"-{embedder.projection.dim}"
+        self.name = name or f"charembed-{embedder.pretrained.digest()[:12]}{reduced}"
         self.static_embeddings = not fine_tune
         self.fine_tune = fine_tune
         super().__init__()
@@ -98,7 +100,7 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
 
     def to_params(self) -> dict[str, Any]:
         """Return what a saved tagger contains in addition to the weights, as plain values."""
-        pretrained = self.embedder.pretrained
+        pretrained, projection = self.embedder.pretrained, self.embedder.projection
         # Not the device: a tagger may be loaded on another machine.
         return {
             "name": self.name,
@@ -111,17 +113,20 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             "readout": pretrained.readout,
             "delimiter": pretrained.delimiter,
             "provenance": pretrained.provenance,
+            "projection": None if projection is None else projection.to_bytes("float16"),
         }
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> CharEmbedderEmbeddings:
         """Return the embeddings that `to_params` described; Flair loads the weights afterwards."""
+        projection = params.get("projection")
         pretrained = Pretrained(
             BiCharLM(CharLMConfig(**params["architecture"]), params["directions"]),
             CharVocab.from_json(params["tokenizer"]),
             params["readout"],
             params["delimiter"],
             params["provenance"],
+            projection=None if projection is None else Projection.from_bytes(projection, "the saved tagger"),
         )
         # Taggers saved by early versions have neither options nor precision nor fine_tune.
         options = {"precision": params.get("precision", "float32")} | params.get("options", {})
@@ -135,7 +140,8 @@ def export_flair(
     """Write the models of both directions as files of Flair language models, which `FlairEmbeddings(file)` loads.
 
     If the embedder's readout is "separator", Flair computes the same vectors. If it is "word", as for models trained
-    with charembed, `FlairEmbeddings(file, with_whitespace=False)` does; a warning says so. Existing files are replaced.
+    with charembed, `FlairEmbeddings(file, with_whitespace=False)` does; a warning says so. Flair's vectors have all
+    dimensions, whatever the embedder's `dim`. Existing files are replaced.
 
     Args:
         embedder: embedder with LSTMs, or GRUs with `reset_after`; Flair supports no other recurrences.

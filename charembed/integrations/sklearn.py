@@ -43,6 +43,7 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         batch_size: int | None = None,
         memory_mb: int = 128,
         cache_mb: int = 0,
+        dim: int | None = None,
     ) -> None:
         """
         Args:
@@ -55,10 +56,12 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             batch_size: maximum number of texts in a batch, as in `CharEmbedder`.
             memory_mb: maximum size in megabytes of the vectors held in memory at once, as in `CharEmbedder`.
             cache_mb: size in megabytes of the cache for vectors of texts that appear again, as in `CharEmbedder`.
+            dim: number of dimensions, as in `CharEmbedder`; None for all.
         """
         self.model, self.precision, self.threads = model, precision, threads
         self.readout, self.device, self.engine = readout, device, engine
         self.batch_size, self.memory_mb, self.cache_mb = batch_size, memory_mb, cache_mb
+        self.dim = dim
 
     def fit(self, X: object = None, y: object = None) -> CharEmbedTransformer:  # noqa: ARG002, N803 (scikit-learn's names)
         """Load the model.

@@ -45,6 +45,7 @@ def char_embed_tok2vec(
     engine: EngineName = "auto",
     batch_size: int | None = None,
     memory_mb: int = 128,
+    dim: int | None = None,
 ) -> Model[list[Doc], list[Floats2d]]:
     """Create the architecture `charembed.CharEmbedTok2Vec.v1`: vectors of the tokens of a document, read in its text.
 
@@ -64,6 +65,7 @@ def char_embed_tok2vec(
         engine: software that runs the language models, as in `CharEmbedder`.
         batch_size: maximum number of texts in a batch, as in `CharEmbedder`.
         memory_mb: maximum size in megabytes of the vectors held in memory at once, as in `CharEmbedder`.
+        dim: number of dimensions, as in `CharEmbedder`; None for all.
 
     Raises:
         CharEmbedError: no such model or an invalid option, raised when the pipeline is initialised.
@@ -78,6 +80,7 @@ def char_embed_tok2vec(
         engine=engine,
         batch_size=batch_size,
         memory_mb=memory_mb,
+        dim=dim,
     )
     vectors: Model[list[Doc], list[Floats2d]] = Model(
         "charembed_vectors", _forward, init=_initialize, dims={"nO": None}, shims=[shim]
@@ -176,7 +179,7 @@ class CharEmbedVectors:
         Args:
             model: name or folder of the model, which is loaded on first use.
             options: options of `CharEmbedder.from_pretrained`: device, engine, precision, readout, threads, batch_size,
-                memory_mb, cache_mb.
+                memory_mb, cache_mb, dim.
         """
         self._embedder = _LazyEmbedder(os.fspath(model), options)
 
@@ -249,6 +252,7 @@ class CharEmbedVectors:
         "batch_size": None,
         "memory_mb": 128,
         "cache_mb": 0,
+        "dim": None,
     },
 )
 def make_char_embed_vectors(
@@ -263,6 +267,7 @@ def make_char_embed_vectors(
     batch_size: int | None,
     memory_mb: int,
     cache_mb: int,
+    dim: int | None,
 ) -> CharEmbedVectors:
     """Create the component for `nlp.add_pipe("charembed", config={"model": …})`."""
     return CharEmbedVectors(
@@ -275,6 +280,7 @@ def make_char_embed_vectors(
         batch_size=batch_size,
         memory_mb=memory_mb,
         cache_mb=cache_mb,
+        dim=dim,
     )
 
 

@@ -22,8 +22,9 @@ class OutputConfig:
     dtype: DType = "float32"
     """Data type of the vectors: float32, or float16 for files of half the size."""
     dim: int | None = None
-    """Reduce the vectors to this number of dimensions by principal component analysis (PCA). The projection is fitted
-    to a sample of the text and saved next to the vectors. By default the vectors are not reduced."""
+    """Reduce the vectors to this number of dimensions by principal component analysis (PCA). The projection is that of
+    the model, if it has one with enough dimensions; otherwise it is fitted to a sample of the text. It is saved next to
+    the vectors. By default the vectors are not reduced."""
     projection: str | None = None
     """Reduce the vectors with the projection of an earlier output, given as its folder or projection file, instead of
     fitting a new one with dim. Vectors are comparable only if they were reduced with the same projection."""

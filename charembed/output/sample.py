@@ -29,6 +29,10 @@ class CorpusSample:
     excerpts: list[str] = field(default_factory=list)
     """Excerpts, drawn with equal probability from everywhere in the corpus."""
 
+    def shuffled(self) -> list[str]:
+        """Return the excerpts in random order, always the same."""
+        return random.Random(0).sample(self.excerpts, len(self.excerpts))
+
     @classmethod
     def draw(cls, corpus: Corpus) -> CorpusSample:
         """Read a corpus once and draw a sample. The same corpus always has the same sample.
@@ -65,6 +69,4 @@ def fit_projection(embedder: CharEmbedder, dim: int, sample: CorpusSample | None
         raise CharEmbedError("dim needs to read the text twice, which is impossible with a pipe: write it to a file")
     check_dim(dim, embedder.embedding_dim)  # before the time is spent on embedding
     logger.info("fitting a projection to %s dimensions on a sample of the text", dim)
-    # Excerpts in random order, until there are enough vectors.
-    shuffled = random.Random(0).sample(sample.excerpts, len(sample.excerpts))
-    return fit_to_words(embedder.iter_embed(shuffled), embedder.embedding_dim, dim)
+    return fit_to_words(embedder.iter_embed(sample.shuffled()), embedder.embedding_dim, dim)

@@ -11,6 +11,7 @@ import numpy as np
 
 from charembed.embedding.context import Context
 from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.reduction import is_for
 from charembed.errors import CharEmbedError
 from charembed.output.config import OutputConfig
 from charembed.output.folder import OutputFolder
@@ -111,6 +112,7 @@ def _describe_inputs(
         "dtype": config.dtype,
         "dim": config.dim,
         "projection": None if projection is None else escape_undecodable(projection),
+        "embedder_dim": None if embedder.projection is None else embedder.projection.dim,
         "shard_mb": config.shard_mb,
         "word_rules": WORD_RULES,
     }
@@ -171,7 +173,7 @@ def _choose_projection(
     elif config.projection is not None:
         projection = load_projection(config.projection)
     else:
-        projection = fit_projection(embedder, config.dim or 0, sample)
+        projection = _projection_to(config.dim or 0, embedder, sample)
     # A projection of another model, or one whose file was replaced since the output was started.
     width = projection.components.shape[1]
     if width != embedder.embedding_dim or projection.dim != (config.dim or projection.dim):
@@ -180,6 +182,17 @@ def _choose_projection(
             f" {embedder.embedding_dim}: use the projection of an output of the same model"
         )
     return projection
+
+
+def _projection_to(dim: int, embedder: CharEmbedder, sample: CorpusSample | None) -> Projection:
+    """Return the projection of the model to a number of dimensions if it has one, and a new one otherwise."""
+    pretrained, stored = embedder.pretrained, embedder.pretrained.projection
+    if stored is not None and embedder.projection is None and 1 <= dim <= stored.dim:
+        if is_for(stored, pretrained, embedder.parts):
+            logger.info("reducing to %s dimensions with the projection of the model", dim)
+            return stored.first(dim)
+        logger.info("the projection of the model is for another readout or other parts")
+    return fit_projection(embedder, dim, sample)
 
 
 def _log_size(sample: CorpusSample | None, dim: int, config: OutputConfig) -> None:

@@ -16,7 +16,14 @@ SCHEME = "hf://"
 BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
 """Folder of the models that are part of this package."""
 _ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
-_FILES = ["config.json", "tokenizer.json", "model.safetensors", "static_vectors.safetensors", "README.md"]
+_FILES = [
+    "config.json",
+    "tokenizer.json",
+    "model.safetensors",
+    "static_vectors.safetensors",
+    "projection.safetensors",
+    "README.md",
+]
 """The only files that are downloaded: a repository may hold others, some of which may be unsafe to load."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLMConfig, Direction, tensors_under
+from charembed.pretrained.parts import Part
+from charembed.projection import Projection
 from charembed.version import __version__
 
 FORMAT_VERSION = 2
 CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
-STATIC = "static_vectors.safetensors"
-"""Optional: a model without static vectors does not have this file."""
-FILES = (CONFIG, TOKENIZER, WEIGHTS, STATIC, CARD)
+STATIC, PROJECTION = "static_vectors.safetensors", "projection.safetensors"
+OPTIONAL = {"static_vectors": STATIC, "projection": PROJECTION}
+"""Files that only some models have, by the key of config.json that says whether a model does."""
+FILES = (CONFIG, TOKENIZER, WEIGHTS, STATIC, PROJECTION, CARD)
 """All files that a model folder may have."""
 
 _KEY_TYPES = {"architecture": dict, "readout": str, "delimiter": str, "provenance": dict}
@@ -68,10 +71,12 @@ def optional_files(config: dict[str, Any], path: Path) -> list[str]:
     Raises:
         CharEmbedError: a value is neither true nor false.
     """
-    if not isinstance(config.get("static_vectors", False), bool):
-        raise CharEmbedError(f"{path}: static_vectors must be true or false")
-    # Folders of format version 1 have no such key.
-    return [STATIC] if config.get("static_vectors", False) else []
+    # Folders of format version 1 have no such keys.
+    values = {key: config.get(key, False) for key in OPTIONAL}
+    for key, value in values.items():
+        if not isinstance(value, bool):
+            raise CharEmbedError(f"{path}: {key} must be true or false")
+    return [OPTIONAL[key] for key, value in values.items() if value]
 
 
 def parse_architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
@@ -93,6 +98,49 @@ def parse_architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
         return CharLMConfig(**fields)
     except (CharEmbedError, TypeError) as error:
         raise CharEmbedError(f"{path}: {error}") from error
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Return the content of a file of a model folder.
+
+    Raises:
+        CharEmbedError: the folder has lost the file.
+    """
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise CharEmbedError(f"{folder} is not a complete model folder: {name} missing") from error
+
+
+def stored_file(files: Mapping[str, bytes], source: str, name: str) -> bytes:
+    """Return the content of a file that is not in a folder.
+
+    Raises:
+        CharEmbedError: there is no such file.
+    """
+    content = files.get(name)
+    if not isinstance(content, bytes):
+        raise CharEmbedError(f"{source} contains no complete model: {name} missing")
+    return content
+
+
+def check_projection(projection: Projection, sizes: Mapping[Part, int]) -> None:
+    """Check that a projection is for vectors that a model has.
+
+    Args:
+        projection: the projection.
+        sizes: number of dimensions of each part of the model's vectors.
+
+    Raises:
+        CharEmbedError: it is not.
+    """
+    of_parts = [size for part, size in sizes.items() if part in projection.parts]
+    if not projection.parts or len(of_parts) < len(projection.parts) or projection.width != sum(of_parts):
+        raise CharEmbedError(
+            f"the projection is for vectors of {projection.width} dimensions with the parts"
+            f" {', '.join(projection.parts) or '(unknown)'}, but the model's parts are"
+            f" {', '.join(f'{part} ({size} dimensions)' for part, size in sizes.items())}"
+        )
 
 
 def build_model(

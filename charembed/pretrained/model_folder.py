@@ -26,16 +26,21 @@ from charembed.pretrained.model_files import (
     CONFIG,
     FILES,
     FORMAT_VERSION,
+    PROJECTION,
     STATIC,
     TOKENIZER,
     WEIGHTS,
     build_model,
+    check_projection,
     named_weights,
     optional_files,
     parse_architecture,
     parse_config,
+    read_file,
+    stored_file,
 )
 from charembed.pretrained.parts import Part
+from charembed.projection import Projection
 from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
@@ -63,28 +68,42 @@ class Pretrained:
     """Where the weights come from: corpus, characters seen, bits per character and so on. JSON values."""
     static: StaticVectors | None = None
     """Static vectors of words, which follow the states in a word's vector; None for a model without them."""
+    projection: Projection | None = None
+    """Reduces word vectors to fewer dimensions, if a `CharEmbedder` is asked for them."""
 
     def __post_init__(self) -> None:
         check_choice("readout", self.readout, get_args(Readout))
         if not self.delimiter or any("\ud800" <= character <= "\udfff" for character in self.delimiter):
             raise CharEmbedError(f"delimiter must be text of at least one character, got {self.delimiter!r}")
+        if self.projection is not None:
+            check_projection(self.projection, self.part_sizes)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts that word vectors can consist of, in their order."""
         return (*self.model.directions, *(() if self.static is None else ("words",)))
 
+    @property
+    def part_sizes(self) -> dict[Part, int]:
+        """Number of dimensions of each part, in the order of the parts."""
+        sizes: dict[Part, int] = dict.fromkeys(self.parts, self.model.config.output_size)
+        if self.static is not None:
+            sizes["words"] = self.static.dim
+        return sizes
+
     def digest(self) -> str:
-        """Return a hash of everything that word vectors depend on: weights, vocabulary, readout settings and static
-        vectors."""
+        """Return a hash of everything that word vectors depend on: weights, vocabulary, readout settings, static
+        vectors and projection."""
         # The provenance is left out: models that differ only in it have the same vectors.
         settings = [self.vocab.to_json(), self.readout, self.delimiter, dataclasses.asdict(self.model.config)]
         digest = hashlib.sha256(json.dumps(settings).encode())
         for name, tensor in named_weights(self.model).items():
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        # Models without static vectors keep the hash that earlier versions have stored.
+        # Models without static vectors and projection keep the hash that earlier versions have stored.
         if self.static is not None:
             digest.update(self.static.digest().encode())
+        if self.projection is not None:
+            digest.update(self.projection.to_bytes("float16"))
         return digest.hexdigest()
 
     def save(
@@ -118,12 +137,15 @@ class Pretrained:
             CharEmbedError: weights exceed the range of float16.
         """
         check_choice("dtype", dtype, get_args(StoredType))
+        optional = {} if self.static is None else {STATIC: self.static.to_bytes()}
+        if self.projection is not None:
+            optional[PROJECTION] = self.projection.to_bytes("float16")
         return {
             # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
             CONFIG: (self._config_json() + "\n").encode("utf-8", "backslashreplace"),
             TOKENIZER: self.vocab.to_json().encode(),
             WEIGHTS: safetensors.torch.save(_stored_weights(self.model, dtype)),
-            **({} if self.static is None else {STATIC: self.static.to_bytes()}),
+            **optional,
             CARD: model_card(self.model, self.provenance, address).encode(),
         }
 
@@ -136,6 +158,7 @@ class Pretrained:
             "readout": self.readout,
             "delimiter": self.delimiter,
             "static_vectors": self.static is not None,
+            "projection": self.projection is not None,
             "provenance": self.provenance,
         }
         return json.dumps(config, indent=2, ensure_ascii=False)
@@ -165,7 +188,7 @@ class Pretrained:
         if missing:
             raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{_run_hint(path)}")
         read_weights = partial(safetensors.torch.load_file, path / WEIGHTS, str(device))
-        return cls._from_parts(partial(_read_file, path), read_weights, path)
+        return cls._from_parts(partial(read_file, path), read_weights, path)
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], source: str) -> Pretrained:
@@ -184,7 +207,7 @@ class Pretrained:
         if missing:
             raise CharEmbedError(f"{source} contains no model: {', '.join(missing)} missing")
         read_weights = partial(safetensors.torch.load, files[WEIGHTS])
-        return cls._from_parts(partial(_stored_file, files, source), read_weights, Path(source))
+        return cls._from_parts(partial(stored_file, files, source), read_weights, Path(source))
 
     @classmethod
     def _from_parts(
@@ -205,12 +228,19 @@ class Pretrained:
             )
         contents = {name: read(name) for name in optional_files(config, path / CONFIG)}
         static = StaticVectors.from_bytes(contents[STATIC], str(path / STATIC)) if STATIC in contents else None
+        projection = None
+        if PROJECTION in contents:
+            projection = Projection.from_bytes(contents[PROJECTION], str(path / PROJECTION))
         model = build_model(architecture, config.get("directions", DIRECTIONS), read_weights, path)
-        # The constructor checks readout and delimiter, but does not know the file they come from.
+        # The constructor checks its arguments, but does not know the file they come from.
         try:
-            return cls(model, vocab, config["readout"], config["delimiter"], config["provenance"], static)
+            pretrained = cls(model, vocab, config["readout"], config["delimiter"], config["provenance"], static)
         except CharEmbedError as error:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
+        try:
+            return dataclasses.replace(pretrained, projection=projection)
+        except CharEmbedError as error:
+            raise CharEmbedError(f"{path / PROJECTION}: {error}") from error
 
 
 def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
@@ -236,7 +266,8 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
         backward: model with a backward direction.
 
     Returns:
-        A model with both directions, and with the static vectors of either. It shares the weights with the two models.
+        A model with both directions, with the static vectors of either, and with a projection if both have the same. It
+        shares the weights with the two models.
 
     Raises:
         CharEmbedError: a direction is missing, or the models differ in anything but their direction.
@@ -255,7 +286,11 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
     pair.backward_lm = backward.model.direction("backward")
     provenance = {"forward": forward.provenance, "backward": backward.provenance}
     static = statics[0] if statics else None
-    return Pretrained(pair, forward.vocab, forward.readout, forward.delimiter, provenance, static)
+    first, second = forward.projection, backward.projection
+    same = first is not None and second is not None and first.to_bytes() == second.to_bytes()
+    return Pretrained(
+        pair, forward.vocab, forward.readout, forward.delimiter, provenance, static, first if same else None
+    )
 
 
 def check_replaceable(target: Path) -> None:
@@ -283,30 +318,6 @@ def _stored_weights(model: BiCharLM, dtype: StoredType) -> dict[str, Tensor]:
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise CharEmbedError("the model has weights that are too large for float16: store them as float32")
     return tensors
-
-
-def _read_file(folder: Path, name: str) -> bytes:
-    """Return the content of a file of a model folder.
-
-    Raises:
-        CharEmbedError: the folder has lost the file.
-    """
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError as error:
-        raise CharEmbedError(f"{folder} is not a complete model folder: {name} missing") from error
-
-
-def _stored_file(files: Mapping[str, bytes], source: str, name: str) -> bytes:
-    """Return the content of a file that is not in a folder.
-
-    Raises:
-        CharEmbedError: there is no such file.
-    """
-    content = files.get(name)
-    if not isinstance(content, bytes):
-        raise CharEmbedError(f"{source} contains no complete model: {name} missing")
-    return content
 
 
 def _run_hint(path: Path) -> str:

@@ -112,7 +112,8 @@ class Projection:
             dtype: type in which the components are stored. Values from -1 to 1 lose little in float16.
         """
         tensors = {"mean": self.mean, "components": self.components.astype(dtype), "explained": self.variance_shares}
-        metadata = {"parts": ",".join(self.parts), "readout": self.readout}
+        # One key only: the order in which safetensors writes several is random, and equal projections have equal bytes.
+        metadata = {"vectors": json.dumps({"parts": self.parts, "readout": self.readout})}
         return safetensors.numpy.save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)
 
     @classmethod
@@ -146,13 +147,25 @@ class Projection:
         if len(shares) < len(components):
             # Version 0.1.0 stored the sum of all shares only. How it is divided does not matter then.
             shares = np.full(len(components), shares.item() / len(components))
-        parts, readout = _stored_strings(content)
+        parts, readout = _described_vectors(content, source)
         return cls(mean, components.astype(np.float32), shares.astype(np.float32), parts, readout)
 
 
-def _stored_strings(content: bytes) -> tuple[tuple[str, ...], str]:
-    """Return the parts and the readout in the header of a safetensors file. Version 0.1.0 stored neither."""
-    header_size = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + header_size]).get("__metadata__", {})
-    parts = metadata.get("parts", "")
-    return tuple(parts.split(",")) if parts else (), metadata.get("readout", "")
+def _described_vectors(content: bytes, source: str) -> tuple[tuple[str, ...], str]:
+    """Return the parts and the readout in the header of a safetensors file. Both are empty in files of version 0.1.0.
+
+    Raises:
+        CharEmbedError: the header describes the vectors in another form.
+    """
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    description = header.get("__metadata__", {}).get("vectors")
+    if description is None:
+        return (), ""
+    try:
+        vectors = json.loads(description)
+        parts, readout = vectors["parts"], vectors["readout"]
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise CharEmbedError(f"{source} is not a projection: its header does not describe the vectors") from error
+    if not isinstance(parts, list) or not all(isinstance(text, str) for text in (readout, *parts)):
+        raise CharEmbedError(f"{source} is not a projection: its header does not describe the vectors")
+    return tuple(parts), readout

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from helpers import EXCERPT, ROOT
 
+from charembed import CharEmbedder
 from charembed.cli.main import main
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.trainer import TrainResult
@@ -61,6 +62,31 @@ def test_from_training_to_neighbors(tmp_path: Path) -> None:
     assert len(generated.stdout) == len("The ") + 20 + 1
     near = charembed("neighbors", "--model", model, text, "--sentence", "He went", "--word", "went", "--count", "3")
     assert len(near.stdout.splitlines()) == 3, near.stderr
+
+
+def test_a_projection_is_added_and_used(pretrained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, reduced = str(tmp_path / "model"), str(tmp_path / "reduced")
+    pretrained.save(model)
+    options = ["--dim", "8", "--readout", "separator", "--dtype", "float16"]
+    assert main(["add-projection", "--model", model, str(EXCERPT), "--output", reduced, *options]) == 0
+    printed = capsys.readouterr().out
+    assert re.fullmatch(
+        rf"{reduced}: a projection from 24 to 8 dimensions, which keeps \d\d\.\d% of the variance\n", printed
+    )
+    stored = Pretrained.load(reduced)
+    assert (stored.readout, stored.projection.readout, stored.projection.dim) == ("separator", "separator", 8)
+    text = tmp_path / "text.txt"
+    text.write_text("too few words to fit\n")
+    assert main(["embed", "--model", reduced, str(text), "-o", str(tmp_path / "vectors"), "--dim", "5"]) == 0
+    assert "5 words in 1 file, 5 dimensions" in capsys.readouterr().out
+    vectors = np.load(tmp_path / "vectors" / "part-00000.npz")["vector"]
+    expected = CharEmbedder(stored, dim=5).embed(["too few words to fit"])[0].vectors
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    # A mistake is noticed before any text is read, and leaves the folder as it is.
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    assert main(["add-projection", "-m", model, "absent", "--dim", "8", "-o", str(tmp_path / "notes")]) == 2
+    assert "notes holds a.txt, which would be lost" in capsys.readouterr().err
 
 
 def test_evaluate_and_training_measure_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +164,8 @@ def test_unknown_keys_and_wrong_types_are_refused_by_name(
         ),
         (["embed", "--model", "absent", str(EXCERPT), "-o", "x"], "no model 'absent'"),
         (["embed", "--model", "absent", str(EXCERPT), "-o", "x", "--dim", "8", "--projection", "y"], "one of the two"),
+        (["add-projection", "--model", "absent", str(EXCERPT), "-o", "x", "--dim", "8"], "no model 'absent'"),
+        (["add-projection", "--model", "en", str(EXCERPT), "-o", "x", "--dim", "1280"], "dim must be from 1 to 1279"),
         (["evaluate", "--model", "absent", str(EXCERPT)], "no model 'absent'"),
         (["generate", "--model", "absent"], "no model 'absent'"),
         (["train", "--data.train", "", "--output", "out"], "the name of a text file is empty"),

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import AWKWARD_TEXTS, INVALID_EMBEDDER_OPTIONS, assert_same_vectors, run_script, small_model
+from helpers import (
+    AWKWARD_TEXTS,
+    EMBEDDER_OPTIONS,
+    INVALID_EMBEDDER_OPTIONS,
+    assert_same_vectors,
+    run_script,
+    small_model,
+    with_projection,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -249,13 +257,35 @@ def test_the_tagger_script_learns_its_training_text(fine_tune: str, embedder, tm
     assert [line.split(" on ")[0] for line in printed.splitlines()] == ["entity F1 100.00"] * 2
 
 
-def test_options_reach_the_embedder(embedder, tmp_path: Path) -> None:
-    embedder.save_pretrained(tmp_path / "model")
-    options = {"readout": "separator", "precision": "int8", "threads": 1, "device": "cpu", "engine": "onnx"}
-    options |= {"batch_size": 3, "memory_mb": 7, "cache_mb": 5}
-    encoder = WordEncoder(tmp_path / "model", **options)
-    assert encoder.embedder.options == CharEmbedder.from_pretrained(tmp_path / "model", **options).options
+def test_options_reach_the_embedder(pretrained, tmp_path: Path) -> None:
+    with_projection(pretrained, readout="separator").save(tmp_path / "model")
+    encoder = WordEncoder(tmp_path / "model", **EMBEDDER_OPTIONS)
+    assert encoder.embedder.options == CharEmbedder.from_pretrained(tmp_path / "model", **EMBEDDER_OPTIONS).options
     assert encoder.embedder.pretrained.readout == "separator"
+    assert encoder.output_size == 4
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_vectors_of_fewer_dimensions(trainable: bool, pretrained) -> None:
+    embedder = CharEmbedder(with_projection(pretrained), dim=4)
+    encoder = WordEncoder(embedder, trainable=trainable).eval()
+    vectors, mask = encoder(SENTENCES)
+    assert vectors.shape == (5, 7, 4)
+    assert vectors.requires_grad is trainable
+    for row, expected in zip(vectors.detach().numpy(), embedder.embed(SENTENCES), strict=True):
+        assert_same_vectors(row[: len(expected)], expected.vectors, expected.words)
+    if trainable:
+        (vectors * mask[:, :, None]).sin().sum().backward()
+        assert all(lm.rnn.weight_hh_l0.grad.abs().sum() > 0 for lm in (encoder.model.forward_lm,))
+
+
+def test_weights_are_not_loaded_into_an_encoder_with_another_projection(pretrained) -> None:
+    reducible = with_projection(pretrained)
+    weights = WordEncoder(CharEmbedder(reducible, dim=4)).state_dict()
+    WordEncoder(CharEmbedder(with_projection(small_model(seed=9)), dim=4)).load_state_dict(weights)
+    for other in (CharEmbedder(reducible, dim=3), CharEmbedder(reducible)):
+        with pytest.raises(CharEmbedError, match="their language models have another projection than this encoder's"):
+            WordEncoder(other).load_state_dict(weights)
 
 
 @pytest.mark.parametrize(

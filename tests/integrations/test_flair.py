@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import EMBEDDER_OPTIONS, INVALID_EMBEDDER_OPTIONS, run_script
+from helpers import EMBEDDER_OPTIONS, INVALID_EMBEDDER_OPTIONS, run_script, with_projection
 
 # Flair and its dependencies raise warnings of their own.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -197,19 +197,46 @@ def test_settings_are_saved_with_the_tagger(fine_tune: bool, precision: str, pre
     assert any(weight.requires_grad for weight in loaded.parameters()) is fine_tune
 
 
-def test_options_reach_the_embedder_and_are_saved(embedder, tmp_path: Path) -> None:
+def test_options_reach_the_embedder_and_are_saved(pretrained, tmp_path: Path) -> None:
     from flair.embeddings.base import load_embeddings
 
     from charembed import CharEmbedder
     from charembed.integrations.flair import CharEmbedderEmbeddings
 
-    embedder.save_pretrained(tmp_path / "model")
+    with_projection(pretrained, readout="separator").save(tmp_path / "model")
     expected = CharEmbedder.from_pretrained(tmp_path / "model", **EMBEDDER_OPTIONS)
     embeddings = CharEmbedderEmbeddings(tmp_path / "model", **EMBEDDER_OPTIONS)
     for each in (embeddings, load_embeddings(embeddings.save_embeddings(use_state_dict=True))):
         assert each.embedder.options == expected.options
         assert each.embedder.pretrained.readout == "separator"
         assert str(next(each.model.parameters()).device) == "cpu"
+        assert each.embedding_length == 4
+
+
+def test_a_saved_tagger_contains_the_projection(pretrained, tmp_path: Path) -> None:
+    from flair.data import Sentence
+    from flair.models import SequenceTagger
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embedder = CharEmbedder(with_projection(pretrained), dim=5)
+    expected = embedder.embed([["two", "words"]])[0].vectors
+    tagger = small_tagger(CharEmbedderEmbeddings(embedder))
+    tagger.save(tmp_path / "tagger.pt")
+    loaded = SequenceTagger.load(tmp_path / "tagger.pt").embeddings
+    sentence = Sentence(["two", "words"])
+    loaded.embed(sentence)
+    assert np.array_equal(np.stack([token.get_embedding([loaded.name]).cpu().numpy() for token in sentence]), expected)
+
+
+def test_vectors_of_different_dimensions_have_different_names(pretrained) -> None:
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    reducible = with_projection(pretrained)
+    names = {CharEmbedderEmbeddings(CharEmbedder(reducible, dim=dim)).name for dim in (None, 3, 4)}
+    assert len(names) == 3
 
 
 @pytest.mark.parametrize(

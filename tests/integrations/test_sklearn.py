@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import INVALID_EMBEDDER_OPTIONS, assert_same_vectors
+from helpers import EMBEDDER_OPTIONS, INVALID_EMBEDDER_OPTIONS, assert_same_vectors, with_projection
 from sklearn.exceptions import NotFittedError
 
 from charembed import CharEmbedder, CharEmbedError
@@ -15,7 +15,7 @@ from charembed import CharEmbedder, CharEmbedError
 
 @pytest.fixture
 def folder(embedder, tmp_path: Path) -> str:
-    embedder.save_pretrained(tmp_path / "model")
+    with_projection(embedder.pretrained, readout="separator").save(tmp_path / "model")
     return str(tmp_path / "model")
 
 
@@ -81,13 +81,12 @@ def test_options_reach_the_embedder(folder: str) -> None:
 
     from charembed.integrations.sklearn import CharEmbedTransformer
 
-    options = {"readout": "separator", "precision": "int8", "threads": 1, "device": "cpu", "engine": "onnx"}
-    options |= {"batch_size": 3, "memory_mb": 7, "cache_mb": 5}
-    transformer = clone(CharEmbedTransformer(folder, **options))
-    assert transformer.get_params() == {"model": folder, **options}
+    transformer = clone(CharEmbedTransformer(folder, **EMBEDDER_OPTIONS))
+    assert transformer.get_params() == {"model": folder, **EMBEDDER_OPTIONS}
     embedder = pickle.loads(pickle.dumps(transformer.fit())).embedder_
-    assert embedder.options == CharEmbedder.from_pretrained(folder, **options).options
+    assert embedder.options == CharEmbedder.from_pretrained(folder, **EMBEDDER_OPTIONS).options
     assert embedder.pretrained.readout == "separator"
+    assert transformer.transform([(["a", "b"], 0)]).shape == (1, 4)
 
 
 def test_defaults_are_those_of_the_embedder(folder: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import EMBEDDER_OPTIONS, ROOT, assert_same_vectors
+from helpers import EMBEDDER_OPTIONS, ROOT, assert_same_vectors, with_projection
 
 from charembed import CharEmbedder, CharEmbedError
 
@@ -22,8 +22,8 @@ SENTENCES = ["the fox jumps", "a dog runs", "the dog jumps", "a fox runs"]
 
 
 @pytest.fixture
-def folder(embedder, tmp_path: Path) -> Path:
-    embedder.save_pretrained(tmp_path / "model")
+def folder(pretrained, tmp_path: Path) -> Path:
+    with_projection(pretrained, readout="separator").save(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -166,6 +166,7 @@ def test_options_of_the_component_are_saved_with_the_pipeline(destination: str, 
         assert embedder.options == expected.options
         assert embedder.pretrained.readout == "separator"
     assert np.array_equal(loaded(TEXT).tensor, vectors)
+    assert vectors.shape[1] == 4
 
 
 def test_options_of_a_saved_pipeline_can_be_overridden(nlp, tmp_path: Path) -> None:

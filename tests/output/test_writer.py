@@ -16,7 +16,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 from filelock import FileLock
-from helpers import assert_same_vectors, small_model
+from helpers import assert_same_vectors, small_model, with_projection
 
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.embedding.limits import EmbeddingLimits
@@ -24,6 +24,7 @@ from charembed.output import OutputConfig, write_embeddings
 from charembed.output.manifest import Manifest
 from charembed.output.projection import load_projection, save_projection
 from charembed.output.shards import ROW_BYTES
+from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
 from charembed.util.files import MANIFEST
@@ -289,6 +290,46 @@ def test_a_projection_is_saved_and_reused(embedder: CharEmbedder, tmp_path: Path
     write_embeddings(embedder, Corpus(tmp_path / "other.txt"), tmp_path / "other", config)
     (text,) = embedder.embed(["another text"])
     assert_same_vectors(read(tmp_path / "other")["vector"], projection(text.vectors), text.words, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_the_projection_of_the_model_is_used(
+    pipe: bool, pretrained: Pretrained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedder = CharEmbedder(with_projection(pretrained))
+    corpus = many_lines(tmp_path)
+    if pipe:  # text that can be read only once needs no sample
+        corpus.digests = lambda: [None]  # type: ignore[method-assign]
+    with caplog.at_level("INFO"):
+        written = write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(dim=5))
+    assert "reducing to 5 dimensions with the projection of the model" in caplog.text
+    projection = pretrained_projection = embedder.pretrained.projection.first(5)
+    assert written.projected == {"dim": 5, "explained_variance": round(projection.explained, 4)}
+    assert np.array_equal(load_projection(tmp_path / "out").components, pretrained_projection.components)
+    vectors = np.concatenate([text.vectors for text in embedder.embed([text.text for text in corpus.texts()])])
+    words = ["?"] * len(vectors)
+    assert_same_vectors(read(tmp_path / "out")["vector"], projection(vectors), words, tolerance=1e-5)
+    # An embedder that reduces its vectors itself writes the same.
+    write_embeddings(CharEmbedder(embedder.pretrained, dim=5), corpus, tmp_path / "own")
+    assert_same_vectors(read(tmp_path / "own")["vector"], projection(vectors), words, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(("dim", "readout"), [(9, "word"), (5, "separator")])
+def test_a_projection_is_fitted_if_that_of_the_model_does_not_do(
+    dim: int, readout, pretrained: Pretrained, tmp_path: Path
+) -> None:
+    corpus, embedder = many_lines(tmp_path), CharEmbedder(with_projection(pretrained, dim=7, readout=readout))
+    write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(dim=dim))
+    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "fitted", OutputConfig(dim=dim))
+    expected = load_projection(tmp_path / "fitted").components
+    assert np.array_equal(load_projection(tmp_path / "out").components, expected)
+
+
+def test_an_output_with_other_dimensions_of_the_embedder_is_not_resumed(pretrained: Pretrained, tmp_path: Path) -> None:
+    reducible, corpus = with_projection(pretrained), many_lines(tmp_path, lines=3)
+    write_embeddings(CharEmbedder(reducible, dim=4), corpus, tmp_path / "out")
+    with pytest.raises(CharEmbedError, match="contains vectors made with embedder_dim 4, not 5"):
+        write_embeddings(CharEmbedder(reducible, dim=5), corpus, tmp_path / "out")
 
 
 def test_a_projection_of_another_width_is_refused(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:

@@ -108,6 +108,18 @@ def test_hostile_files_are_refused(changed: dict, message: str) -> None:
         Projection.from_bytes(save(tensors | changed), "the file")
 
 
+@pytest.mark.parametrize("description", ["", "3", "[]", "{}", '{"parts": "ab", "readout": "word"}', "[" * 100_000])
+def test_hostile_descriptions_are_refused(description: str) -> None:
+    tensors = {"mean": np.zeros(4, np.float32), "components": np.eye(2, 4, dtype=np.float32), "explained": np.ones(2)}
+    with pytest.raises(CharEmbedError, match="its header does not describe the vectors"):
+        Projection.from_bytes(save(tensors, {"vectors": description}), "the file")
+
+
+def test_equal_projections_have_equal_bytes(vectors: np.ndarray) -> None:
+    projection = dataclasses.replace(Projection.fit(vectors, 3), parts=("forward", "backward"), readout="word")
+    assert len({projection.to_bytes() for _ in range(10)}) == 1
+
+
 def test_a_missing_tensor_is_reported() -> None:
     with pytest.raises(CharEmbedError, match="the file is not a projection: 'components'"):
         Projection.from_bytes(save({"mean": np.zeros(4, np.float32)}), "the file")
