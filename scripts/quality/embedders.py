@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from charembed import CharEmbedder, CharEmbedError, Context
+from charembed.embedding.engine_choice import EngineName
+from charembed.embedding.options import EmbedderOptions
 from charembed.errors import import_extra
 from charembed.lm.model import BiCharLM, Readout
 from charembed.pretrained.model_folder import Pretrained, join
+from charembed.pretrained.parts import Part
 from charembed.tagging.labelled_text import LabelledSentence, Splits
 from charembed.text.words import TextInput
 
@@ -39,9 +42,12 @@ class EmbedderConfig:
     Attributes:
         model: name or folder of a charembed model.
         backward: folder of the backward model, if `model` has the forward direction only.
-        untrained: use only the architecture and vocabulary of the model, with weights initialized by seed 1.
+        untrained: use only the architecture and vocabulary of the model, with weights initialized by seed 1 and without
+            static vectors.
         readout: "word" or "separator"; by default the one in the model folder.
+        parts: parts of the vectors of `model`: "forward", "backward" and "words"; by default all that it has.
         precision: "float32" or "int8".
+        engine: "torch" or "onnx"; by default ONNX Runtime if it is installed.
         original: read sentences as they were written where the file gives that; otherwise words joined by spaces.
         context_characters: characters of neighboring sentences to read on each side.
         context_sentences: whole sentences to read on each side.
@@ -56,13 +62,25 @@ class EmbedderConfig:
     backward: str | None = None
     untrained: bool = False
     readout: Readout | None = None
+    parts: list[Part] | None = None
     precision: Literal["float32", "int8"] = "float32"
+    engine: EngineName | None = None
     original: bool = False
     context_characters: int | None = None
     context_sentences: int | None = None
     flair: list[str] | None = None
     transformer: str | None = None
     words: str | None = None
+
+    @property
+    def options(self) -> EmbedderOptions:
+        """The options of `CharEmbedder` that the vectors depend on."""
+        return {
+            "engine": self.engine or "auto",
+            "precision": self.precision,
+            "readout": self.readout,
+            "parts": self.parts,
+        }
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,23 @@ def weights_digest(modules: Iterable[torch.nn.Module]) -> str:
     return digest.hexdigest()[:16]
 
 
+def model_digest(pretrained: Pretrained, options: Mapping[str, Any]) -> str:
+    """Return a digest of everything in a model that its vectors depend on.
+
+    It is the digest of the weights of the language models, so results of models without anything else stay valid.
+
+    Args:
+        pretrained: the model.
+        options: options of `CharEmbedder`, or settings of a result; those that are missing have their default.
+    """
+    contents = [weights_digest([pretrained.model])]
+    if options.get("readout") is None and pretrained.readout != "word":
+        contents.append(pretrained.readout)
+    if pretrained.static is not None and "words" in (options.get("parts") or pretrained.parts):
+        contents.append(pretrained.static.digest())
+    return contents[0] if len(contents) == 1 else hashlib.sha256("".join(contents).encode()).hexdigest()[:16]
+
+
 def _megabytes(modules: Iterable[torch.nn.Module]) -> float:
     return sum(weight.nbytes for module in modules for weight in module.parameters()) / 1e6
 
@@ -148,7 +183,7 @@ def _load_charembed(config: EmbedderConfig, name: str, threads: int) -> Compared
         torch.manual_seed(1)
         untrained = BiCharLM(pretrained.model.config)
         pretrained = Pretrained(untrained, pretrained.vocab, pretrained.readout, pretrained.delimiter)
-    embedder = CharEmbedder(pretrained, precision=config.precision, readout=config.readout, threads=threads)
+    embedder = CharEmbedder(pretrained, **(config.options | {"threads": threads}))
     context = None
     if config.context_characters is not None or config.context_sentences is not None:
         context = Context(characters=config.context_characters, sentences=config.context_sentences)
@@ -160,11 +195,21 @@ def _load_charembed(config: EmbedderConfig, name: str, threads: int) -> Compared
             texts.append("")  # ends the document for a context; it has no words, so it is dropped below
         return [embeddings.vectors for embeddings in embedder.embed(texts, context) if len(embeddings.vectors)]
 
-    # The decoder predicts characters; vectors do not need it.
-    model = pretrained.model
-    decoder = sum(weight.numel() for name, weight in model.named_parameters() if ".decoder." in name)
-    megabytes = BYTES_PER_WEIGHT[config.precision] * (model.parameter_count() - decoder) / 1e6
-    return ComparedEmbedder(read, megabytes, weights_digest([model]))
+    return ComparedEmbedder(read, _used_megabytes(pretrained, config), model_digest(pretrained, config.options))
+
+
+def _used_megabytes(pretrained: Pretrained, config: EmbedderConfig) -> float:
+    parts = config.parts or pretrained.parts
+    size = 0
+    for direction in pretrained.model.directions:
+        if direction in parts:
+            # The decoder predicts characters; vectors do not need it.
+            weights = pretrained.model.direction(direction).named_parameters()
+            count = sum(weight.numel() for name, weight in weights if not name.startswith("decoder."))
+            size += BYTES_PER_WEIGHT[config.precision] * count
+    if pretrained.static is not None and "words" in parts:
+        size += pretrained.static.rows.nbytes + pretrained.static.scales.nbytes
+    return size / 1e6
 
 
 def _load_flair(files: list[str]) -> ComparedEmbedder:

@@ -90,7 +90,7 @@ class Scores:
     only_embedders: list[str] | None = None
     """Rows to compute in this run; all by default."""
     only_tasks: list[str] | None = None
-    """Columns to compute in this run; all by default."""
+    """Columns to compute and print in this run; all by default."""
     threads: int = 1
     """CPU threads of charembed and of PyTorch's operators."""
 
@@ -131,7 +131,8 @@ class Scores:
         progress.close()
 
         for tagger in self.taggers:
-            metrics = {name: METRICS[task.task].name for name, task in self.tasks.items()}
+            columns = _select("tasks", list(self.tasks), self.only_tasks)
+            metrics = {name: METRICS[self.tasks[name].task].name for name in columns}
             print_table(results, list(self.embedders), metrics, tagger)
 
     def _settings(self, results: Iterable[Result]) -> Iterator[Setting]:

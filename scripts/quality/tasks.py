@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,6 +23,8 @@ class TaskConfig:
         train: labelled file to train on.
         dev: labelled file that chooses the epoch; a tenth of `train` by default.
         test: labelled file to report the score on; a quarter of `train` by default.
+        split: "last" makes the last quarter of the sentences of `train` the test sentences; by default whole documents
+            (see `charembed.tagging.labelled_text.divide`).
         task: named entities (BIO or IO tags) or parts of speech.
         token_column: column of the word in files of columns, from 0.
         tag_column: column of the tag, from 0.
@@ -39,6 +41,7 @@ class TaskConfig:
     train: str
     dev: str | None = None
     test: str | None = None
+    split: Literal["last"] | None = None
     task: Task = "ner"
     token_column: int = 0
     tag_column: int = 1
@@ -85,6 +88,11 @@ def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
     # Check before embedding, which takes much longer.
     train = _thin(train or [], task.train_limit)
     dev = _thin(dev, task.dev_limit) if dev else dev
+    if task.split == "last":
+        if test is not None:
+            raise CharEmbedError("split: last draws the test sentences from train: leave out split or test")
+        count = len(train) - len(train) // 4
+        train, test = train[:count], train[count:]
     splits = divide(train, dev, test)
     check_splits(splits, task.train)
     noisy_test = {str(rate): add_noise(splits.test, rate) for rate in task.test_noise or []}

@@ -22,7 +22,7 @@ from charembed.lm.scoring import score_all
 from charembed.pretrained.model_folder import Pretrained, join
 from charembed.text.corpus import Corpus, document_texts
 from charembed.util.workers import WorkerPool
-from scripts.quality.embedders import weights_digest
+from scripts.quality.embedders import model_digest
 from scripts.quality.results import TaggerName, read_results, summary
 
 PER_DIRECTION = ("characters_seen", "minutes")
@@ -96,7 +96,7 @@ def tagger_scores(model: str, results: str, row: str) -> None:
         raise CharEmbedError(f"{results} has no scores of {row}: choose another --row")
     pretrained = Pretrained.load(model)
     # Scores of an earlier model of the same name must not reach the card of this one.
-    if {result.weights for result in of_row} != {weights_digest([pretrained.model])}:
+    if any(result.weights != model_digest(pretrained, result.settings) for result in of_row):
         raise CharEmbedError(
             f"{results} has scores of {row} with other weights than those of {model}: evaluate it again"
         )

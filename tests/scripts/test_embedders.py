@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TREEBANK
+from helpers import TREEBANK, small_static_vectors
 
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.lm.model import BiCharLM
 from charembed.pretrained.model_folder import Pretrained
 from charembed.tagging.labelled_text import LabelledSentence, read_labelled
-from scripts.quality.embedders import EmbedderConfig, load_embedder
+from scripts.quality.embedders import EmbedderConfig, load_embedder, weights_digest
 
 SENTENCES = [
     LabelledSentence(["George", "went"], ["B-PER", "O"]),
@@ -67,6 +67,38 @@ def test_directions_in_two_folders(model: Path, embedder) -> None:
     pair = EmbedderConfig(model=str(model))
     assert_same(embed(two_folders), embed(pair))
     assert load_embedder(two_folders).weights == load_embedder(pair).weights
+
+
+def test_parts_of_a_model_with_static_vectors(with_words: Pretrained, tmp_path: Path) -> None:
+    folder = str(tmp_path / "model")
+    with_words.save(folder)
+    whole = embed(EmbedderConfig(model=folder))
+    states = embed(EmbedderConfig(model=folder, parts=["forward", "backward"]))
+    static = embed(EmbedderConfig(model=folder, parts=["words"]))
+    assert_same([np.concatenate(pair, axis=1) for pair in zip(states, static, strict=True)], whole)
+    assert with_words.static is not None
+    assert_same(static, [with_words.static.lookup(sentence.words) for sentence in SENTENCES])
+    assert_same(embed(EmbedderConfig(model=folder, engine="torch")), whole)
+
+    # Sizes and digests are those of the parts that are used.
+    forward, backward, both, words, everything = (
+        load_embedder(EmbedderConfig(model=folder, parts=parts))
+        for parts in (["forward"], ["backward"], ["forward", "backward"], ["words"], None)
+    )
+    assert forward.megabytes == backward.megabytes > 0
+    assert both.megabytes == pytest.approx(forward.megabytes + backward.megabytes)
+    assert everything.megabytes == pytest.approx(both.megabytes + words.megabytes)
+    assert both.weights == weights_digest([with_words.model]) != everything.weights
+    replace(with_words, static=small_static_vectors(dim=5)).save(folder)
+    assert load_embedder(EmbedderConfig(model=folder)).weights != everything.weights
+    assert load_embedder(EmbedderConfig(model=folder, parts=["forward", "backward"])).weights == both.weights
+
+    # A model whose folder says another readout is another model, unless the row names the readout.
+    for readout in (None, "word"):
+        before = load_embedder(EmbedderConfig(model=folder, readout=readout)).weights
+        replace(Pretrained.load(folder), readout="separator").save(folder)
+        after = load_embedder(EmbedderConfig(model=folder, readout=readout)).weights
+        assert (before == after) == (readout == "word")
 
 
 def test_an_untrained_model_has_the_shape_but_not_the_weights(model: Path) -> None:

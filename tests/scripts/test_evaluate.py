@@ -42,6 +42,12 @@ def test_each_file_is_its_own_split(tmp_path: Path) -> None:
         assert len(set.union(*words)) == sum(sizes)
         for of_split, file in zip(words, ("train", dev, test), strict=True):
             assert all(word.startswith((file or "train").removesuffix(".conll")) for word in of_split)
+    # The end of the file is the test split.
+    last = embed_task(embedder, read_task(TaskConfig("train.conll", split="last"), str(tmp_path)))
+    assert [len(split) for split in last] == [27, 3, 10]
+    assert [sentence.labelled.words for sentence in last.test] == [[f"train{number}"] for number in range(30, 40)]
+    with pytest.raises(CharEmbedError, match="leave out split or test"):
+        read_task(TaskConfig("train.conll", test="test.conll", split="last"), str(tmp_path))
     with pytest.raises(CharEmbedError, match=r"no such file: .*absent\.conll; set --labelled"):
         read_task(TaskConfig("absent.conll"), str(tmp_path))
 
