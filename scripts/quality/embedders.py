@@ -42,10 +42,11 @@ class EmbedderConfig:
     Attributes:
         model: name or folder of a charembed model.
         backward: folder of the backward model, if `model` has the forward direction only.
-        untrained: use only the architecture and vocabulary of the model, with weights initialized by seed 1 and without
-            static vectors.
+        untrained: use only the architecture and vocabulary of the model, with weights initialized by seed 1, and
+            neither static vectors nor a projection.
         readout: "word" or "separator"; by default the one in the model folder.
         parts: parts of the vectors of `model`: "forward", "backward" and "words"; by default all that it has.
+        dim: dimensions of the vectors of `model`, reduced by the projection in its folder; by default not reduced.
         precision: "float32" or "int8".
         engine: "torch" or "onnx"; by default ONNX Runtime if it is installed.
         original: read sentences as they were written where the file gives that; otherwise words joined by spaces.
@@ -63,6 +64,7 @@ class EmbedderConfig:
     untrained: bool = False
     readout: Readout | None = None
     parts: list[Part] | None = None
+    dim: int | None = None
     precision: Literal["float32", "int8"] = "float32"
     engine: EngineName | None = None
     original: bool = False
@@ -80,6 +82,7 @@ class EmbedderConfig:
             "precision": self.precision,
             "readout": self.readout,
             "parts": self.parts,
+            "dim": self.dim,
         }
 
 
@@ -168,6 +171,8 @@ def model_digest(pretrained: Pretrained, options: Mapping[str, Any]) -> str:
         contents.append(pretrained.readout)
     if pretrained.static is not None and "words" in (options.get("parts") or pretrained.parts):
         contents.append(pretrained.static.digest())
+    if pretrained.projection is not None and (dim := options.get("dim")) is not None:
+        contents.append(hashlib.sha256(pretrained.projection.first(dim).to_bytes("float16")).hexdigest())
     return contents[0] if len(contents) == 1 else hashlib.sha256("".join(contents).encode()).hexdigest()[:16]
 
 
@@ -209,6 +214,8 @@ def _used_megabytes(pretrained: Pretrained, config: EmbedderConfig) -> float:
             size += BYTES_PER_WEIGHT[config.precision] * count
     if pretrained.static is not None and "words" in parts:
         size += pretrained.static.rows.nbytes + pretrained.static.scales.nbytes
+    if pretrained.projection is not None and config.dim is not None:
+        size += pretrained.projection.first(config.dim).components.nbytes
     return size / 1e6
 
 

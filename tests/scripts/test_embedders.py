@@ -101,6 +101,29 @@ def test_parts_of_a_model_with_static_vectors(with_words: Pretrained, tmp_path: 
         assert (before == after) == (readout == "word")
 
 
+def test_reduced_vectors(with_words: Pretrained, tmp_path: Path) -> None:
+    """The reference projects the whole vectors with the stored components."""
+    folder = str(tmp_path / "model")
+    texts = [f"The quick brown fox {number} jumps over the lazy dog." for number in range(20)]
+    embedder = CharEmbedder(with_words).fit_projection(texts, 6)
+    embedder.save_pretrained(folder)
+    projection = Pretrained.load(folder).projection
+    assert projection is not None
+    whole = load_embedder(EmbedderConfig(model=folder))
+    reduced = [load_embedder(EmbedderConfig(model=folder, dim=dim)) for dim in (6, 4)]
+    expected = [(vectors - projection.mean) @ projection.components.T for vectors in whole.read(SENTENCES)]
+    assert_same(reduced[0].read(SENTENCES), expected)
+    assert_same(reduced[1].read(SENTENCES), [vectors[:, :4] for vectors in expected])
+    width = projection.components.shape[1]
+    assert reduced[0].megabytes - whole.megabytes == pytest.approx(6 * width * 4 / 1e6)
+
+    # The projection is part of the digest only where it is used.
+    CharEmbedder(with_words).fit_projection(texts[:10], 6).save_pretrained(folder)
+    assert load_embedder(EmbedderConfig(model=folder)).weights == whole.weights
+    assert load_embedder(EmbedderConfig(model=folder, dim=4)).weights != reduced[1].weights
+    assert len({whole.weights, *(each.weights for each in reduced)}) == 3
+
+
 def test_an_untrained_model_has_the_shape_but_not_the_weights(model: Path) -> None:
     trained = embed(EmbedderConfig(model=str(model)))
     config = EmbedderConfig(model=str(model), untrained=True)
