@@ -181,7 +181,7 @@ ADD_PROJECTION = Command(
     " embedder of the model can then be asked for fewer dimensions.",
     examples=(
         "charembed add-projection --model en my_text.txt --dim 256 --output runs/en-256",
-        "charembed embed --model runs/en-256 my_text.txt --dim 128 --output vectors",
+        "charembed add-projection --model en my_text.txt --dim 256 --readout separator --dtype float16 -o runs/en-256",
     ),
 )
 IMPORT_FLAIR = Command(
