@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import COLUMNS, run_script
+import yaml
+from helpers import COLUMNS, ROOT, run_script
 
 from charembed import CharEmbedError
 from charembed.tagging.labelled_text import LabelledSentence, divide
@@ -154,6 +155,17 @@ def test_scores_are_computed_once(model: Path, embedder, tmp_path: Path) -> None
     with comparison.output.open("a") as file:
         file.write('{"embedder": "mine"}\n')
     assert "quality.jsonl, line 4 is not a result, or was written by another version" in comparison.refusal()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "quality").glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_of_the_repository(path: Path) -> None:
+    """Each names options that exist, and rows and tasks that are the same in all files."""
+    for key, kind in (("embedders", EmbedderConfig), ("tasks", TaskConfig)):
+        for name, settings in yaml.safe_load(path.read_text(encoding="utf-8")).get(key, {}).items():
+            kind(**settings)
+            for other in path.parent.glob("*.yaml"):
+                others = yaml.safe_load(other.read_text(encoding="utf-8")).get(key, {})
+                assert others.get(name, settings) == settings, f"{name} in {other.name}"
 
 
 def test_unknown_names_are_refused(model: Path, tmp_path: Path) -> None:
