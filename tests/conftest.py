@@ -56,5 +56,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
             batch_size=16,
             seq_len=32,
             validations=3,
+            words="none",
         )
     )

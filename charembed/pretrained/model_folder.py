@@ -40,6 +40,7 @@ from charembed.pretrained.model_files import (
     stored_file,
 )
 from charembed.pretrained.parts import Part
+from charembed.pretrained.word_scale import join_static
 from charembed.projection import Projection
 from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
@@ -266,15 +267,14 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
         backward: model with a backward direction.
 
     Returns:
-        A model with both directions, with the static vectors of either, and with a projection if both have the same. It
-        shares the weights with the two models.
+        A model with both directions, which shares the weights with the two models, with their static vectors, if they
+        have any, and with a projection if both have the same. Static vectors may differ in their scale: the joined ones
+        have a scale between the two.
 
     Raises:
         CharEmbedError: a direction is missing, or the models differ in anything but their direction.
     """
-    statics = [model.static for model in (forward, backward) if model.static is not None]
-    if len({static.digest() for static in statics}) > 1:
-        raise CharEmbedError("the two models cannot be joined: they differ in their static vectors")
+    static = join_static(forward.static, backward.static)
     # Each direction must read the same ids at the same positions, or the halves of a vector would not fit together.
     for name in ("vocab", "readout", "delimiter"):
         if getattr(forward, name) != getattr(backward, name):
@@ -285,7 +285,6 @@ def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
     pair.forward_lm = forward.model.direction("forward")
     pair.backward_lm = backward.model.direction("backward")
     provenance = {"forward": forward.provenance, "backward": backward.provenance}
-    static = statics[0] if statics else None
     first, second = forward.projection, backward.projection
     same = first is not None and second is not None and first.to_bytes() == second.to_bytes()
     return Pretrained(

@@ -167,6 +167,16 @@ class StaticVectors:
                 vectors[positions] = vector
         return vectors
 
+    def scaled(self, factor: float) -> StaticVectors:
+        """Return the vectors multiplied by a positive number. The rows are shared.
+
+        Raises:
+            CharEmbedError: the products are too large, or the factor is not positive and finite.
+        """
+        if not 0 < factor < np.inf:
+            raise CharEmbedError(f"a factor must be positive and finite, got {factor}")
+        return StaticVectors(self.words, self.rows, self.scales * np.float32(factor), self.min_n, self.max_n)
+
     def _from_ngrams(self, words: Sequence[str]) -> list[Vectors]:
         """Return the vectors of different words from their n-grams, or from the cache. Shape: (dim,) each"""
         # Another thread may empty the cache at any time.

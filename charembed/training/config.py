@@ -24,6 +24,7 @@ from charembed.training.precision import (
     resolve_precision,
 )
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
+from charembed.training.static_vectors import StaticVectorsConfig, normalize_words
 from charembed.util.checks import check_seed
 from charembed.util.devices import check_device
 from charembed.util.files import escape_undecodable, user_path
@@ -78,6 +79,13 @@ class TrainConfig:
     """Model to start from instead of random weights: a bundled model (en), a model folder or hf://owner/name. Its
     architecture and vocabulary are kept; vocab.grow adds the characters of the new text. Use it to adapt a model to
     your domain."""
+    words: str = "auto"
+    """Static word vectors to put beside the states of the language models: auto trains them on the training text if
+    gensim is installed (charembed[words]), and keeps those of init if it has some; train trains them, none makes none.
+    Or a file or folder to read them from: a text file of word2vec, GloVe or fastText, a folder of model2vec or a model
+    folder."""
+    static_vectors: StaticVectorsConfig = field(default_factory=StaticVectorsConfig)
+    """How to train static word vectors."""
     direction: Literal["both", "forward", "backward"] = "both"
     """Language models to train: both at the same time, or one alone. One alone gets the same weights as in both, so the
     two can be trained on different machines."""
@@ -128,6 +136,7 @@ class TrainConfig:
     def _normalize(self) -> None:
         # Paths become strings and precisions get one spelling, so that config.yaml can be compared.
         self.output = os.fspath(user_path(self.output))
+        self.words = normalize_words(os.fspath(self.words))
         self.precision = cast(Precision, normalize_precision(self.precision))
         # A bundled model is recorded by its name, which is the same on every machine.
         if self.init is not None:
@@ -242,6 +251,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     old, new = _flatten(before), _flatten(now)
     if "objective" not in before:  # the run was started with a version that predicted characters alone
         old |= _flatten({"objective": dataclasses.asdict(ObjectiveConfig())})
+    if "words" not in before:  # by a version without static vectors: the run goes on without
+        old |= _flatten({name: now[name] for name in ("words", "static_vectors")})
     if "precision" in old:
         old["precision"] = normalize_precision(old["precision"])
     names = sorted((old.keys() | new.keys()) - MAY_CHANGE)

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import make_initial_model
 from charembed.training.objective import WordHead
 from charembed.training.precision import ComputePrecision
+from charembed.training.run_state import RunState
+from charembed.training.static_vectors import RunVectors
 from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -90,6 +93,8 @@ class ModelTrainer:
         self.device = device
         self._seed = config.seed
         self.encoded = encoded
+        self.static_vectors: RunVectors | None = None
+        """Static vectors that become part of the saved models, in the process that saves them."""
 
         # Model and text.
         model = make_initial_model(config.model, config.directions, config.seed, encoded, initial)
@@ -131,6 +136,20 @@ class ModelTrainer:
         return self._any_trainer.precision
 
     @property
+    def static_summary(self) -> dict[str, Any] | None:
+        """What the report says about the static vectors; None without."""
+        return None if self.static_vectors is None else self.static_vectors.summary()
+
+    def initial_state(self, world_size: int) -> RunState:
+        """Return the state of a run before its first step.
+
+        Args:
+            world_size: number of processes.
+        """
+        identity = None if self.static_vectors is None else self.static_vectors.identity()
+        return RunState(self.encoded.digests(), world_size, self.precision, static_vectors=identity)
+
+    @property
     def _any_trainer(self) -> DirectionTrainer:
         return next(iter(self._trainers.values()))
 
@@ -170,6 +189,19 @@ class ModelTrainer:
         text = "".join(islice(generate(lm, self.encoded.vocab, temperature=0.7, seed=seed), characters))
         lm.train()  # generating leaves it in evaluation mode
         return text if direction == "forward" else text[::-1]
+
+    def pretrained(self, provenance: dict[str, Any]) -> Pretrained:
+        """Return the model as it is now, to be saved.
+
+        Args:
+            provenance: where it comes from.
+        """
+        static = self.static_vectors
+        if static is None:
+            return Pretrained(self.model, self.encoded.vocab, provenance=provenance)
+        vectors = static.for_model(self.model, self.encoded)
+        provenance = provenance | {"static_vectors": self.static_summary}
+        return Pretrained(self.model, self.encoded.vocab, provenance=provenance, static=vectors)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, except the text."""

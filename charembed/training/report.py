@@ -59,6 +59,8 @@ class Report:
     """The whole configuration."""
     versions: dict[str, str] = field(default_factory=_versions)
     """Versions of charembed, PyTorch and Python, and the kind of machine."""
+    static_vectors: dict[str, Any] | None = None
+    """Source and size of the static word vectors; None without."""
 
     def save(self, path: Path) -> None:
         """Write report.json.
@@ -130,8 +132,13 @@ def _rows(report: Report) -> dict[str, str]:
         "precision": report.precision,
         "bits per character, best": _bits(report.best),
         "bits per character, last": _bits(report.validations[-1] if report.validations else None),
+        "static word vectors": _static_vectors(report.static_vectors),
         "rollbacks": str(report.rollbacks),
     }
+
+
+def _static_vectors(summary: dict[str, Any] | None) -> str:
+    return "none" if summary is None else f"{summary['words']:,} × {summary['dimensions']}"
 
 
 def _bits(validation: dict[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from charembed.errors import CharEmbedError
+from charembed.pretrained.model_files import STATIC
 from charembed.pretrained.model_folder import check_replaceable
 from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import differences
@@ -19,7 +20,7 @@ from charembed.training.report import REPORT, Report
 from charembed.util.files import RUN_LOCK, atomic_write, recover_folder
 
 CONFIG, BEST, LAST = "config.yaml", "best", "last"
-CHECKPOINTS, TEXT = "checkpoints", "text"
+CHECKPOINTS, TEXT, SCRATCH = "checkpoints", "text", ".words.txt.tmp"
 
 
 class RunFolder:
@@ -32,6 +33,7 @@ class RunFolder:
         self.path = path
         self.config, self.best, self.last = path / CONFIG, path / BEST, path / LAST
         self.checkpoints, self.text, self.report = path / CHECKPOINTS, path / TEXT, path / REPORT
+        self.static_vectors, self.scratch = path / STATIC, path / SCRATCH
 
     @contextmanager
     def claim(self, fields: dict[str, Any], *, overwrite: bool) -> Iterator[None]:
@@ -88,8 +90,8 @@ class RunFolder:
     def start(self, fields: dict[str, Any], *, resumes: bool) -> None:
         """Write the configuration of the run, and make room for it.
 
-        A run that starts over removes the checkpoints and the report of an earlier one; the earlier models stay until
-        the new run saves its own.
+        A run that starts over removes the checkpoints, the report and the static vectors of an earlier one; the earlier
+        models stay until the new run saves its own.
 
         Args:
             fields: the configuration of the run.
@@ -103,7 +105,8 @@ class RunFolder:
             recover_folder(model)
         if not resumes:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            self.report.unlink(missing_ok=True)
+            for file in (self.report, self.static_vectors):
+                file.unlink(missing_ok=True)
         atomic_write(self.config, yaml.safe_dump(fields, sort_keys=False))
 
     def _check(self, fields: dict[str, Any], *, overwrite: bool) -> None:

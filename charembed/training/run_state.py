@@ -47,6 +47,8 @@ class RunState:
     """Number of rollbacks."""
     log_offset: int = 0
     """Bytes of log.jsonl that belong to the steps taken."""
+    static_vectors: dict[str, str] | None = None
+    """Digest and source of the static vectors (`RunVectors.identity`); None without, as in versions before them."""
 
     @property
     def last(self) -> Validation | None:

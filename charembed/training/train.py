@@ -11,6 +11,7 @@ import torch
 from charembed.dataset.encoded_corpus import EncodedCorpus, remove_other_entries
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained.model_folder import Pretrained
+from charembed.static_vectors import StaticVectors
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.checkpoint import read_state
 from charembed.training.config import TrainConfig, as_fields
@@ -18,7 +19,9 @@ from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import load_initial
 from charembed.training.model_trainer import ModelTrainer, encode_text
 from charembed.training.run_folder import RunFolder
+from charembed.training.static_vectors import RunVectors, check_words, make_static_vectors
 from charembed.training.trainer import Trainer, TrainResult
+from charembed.util.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ def train(config: TrainConfig) -> TrainResult:
         if distributed.is_main_process:
             stack.enter_context(folder.claim(fields, overwrite=config.overwrite))
             checkpoint = folder.resumable_checkpoint(overwrite=config.overwrite)
+            if checkpoint is None:
+                check_words(config.words)
             encoded = _encode(config, folder, checkpoint, initial)
         checkpoint = distributed.broadcast_object(checkpoint)
         text = distributed.broadcast_object(Path() if encoded is None else encoded.folder)
@@ -65,12 +70,16 @@ def train(config: TrainConfig) -> TrainResult:
         # Every process makes the same model. Only then, when nothing can be wrong with the configuration any more, is
         # an earlier run in the folder replaced.
         model_trainer = ModelTrainer(config, encoded, initial, distributed)
-        trainer = Trainer(config, folder, model_trainer, distributed)
         if distributed.is_main_process:
+            vectors = _static_vectors(config, folder, checkpoint, encoded, initial)
+            model_trainer.static_vectors = vectors
             folder.start(fields, resumes=checkpoint is not None)
+            if vectors is not None and not folder.static_vectors.exists():
+                atomic_write(folder.static_vectors, vectors.vectors.to_bytes())
             if _text_folder(config, folder) == folder.text:
                 remove_other_entries(folder.text, encoded)
-        return trainer.run(checkpoint)
+        distributed.broadcast_object(None)  # the other processes wait here, for as long as it takes
+        return Trainer(config, folder, model_trainer, distributed).run(checkpoint)
 
 
 def _encode(
@@ -93,6 +102,37 @@ def _encode(
             " text and vocabulary; otherwise choose another folder, or set overwrite to start over"
         )
     return encoded
+
+
+def _static_vectors(
+    config: TrainConfig,
+    folder: RunFolder,
+    checkpoint: Path | None,
+    encoded: EncodedCorpus,
+    initial: Pretrained | None,
+) -> RunVectors | None:
+    """Return the static vectors of the run: those that it has been using, if it resumes.
+
+    Raises:
+        CharEmbedError: they cannot be made or read.
+        MissingExtraError: gensim is not installed and has to train them.
+        OSError: the folder cannot be written.
+    """
+    used = None if checkpoint is None else read_state(checkpoint).static_vectors
+    if checkpoint is not None and used is None:
+        return None
+    if used is not None and folder.static_vectors.exists():
+        content = StaticVectors.from_bytes(folder.static_vectors.read_bytes(), str(folder.static_vectors))
+        vectors: RunVectors | None = RunVectors(content, used["source"])
+    else:
+        static = None if initial is None else initial.static
+        vectors = make_static_vectors(config.words, config.static_vectors, encoded, static, folder.scratch, config.seed)
+    if used is not None and (None if vectors is None else vectors.identity()) != used:
+        raise CharEmbedError(
+            f"{folder.static_vectors} is not the file that the run in {folder.path} has been using: restore it, or set"
+            " overwrite to start over"
+        )
+    return vectors
 
 
 def _text_folder(config: TrainConfig, folder: RunFolder) -> Path:

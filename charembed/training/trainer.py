@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charembed.errors import CharEmbedError
-from charembed.pretrained.model_folder import Pretrained
 from charembed.training.checkpoint import Checkpoint, latest_checkpoint, remove_newer
 from charembed.training.config import TrainConfig, as_fields
 from charembed.training.distributed import DistributedContext
@@ -69,7 +68,7 @@ class Trainer:
         self._distributed = distributed
         self._meter = Meter(config.directions, distributed)
         self._progress: Progress
-        self.state = RunState(self._encoded.digests(), distributed.world_size, model_trainer.precision)
+        self.state = model_trainer.initial_state(distributed.world_size)
         """State of the run. Its clock, and what the epochs, the meter and the log know, are brought up to date for each
         checkpoint."""
         self._started = self._checkpointed = time.monotonic()
@@ -235,7 +234,7 @@ class Trainer:
         state, config = self.state, self._config
         state.validations.append(validation)
         provenance = validation.provenance(self._encoded, config.data, config.init, config.seed)
-        pretrained = Pretrained(self._model_trainer.model, self._encoded.vocab, provenance=provenance)
+        pretrained = self._model_trainer.pretrained(provenance)
         pretrained.save(self._folder.last)
         if state.best is None or validation.bits_per_character < state.best.bits_per_character:
             state.best = validation
@@ -337,6 +336,7 @@ class Trainer:
             precision=state.precision,
             rollbacks=state.rollbacks,
             config=as_fields(self._config),
+            static_vectors=self._model_trainer.static_summary,
         )
 
     def _result(self, interrupted: int | None) -> TrainResult:

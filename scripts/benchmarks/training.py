@@ -183,6 +183,7 @@ class _Side:
                 budget=BudgetConfig(minutes=self.minutes),
                 direction="forward",
                 validations=1,
+                words="none",
                 seed=self.seed,
             )
         )

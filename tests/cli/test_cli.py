@@ -18,7 +18,7 @@ from charembed.cli.main import main
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.trainer import TrainResult
 
-SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4"]
+SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4", "--words", "none"]
 
 
 def charembed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -48,6 +48,7 @@ def workspace_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             validations=1,
             batch_size=8,
             seq_len=32,
+            words="none",
         )
     )
     shutil.copytree(folder / "runs" / "mine", folder / "runs" / "other")

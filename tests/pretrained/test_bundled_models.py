@@ -90,7 +90,9 @@ def test_unknown_name_lists_the_bundled_models() -> None:
 
 def test_training_starts_from_a_bundled_model(tmp_path: Path) -> None:
     corpus = CorpusConfig(train=str(EXCERPT), held_out=0.02)
-    config = TrainConfig(output=str(tmp_path), data=corpus, init="en", budget=BudgetConfig(steps=1), batch_size=1)
+    config = TrainConfig(
+        output=str(tmp_path), data=corpus, init="en", budget=BudgetConfig(steps=1), batch_size=1, words="none"
+    )
     bits = train(config).last.bits_per_character
     assert bits < 2.2  # an untrained model needs more than 4
     assert "init: en\n" in (tmp_path / "config.yaml").read_text()

@@ -48,6 +48,7 @@ def train_model(folder: Path, cell: str, steps: int) -> Pretrained:
         batch_size=8,
         seq_len=32,
         validations=2,
+        words="none",
     )
     return Pretrained.load(train(config).folder / "last")
 

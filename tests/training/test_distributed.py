@@ -19,6 +19,7 @@ from charembed.training.distributed import DistributedContext
 
 OPTIONS = ["--data.train", str(EXCERPT), "--data.held_out", "0.02", "--model.hidden_size", "16", "--seq_len", "16"]
 OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60", "--precision", "float32"]
+OPTIONS += ["--words", "none"]
 DROPOUT = ["--batch_size", "2", "--model.dropout", "0.2"]
 
 

@@ -76,6 +76,7 @@ def test_a_dry_run_agrees_with_the_run(
     short = DryRunLimits(warm_up_seconds=0.1, measured_seconds=1.0)
     monkeypatch.setattr("charembed.training.dry_run.dry_run", partial(dry_run, limits=short))
     arguments = ["train", "--data.train", str(EXCERPT), "--output", str(tmp_path / "out"), "--model.hidden_size", "48"]
+    arguments += ["--words", "none"]
     assert main([*arguments, "--dry-run", "--budget.epochs", "2"]) == 0
     printed = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [], "the dry run has written files"

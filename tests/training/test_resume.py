@@ -161,6 +161,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_command_says_how_to_resume(tmp_path: Path, number: int, status: int) -> None:
     command = [sys.executable, "-m", "charembed", "train", "--data.train", str(EXCERPT), "--model.hidden_size", "8"]
     command += ["--output", str(tmp_path / "out"), "--budget.steps", "1000000", "--batch_size", "2"]
+    command += ["--words", "none"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "out" / "log.jsonl").exists() or not (tmp_path / "out" / "log.jsonl").stat().st_size:

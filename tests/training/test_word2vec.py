@@ -1,4 +1,4 @@
-"""Static word vectors: the text they are trained on, gensim's training, and vectors for other words."""
+"""Static word vectors: the text they are trained on, and gensim's training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus
 from charembed.text.corpus import Corpus, CorpusConfig
 from charembed.text.vocab import VocabConfig
 from charembed.text.words import find_words
-from charembed.training.bag_of_subwords import fit_subwords
 from charembed.training.word2vec import train_word_vectors
 from charembed.training.word_text import WordText, WordTextLimits, choose_segments, write_word_text
 
@@ -119,38 +118,3 @@ def test_vectors_are_reproducible(synonyms: WordText) -> None:
 def test_a_text_without_frequent_words_has_no_vectors(tmp_path: Path) -> None:
     trained = train_word_vectors(WordText(tmp_path / "absent", {"a": 4}, 4, 1), dim=8, epochs=5, threads=1, seed=1)
     assert (trained.words, trained.vectors.shape) == ([], (0, 8))
-
-
-def flat(subwords: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the subwords of all words, and how many each has."""
-    return np.concatenate(subwords), np.array([len(ids) for ids in subwords])
-
-
-def test_subwords_are_those_of_ridge_regression() -> None:
-    """Against the closed solution with dense matrices."""
-    random = np.random.default_rng(3)
-    subwords = [random.integers(0, 25, random.integers(1, 6)) for _ in range(60)]
-    vectors = (random.normal(size=(60, 4)) + 2.0).astype(np.float32)
-    fitted = fit_subwords(vectors, *flat(subwords), 30, ridge=0.7, iterations=100)
-    dense = np.zeros((60, 30))
-    for row, ids in enumerate(subwords):
-        np.add.at(dense[row], ids, 1 / len(ids))
-    squares = sum(1 / len(ids) for ids in subwords)
-    mean = vectors.mean(0)
-    expected = mean + np.linalg.solve(dense.T @ dense + 0.7 * squares / 30 * np.eye(30), dense.T @ (vectors - mean))
-    np.testing.assert_allclose(fitted, expected, atol=1e-4)
-    np.testing.assert_allclose(fitted[25:], np.repeat(mean[None], 5, 0), atol=1e-5, err_msg="subwords of no word")
-
-
-def test_subwords_predict_words_that_were_left_out() -> None:
-    """Words are stem and ending; the vector of each is the sum of theirs."""
-    random = np.random.default_rng(3)
-    stems, endings = random.normal(size=(40, 6)), random.normal(size=(8, 6))
-    pairs = [(stem, ending) for stem in range(40) for ending in range(8)]
-    vectors = np.array([stems[stem] + endings[ending] for stem, ending in pairs], dtype=np.float32)
-    subwords = [np.array([stem, 40 + ending]) for stem, ending in pairs]
-    kept = random.random(len(pairs)) < 0.8
-    known = [ids for ids, is_kept in zip(subwords, kept, strict=True) if is_kept]
-    fitted = fit_subwords(vectors[kept], *flat(known), 48, ridge=0.01)
-    for ids, vector in zip(np.array(subwords)[~kept], vectors[~kept], strict=True):
-        np.testing.assert_allclose(fitted[ids].mean(0), vector, atol=0.3)

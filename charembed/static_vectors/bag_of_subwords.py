@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from charembed.static_vectors.ngrams import ngram_buckets
+from charembed.static_vectors.word_vectors import StaticVectors
 
 _RIDGE = 10.0
 """Penalty on the squares of the vectors, relative to the mean weight of a row."""
@@ -56,6 +61,28 @@ def fit_subwords(
         direction = residual + error / previous.clamp_min(torch.finfo(torch.float32).tiny) * direction
     result: NDArray[np.float32] = (solution + mean).numpy()
     return result
+
+
+def with_ngrams(
+    words: Sequence[str], vectors: NDArray[np.float32], buckets: int, min_n: int, max_n: int, rows: int
+) -> StaticVectors:
+    """Return static vectors in which words without a row of their own have vectors too, from their n-grams.
+
+    Args:
+        words: words, most frequent first.
+        vectors: their vectors. Shape: (words, dim)
+        buckets: number of buckets of n-grams; 0 for none.
+        min_n: length of the shortest n-grams, in characters.
+        max_n: length of the longest n-grams.
+        rows: number of words that get rows of their own, the first ones. All of them tell what n-grams mean.
+
+    Raises:
+        CharEmbedError: as `StaticVectors.from_arrays`.
+    """
+    table = None
+    if buckets:
+        table = fit_subwords(vectors, *ngram_buckets(words, buckets, min_n, max_n), buckets)
+    return StaticVectors.from_arrays(words[:rows], vectors[:rows], table, min_n, max_n)
 
 
 class _Bags:
