@@ -15,6 +15,7 @@ from charembed.embedding.engine_choice import EngineChooser, EngineSetup
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.embedding.long_text import PartReader, can_be_split
 from charembed.embedding.passage import Passage, Reading
+from charembed.embedding.reduction import project_texts
 from charembed.embedding.state_reader import StateReader
 from charembed.embedding.vector_cache import VectorCache
 from charembed.embedding.vector_layout import VectorLayout
@@ -115,7 +116,8 @@ class PassageEmbedder:
 
     @property
     def _bytes_per_word(self) -> int:
-        return self._layout.dim * np.dtype(np.float32).itemsize
+        reduced = 0 if self._projection is None else self._projection.dim
+        return (self._layout.dim + reduced) * np.dtype(np.float32).itemsize
 
     def _refresh(self) -> tuple[EngineSetup, VectorCache]:
         """Return the engine and the cache for the model as it is now.
@@ -175,7 +177,7 @@ class PassageEmbedder:
 
         # The directions alternate, and the longest batches, which come first in each, start first.
         setup.pool.map(read, sorted(batches, key=lambda batch: batch[1]))
-        return [self._reduce(whole) for whole in vectors]
+        return self._reduce(vectors)
 
     def _fill_in_words(self, words: Sequence[list[str]], vectors: Sequence[Vectors]) -> None:
         """Write the static vectors of the words of each text into their part of the vectors, if there is one."""
@@ -205,13 +207,12 @@ class PassageEmbedder:
             self._fill_in_words([passage.words_at(part)], [vectors])
             for direction, array in states.items():
                 vectors[:, self._layout.slices[direction]] = array
-            reduced = self._reduce(vectors)
+            [reduced] = self._reduce([vectors])
             yield EmbeddedPart(_word_embeddings(passage, part, reduced), ends_text=part.stop == len(passage.spans))
 
-    def _reduce(self, vectors: Vectors) -> Vectors:
-        """Return vectors with the dimensions that are asked for. Shape: (words, embedding_dim) to (words, dim)"""
-        # Text by text: a product with the vectors of other texts could round differently.
-        return vectors if self._projection is None else self._projection(vectors)
+    def _reduce(self, vectors: list[Vectors]) -> list[Vectors]:
+        """Return the vectors of texts with the dimensions that are asked for."""
+        return vectors if self._projection is None else project_texts(self._projection, vectors)
 
     def _reading(self, passage: Passage, direction: Direction) -> Reading:
         return passage.reading(direction, self._pretrained.delimiter, self._pretrained.readout)

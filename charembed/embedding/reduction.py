@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from charembed.embedding.engine import Vectors
 from charembed.embedding.word_embeddings import WordEmbeddings
 from charembed.errors import CharEmbedError
 from charembed.pretrained.model_folder import Pretrained
@@ -14,6 +15,8 @@ from charembed.util.checks import check_integer
 
 _MAX_VECTOR_BYTES = 128_000_000
 """Size of the vectors to which a projection is fitted."""
+_WORDS_PER_PRODUCT = 256
+"""Number of words that are projected at a time."""
 
 
 def stored_projection(pretrained: Pretrained, parts: Sequence[str], dim: int) -> Projection:
@@ -49,6 +52,33 @@ def stored_projection(pretrained: Pretrained, parts: Sequence[str], dim: int) ->
 def is_for(projection: Projection, pretrained: Pretrained, parts: Sequence[str]) -> bool:
     """Return whether a projection was fitted to vectors with the readout of a model and the given parts."""
     return projection.parts == tuple(parts) and projection.readout == pretrained.readout
+
+
+def project_texts(projection: Projection, vectors: Sequence[Vectors]) -> list[Vectors]:
+    """Return the projected vectors of the words of texts.
+
+    Args:
+        projection: the projection.
+        vectors: the vectors of each text. Shape: (words, embedding_dim) each
+
+    Returns:
+        The vectors of each text, in arrays of their own. Shape: (words, dim) each
+    """
+    # Many texts at a time: a product of four rows takes three times as long per row as one of a hundred, because every
+    # product reads all components from memory.
+    projected: list[Vectors] = []
+    ends = np.cumsum([len(text) for text in vectors])
+    while len(projected) < len(vectors):
+        first = len(projected)
+        start = ends[first] - len(vectors[first])
+        last = int(np.searchsorted(ends, start + _WORDS_PER_PRODUCT, side="right"))
+        if last <= first + 1:  # a text that has as many words by itself
+            projected.append(projection(vectors[first]))
+            continue
+        together = projection(np.concatenate(vectors[first:last]))
+        # Copies, so that who keeps the vectors of one text does not keep those of all others.
+        projected += [text.copy() for text in np.split(together, ends[first : last - 1] - start)]
+    return projected
 
 
 def fit_to_words(embeddings: Iterable[WordEmbeddings], width: int, dim: int) -> Projection:

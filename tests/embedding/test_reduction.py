@@ -19,6 +19,8 @@ from helpers import (
 
 from charembed import CharEmbedder, CharEmbedError
 from charembed.embedding.limits import EmbeddingLimits
+from charembed.embedding.reduction import project_texts
+from charembed.projection import Projection
 
 LINES = EXCERPT.read_text(encoding="utf-8").splitlines()[:40]
 
@@ -66,6 +68,29 @@ def test_every_text_is_projected(readout, cache_mb: int) -> None:
             assert (text.words, text.spans) == (expected.words, expected.spans)
             projected = pretrained.projection.first(5)(expected.vectors)
             assert_same_vectors(text.vectors, projected, text.words, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [0, 0, 3], [100, 156, 0, 1], [255, 2, 0], [256, 1], [300, 0, 5, 600], [1] * 600]
+)
+def test_texts_are_projected_together(sizes: list[int]) -> None:
+    generator = np.random.default_rng(3)
+    projection = Projection.fit(generator.normal(size=(99, 8)).astype(np.float32), 3)
+    vectors = [generator.normal(size=(size, 8)).astype(np.float32) for size in sizes]
+    products: list[int] = []
+
+    class Counted(Projection):
+        def __call__(self, vectors):
+            products.append(len(vectors))
+            return super().__call__(vectors)
+
+    projected = project_texts(Counted(projection.mean, projection.components, projection.variance_shares), vectors)
+    assert [text.shape for text in projected] == [(size, 3) for size in sizes]
+    for text, whole in zip(projected, vectors, strict=True):
+        np.testing.assert_allclose(text, (whole - projection.mean) @ projection.components.T, atol=1e-5)
+        assert text.base is None or text.base.size <= max(text.size, 1)  # nobody keeps the vectors of other texts
+    assert len(products) <= 2 * sum(sizes) / 256 + 1
+    assert all(words <= 256 or words in sizes for words in products)
 
 
 def test_an_embedder_with_fewer_dimensions_fits_to_all(embedder: CharEmbedder) -> None:
