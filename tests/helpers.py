@@ -74,6 +74,7 @@ TREEBANK = """# text = I don't  go (now).
 
 EMBEDDER_OPTIONS = {
     "readout": "separator",
+    "parts": ["backward", "forward"],
     "precision": "int8",
     "threads": 1,
     "device": "cpu",
@@ -89,6 +90,8 @@ the readout "separator"."""
 INVALID_EMBEDDER_OPTIONS = [
     ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
     ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
+    ({"parts": ["middle"]}, "parts must be one or several of forward, backward, words, in a list, got"),
+    ({"parts": ["words"]}, "parts: the model has no words, only forward, backward"),
     ({"threads": 0}, "threads must be "),
     ({"device": "abacus"}, "device 'abacus' cannot be used"),
     ({"dim": 0}, "dim must be a whole number of at least 1, got 0"),

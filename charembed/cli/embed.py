@@ -31,6 +31,8 @@ def run_embed(arguments: Namespace) -> int:
     # `dim` is an option of the output here, so that a projection can be fitted to its text.
     names = EmbedderOptions.__annotations__.keys() - {"dim"}
     options = {name: arguments[name] for name in names if name in arguments}
+    if arguments.parts is not None:
+        options["parts"] = arguments.parts.split(",")
     embedder = CharEmbedder.from_pretrained(arguments.model, **options)
     try:
         manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)
@@ -73,7 +75,15 @@ def _add_embed_options(parser: Parser) -> None:
     )
     add_device(parser)
     parser.add_class_arguments(OutputConfig)
-    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "cache_mb", "dim", "limits"})
+    parser.add_argument(
+        "--parts",
+        default=None,
+        type=str,
+        help="Parts of which a vector consists, separated by commas: forward and backward for the states of the"
+        " language models, words for the static vector of the word. By default all that the model has. Parts that are"
+        " left out are not computed",
+    )
+    parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "parts", "cache_mb", "dim", "limits"})
 
 
 def run_neighbors(arguments: Namespace) -> int:

@@ -19,7 +19,7 @@ from charembed.embedding.passage_embedder import MemoryBudget, PassageEmbedder
 from charembed.embedding.reduction import fit_to_words, stored_projection
 from charembed.embedding.vector_layout import VectorLayout
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings, join_parts
-from charembed.lm.model import Readout
+from charembed.lm.model import Direction, Readout
 from charembed.pretrained.flair_checkpoint import read_flair
 from charembed.pretrained.hub import SCHEME, upload
 from charembed.pretrained.model_folder import Pretrained, StoredType
@@ -244,6 +244,11 @@ class CharEmbedder:
     def projection(self) -> Projection | None:
         """Projection that reduces the vectors; None if they keep all dimensions."""
         return self._projection
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Language models whose states are parts of a word vector, forward first."""
+        return self._layout.directions
 
     @property
     def options(self) -> dict[str, Any]:

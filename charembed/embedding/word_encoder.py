@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Unpack
 from weakref import WeakKeyDictionary, ref
 
@@ -19,9 +19,11 @@ from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.options import EmbedderOptions, load_embedder
 from charembed.embedding.passage import Passage, Reading
 from charembed.embedding.torch_engine import first_readings
+from charembed.embedding.vector_layout import VectorLayout
 from charembed.errors import CharEmbedError
-from charembed.lm.model import BiCharLM, CharLM
+from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.pretrained.model_folder import Pretrained
+from charembed.pretrained.parts import Part
 from charembed.projection import Projection
 from charembed.text.words import SpannedText, TextInput
 from charembed.util.checks import check_integer
@@ -31,9 +33,10 @@ class WordEncoder(nn.Module):
     """Computes the vectors of a `CharEmbedder` as a layer of a network.
 
     The `state_dict` contains the weights of the language models and how they read text: it cannot be loaded into an
-    encoder that reads text differently. `torch.compile` compiles the network around this module, but not the module
-    itself, because its input is text; for the same reason it cannot be compiled with `fullgraph=True` or exported. To
-    export the language models, use `charembed export-onnx`.
+    encoder that reads text differently, or that has other parts or static vectors. Static vectors are never trained.
+    `torch.compile` compiles the network around this module, but not the module itself, because its input is text; for
+    the same reason it cannot be compiled with `fullgraph=True` or exported. To export the language models, use
+    `charembed export-onnx`.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class WordEncoder(nn.Module):
                 their weights stay fixed, and vectors are computed without gradients, which is several times faster.
             projection_size: width of a linear layer that is applied to the vectors and always trained; none by default.
             options: options of `CharEmbedder.from_pretrained`, if `embedder` is a name or folder: device, engine,
-                precision, readout, threads, batch_size, memory_mb, cache_mb, dim.
+                precision, readout, parts, threads, batch_size, memory_mb, cache_mb, dim.
 
         Raises:
             CharEmbedError: the model does not exist, `projection_size` is below 1, an option is invalid, there are
@@ -64,7 +67,7 @@ class WordEncoder(nn.Module):
         self.embedder = load_embedder(embedder, **options)
         self.model = self.embedder.model
         self.trainable = trainable
-        set_trainable(self.model, trainable, self)
+        set_trainable(self.model, trainable, self, self.embedder.directions)
         self.projection = None if projection_size is None else nn.Linear(self.embedder.embedding_dim, projection_size)
 
     @property
@@ -120,7 +123,7 @@ class WordEncoder(nn.Module):
         """
         loaded = json.loads(bytes(state.tolist()))
         expected = _text_settings(self.embedder)
-        differing = [name for name in expected if loaded.get(name) != expected[name]]
+        differing = [name for name in {**expected, **loaded} if loaded.get(name) != expected.get(name)]
         if differing:
             raise CharEmbedError(
                 f"these weights cannot be loaded: their language models have another {', '.join(differing)} than this"
@@ -129,40 +132,51 @@ class WordEncoder(nn.Module):
 
 
 def _text_settings(embedder: CharEmbedder) -> dict[str, Any]:
+    """Return everything that the vectors depend on, except for weights."""
     pretrained, projection = embedder.pretrained, embedder.projection
-    return {
+    settings = {
         "vocabulary": "".join(pretrained.vocab.characters),
         "readout": pretrained.readout,
         "delimiter": pretrained.delimiter,
-        "projection": None if projection is None else hashlib.sha256(projection.to_bytes()).hexdigest(),
     }
+    # The states of all language models are what earlier versions computed, and they stored nothing about it.
+    if embedder.parts != pretrained.model.directions:
+        settings["parts"] = ",".join(embedder.parts)
+    if "words" in embedder.parts and pretrained.static is not None:
+        settings["static vectors"] = pretrained.static.digest()
+    if projection is not None:
+        settings["projection"] = hashlib.sha256(projection.to_bytes()).hexdigest()
+    return settings
 
 
 _OWNERS: WeakKeyDictionary[BiCharLM, tuple[ref[nn.Module], bool]] = WeakKeyDictionary()
 """The module that a pair of language models is part of, and whether the module trains them."""
 
 
-def set_trainable(model: BiCharLM, trainable: bool, owner: nn.Module) -> None:
+def set_trainable(model: BiCharLM, trainable: bool, owner: nn.Module, directions: Collection[Direction]) -> None:
     """Make a module train the weights on which word vectors depend, or none.
 
     Args:
         model: the language models.
         trainable: whether the module trains them.
         owner: the module of which they become part.
+        directions: those on which the vectors depend: weights of others would never get a gradient.
 
     Raises:
         CharEmbedError: the language models are already part of another module with another value of `trainable`.
     """
     other, trained_there = _OWNERS.get(model, (None, trainable))
-    if other is not None and other() is not None and trained_there != trainable:
+    is_shared = other is not None and other() is not None
+    if is_shared and trained_there != trainable:
         raise CharEmbedError(
             "these language models are already part of another module, which"
             f" {'trains' if trained_there else 'does not train'} them: load them again for this module"
         )
     _OWNERS[model] = ref(owner), trainable
-    # The decoder is left out: no word vector depends on it.
-    model.requires_grad_(False)
-    for direction in model.directions:
+    # The decoder is left out: no word vector depends on it. Another module may train the other direction.
+    if not (is_shared and trainable):
+        model.requires_grad_(False)
+    for direction in directions:
         lm = model.direction(direction)
         for module in (lm.embedding, lm.rnn, lm.proj):
             if module is not None:
@@ -178,12 +192,15 @@ def word_vectors(embedder: CharEmbedder, texts: Iterable[TextInput], *, trainabl
     Shape: (words, embedding_dim) each
     """
     if trainable and torch.is_grad_enabled():
-        return vectors_with_gradients(embedder.pretrained, texts, embedder.projection)
+        return vectors_with_gradients(embedder.pretrained, texts, embedder.parts, embedder.projection)
     return (torch.from_numpy(text.vectors) for text in embedder.iter_embed(texts))
 
 
 def vectors_with_gradients(
-    pretrained: Pretrained, texts: Iterable[TextInput], projection: Projection | None = None
+    pretrained: Pretrained,
+    texts: Iterable[TextInput],
+    parts: Sequence[Part] | None = None,
+    projection: Projection | None = None,
 ) -> list[Tensor]:
     """Return the vectors of `CharEmbedder.embed` with gradients for the weights, computed as a single batch.
 
@@ -192,22 +209,34 @@ def vectors_with_gradients(
     Args:
         pretrained: the models, their vocabulary, and how they read text.
         texts: texts in any form that `CharEmbedder.embed` accepts.
+        parts: parts of a vector, as in `CharEmbedder`.
         projection: reduces the vectors; None keeps all dimensions.
 
-    Shape: (words, embedding_dim) each
+    Returns:
+        Shape: (words, embedding_dim) each
     """
     if isinstance(texts, str):
         raise TypeError("texts must be a list of texts, got a single str: put it in a list")
     passages = [Passage(spanned.text, spanned.spans) for spanned in map(SpannedText.of, texts)]
-    halves = []
-    for direction in pretrained.model.directions:
+    layout = VectorLayout.of(pretrained, parts)
+    columns = []
+    for direction in layout.directions:
         readings = [passage.reading(direction, pretrained.delimiter, pretrained.readout) for passage in passages]
-        halves.append(_states(pretrained.model.direction(direction), readings, pretrained))
-    vectors = [torch.cat(both, dim=1) for both in zip(*halves, strict=True)]
+        columns.append(_states(pretrained.model.direction(direction), readings, pretrained))
+    if layout.has_words:
+        columns.append(_static_vectors(passages, pretrained))
+    vectors = [torch.cat(of_text, dim=1) for of_text in zip(*columns, strict=True)]
     if projection is None or not vectors:
         return vectors
     mean, components = (torch.from_numpy(array).to(vectors[0]) for array in (projection.mean, projection.components))
     return [(whole - mean) @ components.T for whole in vectors]
+
+
+def _static_vectors(passages: Sequence[Passage], pretrained: Pretrained) -> list[Tensor]:
+    """Return the static vectors of the words of each passage. Shape: (words, dim) each"""
+    assert pretrained.static is not None
+    weight = next(pretrained.model.parameters())
+    return [torch.from_numpy(pretrained.static.lookup(passage.words)).to(weight) for passage in passages]
 
 
 def _states(lm: CharLM, readings: Sequence[Reading], pretrained: Pretrained) -> list[Tensor]:

@@ -16,6 +16,7 @@ from charembed.lm.model import DIRECTIONS, BiCharLM, CharLMConfig, Direction
 from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
 from charembed.recurrent.translation import torch_weights
+from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
 from charembed.util.files import atomic_file, user_path
 
@@ -33,8 +34,9 @@ logger = logging.getLogger(__name__)
 class CharEmbedderEmbeddings(TokenEmbeddings):
     """Vectors of a `CharEmbedder` for the tokens of Flair sentences, which are joined by single spaces.
 
-    A single vector contains both directions, the forward half first. A tagger that Flair saves contains the language
-    models: import this module before you load it.
+    A single vector contains all parts: the states of both directions, the forward state first, and the static vector of
+    the token if the model has static vectors. A tagger that Flair saves contains the language models and the static
+    vectors: import this module before you load it.
     """
 
     def __init__(
@@ -53,8 +55,8 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             fine_tune: train the language models together with the tagger, in float32 and with dropout. Otherwise their
                 weights stay fixed.
             options: options of `CharEmbedder.from_pretrained`, if `embedder` is a name or folder: device (by default
-                `flair.device`, to which Flair also moves the models of a tagger), engine, precision, readout, threads,
-                batch_size, memory_mb, cache_mb, dim.
+                `flair.device`, to which Flair also moves the models of a tagger), engine, precision, readout, parts,
+                threads, batch_size, memory_mb, cache_mb, dim.
 
         Raises:
             CharEmbedError: no such model; an invalid option, or options for an embedder, which has its own; or the
@@ -64,15 +66,14 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             options.setdefault("device", flair.device)
         embedder = load_embedder(embedder, **options)
         # Flair's base class reads these three attributes.
-        reduced = "" if embedder.projection is None else f"-{embedder.projection.dim}"
-        self.name = name or f"charembed-{embedder.pretrained.digest()[:12]}{reduced}"
+        self.name = name or _default_name(embedder)
         self.static_embeddings = not fine_tune
         self.fine_tune = fine_tune
         super().__init__()
         # A submodule, so that Flair saves, loads and moves the weights with the tagger.
         self.embedder = embedder
         self.model = embedder.model
-        set_trainable(self.model, fine_tune, self)
+        set_trainable(self.model, fine_tune, self, embedder.directions)
         self.eval()
 
     @property
@@ -113,12 +114,14 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             "readout": pretrained.readout,
             "delimiter": pretrained.delimiter,
             "provenance": pretrained.provenance,
+            "static_vectors": None if pretrained.static is None else pretrained.static.to_bytes(),
             "projection": None if projection is None else projection.to_bytes("float16"),
         }
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> CharEmbedderEmbeddings:
         """Return the embeddings that `to_params` described; Flair loads the weights afterwards."""
+        static = params.get("static_vectors")
         projection = params.get("projection")
         pretrained = Pretrained(
             BiCharLM(CharLMConfig(**params["architecture"]), params["directions"]),
@@ -126,18 +129,28 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
             params["readout"],
             params["delimiter"],
             params["provenance"],
-            projection=None if projection is None else Projection.from_bytes(projection, "the saved tagger"),
+            None if static is None else StaticVectors.from_bytes(static, "the saved tagger"),
+            None if projection is None else Projection.from_bytes(projection, "the saved tagger"),
         )
-        # Taggers saved by early versions have neither options nor precision nor fine_tune.
+        # Taggers saved by early versions have neither options nor precision nor fine_tune, and no static vectors.
         options = {"precision": params.get("precision", "float32")} | params.get("options", {})
         embedder = CharEmbedder(pretrained, device=flair.device, **options)
         return cls(embedder, name=params["name"], fine_tune=params.get("fine_tune", False))
+
+
+def _default_name(embedder: CharEmbedder) -> str:
+    """Return a name that tells vectors apart which differ in their model, parts or dimensions."""
+    parts = "" if embedder.parts == embedder.pretrained.parts else "-" + "-".join(embedder.parts)
+    reduced = "" if embedder.projection is None else f"-{embedder.projection.dim}"
+    return f"charembed-{embedder.pretrained.digest()[:12]}{parts}{reduced}"
 
 
 def export_flair(
     embedder: CharEmbedder, forward_pt: str | os.PathLike[str], backward_pt: str | os.PathLike[str]
 ) -> None:
     """Write the models of both directions as files of Flair language models, which `FlairEmbeddings(file)` loads.
+
+    Static vectors are left out: Flair has `WordEmbeddings` for them.
 
     If the embedder's readout is "separator", Flair computes the same vectors. If it is "word", as for models trained
     with charembed, `FlairEmbeddings(file, with_whitespace=False)` does; a warning says so. Flair's vectors have all

@@ -13,11 +13,12 @@ from typing import get_args
 import numpy as np
 
 from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.vector_layout import VectorLayout
 from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
 from charembed.onnx_graphs.runtime import import_onnxruntime
-from charembed.pretrained.model_files import CARD, CONFIG, TOKENIZER
+from charembed.pretrained.model_files import CARD, CONFIG, STATIC, TOKENIZER
 from charembed.pretrained.model_folder import Pretrained
 from charembed.util.checks import check_choice
 from charembed.util.files import atomic_folder, check_contains_only, user_path
@@ -34,7 +35,7 @@ an error of the export, not rounding."""
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """An export and its deviation from the vectors that PyTorch computes in float32."""
+    """An export and the deviation of its states from those that PyTorch computes in float32."""
 
     folder: Path
     """Folder of the export."""
@@ -43,13 +44,13 @@ class OnnxExport:
     cosine: float
     """Smallest cosine similarity of a vector."""
     megabytes: float
-    """Size of the graphs."""
+    """Size of the graphs and the static vectors."""
 
 
 def export_onnx(
     pretrained: Pretrained, folder: str | os.PathLike[str], precision: GraphPrecision = "float32"
 ) -> OnnxExport:
-    """Write the graphs of all directions, everything needed to run them, and an example that does.
+    """Write the graphs of all directions, the static vectors if there are any, and an example that uses them.
 
     Before an existing export is replaced, the example embeds random text made of the model's characters, and its
     vectors must match PyTorch's. int8 weights have seven bits, so that sums of products overflow on no CPU. int8 LSTMs
@@ -88,7 +89,7 @@ def _check_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the folder has content that is not an export.
     """
-    check_contains_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, CARD, EXAMPLE})
+    check_contains_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, STATIC, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} has content that is not an ONNX export of charembed: name another folder")
 
@@ -108,21 +109,24 @@ def _write_graphs(pretrained: Pretrained, folder: Path, precision: GraphPrecisio
 
 
 def _write_settings(pretrained: Pretrained, folder: Path, precision: GraphPrecision) -> None:
-    """Write what a program needs to know in addition to the graphs: config.json and tokenizer.json."""
+    """Write what a program needs in addition to the graphs: config.json, tokenizer.json, static vectors."""
     config = {
         _VERSION_KEY: 1,
         "charembed_version": __version__,
         "precision": precision,
-        "embedding_dim": pretrained.model.embedding_dim,
+        "embedding_dim": VectorLayout.of(pretrained).dim,
         "directions": pretrained.model.directions,
         "readout": pretrained.readout,
         "delimiter": pretrained.delimiter,
+        "static_vectors": pretrained.static is not None,
         "provenance": pretrained.provenance,
     }
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
     (folder / CONFIG).write_text(text, encoding="utf-8", errors="backslashreplace")
     pretrained.vocab.save(folder / TOKENIZER)
+    if pretrained.static is not None:
+        (folder / STATIC).write_bytes(pretrained.static.to_bytes())
 
 
 def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) -> OnnxExport:
@@ -139,9 +143,14 @@ def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) ->
     results = CharEmbedder(pretrained, device="cpu", engine="torch").embed(sentences)
     expected = np.concatenate([result.vectors for result in results])
     vectors = np.concatenate([embed(folder, words) for words in sentences])
+    # Static vectors are the same numbers here and there. They must not hide a deviation of the states.
+    width = pretrained.model.embedding_dim
+    if not np.allclose(vectors[:, width:], expected[:, width:], rtol=1e-5, atol=1e-7):
+        raise CharEmbedError("the example does not find the static vectors of this model; please report this")
+    expected, vectors = expected[:, :width], vectors[:, :width]
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(vectors, axis=1)
     cosines = (expected * vectors).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
-    size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.name == STATIC or path.suffix == ".onnx") / 1e6
     return OnnxExport(target, float(np.abs(vectors - expected).max()), float(cosines.min()), size)
 
 
@@ -160,6 +169,9 @@ def _check_deviation(export: OnnxExport, precision: GraphPrecision) -> None:
 
 def _card(export: OnnxExport, precision: GraphPrecision, pretrained: Pretrained) -> str:
     """Return the README.md of an export."""
+    static = ""
+    if pretrained.static is not None:
+        static = f", of which the last {pretrained.static.dim} are the static vector of the word in `{STATIC}`"
     return f"""# Contextual character embeddings as ONNX graphs
 
 Written by `charembed export-onnx` (version {__version__}) with precision {precision}; {export.megabytes:.1f} MB.
@@ -167,9 +179,9 @@ Written by `charembed export-onnx` (version {__version__}) with precision {preci
 
     python {EXAMPLE} . The words of a sentence
 
-A vector has {pretrained.model.embedding_dim} dimensions. During the export, the vectors of {sum(_SENTENCE_LENGTHS)}
-random words were compared with PyTorch's: the largest difference of a value was {export.difference:.1e}, and the
-smallest cosine similarity was {export.cosine:.6f}.
+A vector has {VectorLayout.of(pretrained).dim} dimensions{static}. During the export, the states at
+{sum(_SENTENCE_LENGTHS)} random words were compared with PyTorch's: the largest difference of a value was
+{export.difference:.1e}, and the smallest cosine similarity was {export.cosine:.6f}.
 
 Inputs of each graph:
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.engine_choice import EngineName, EnginePrecision
 from charembed.errors import CharEmbedError, import_extra
 from charembed.lm.model import Readout
+from charembed.pretrained.parts import Part
 from charembed.text.words import TextInput
 
 import_extra("sklearn", extra="sklearn", purpose="charembed.integrations.sklearn")
@@ -38,6 +39,7 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         threads: int = 2,
         *,
         readout: Readout | None = None,
+        parts: Sequence[Part] | None = None,
         device: str | None = None,
         engine: EngineName = "auto",
         batch_size: int | None = None,
@@ -51,6 +53,7 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             precision: precision of the computation, as in `CharEmbedder`.
             threads: number of batches computed at the same time on a CPU, as in `CharEmbedder`.
             readout: characters at which states are read, as in `CharEmbedder`; None for the model folder's setting.
+            parts: parts of which a vector consists, as in `CharEmbedder`; None for all that the model has.
             device: device to run on, for example "cuda"; None for "cpu".
             engine: software that runs the models, as in `CharEmbedder`.
             batch_size: maximum number of texts in a batch, as in `CharEmbedder`.
@@ -59,7 +62,7 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             dim: number of dimensions, as in `CharEmbedder`; None for all.
         """
         self.model, self.precision, self.threads = model, precision, threads
-        self.readout, self.device, self.engine = readout, device, engine
+        self.readout, self.parts, self.device, self.engine = readout, parts, device, engine
         self.batch_size, self.memory_mb, self.cache_mb = batch_size, memory_mb, cache_mb
         self.dim = dim
 

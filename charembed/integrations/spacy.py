@@ -18,6 +18,7 @@ from charembed.embedding.options import EmbedderOptions
 from charembed.errors import CharEmbedError, import_extra
 from charembed.lm.model import Readout
 from charembed.pretrained.model_folder import Pretrained
+from charembed.pretrained.parts import Part
 from charembed.text.words import TextInput
 
 import_extra("spacy", extra="spacy", purpose="charembed.integrations.spacy")
@@ -45,6 +46,7 @@ def char_embed_tok2vec(
     engine: EngineName = "auto",
     batch_size: int | None = None,
     memory_mb: int = 128,
+    parts: list[Part] | None = None,
     dim: int | None = None,
 ) -> Model[list[Doc], list[Floats2d]]:
     """Create the architecture `charembed.CharEmbedTok2Vec.v1`: vectors of the tokens of a document, read in its text.
@@ -65,6 +67,7 @@ def char_embed_tok2vec(
         engine: software that runs the language models, as in `CharEmbedder`.
         batch_size: maximum number of texts in a batch, as in `CharEmbedder`.
         memory_mb: maximum size in megabytes of the vectors held in memory at once, as in `CharEmbedder`.
+        parts: parts of which a vector consists, as in `CharEmbedder`; None for all that the model has.
         dim: number of dimensions, as in `CharEmbedder`; None for all.
 
     Raises:
@@ -80,6 +83,7 @@ def char_embed_tok2vec(
         engine=engine,
         batch_size=batch_size,
         memory_mb=memory_mb,
+        parts=parts,
         dim=dim,
     )
     vectors: Model[list[Doc], list[Floats2d]] = Model(
@@ -178,8 +182,8 @@ class CharEmbedVectors:
         """
         Args:
             model: name or folder of the model, which is loaded on first use.
-            options: options of `CharEmbedder.from_pretrained`: device, engine, precision, readout, threads, batch_size,
-                memory_mb, cache_mb, dim.
+            options: options of `CharEmbedder.from_pretrained`: device, engine, precision, readout, parts, threads,
+                batch_size, memory_mb, cache_mb, dim.
         """
         self._embedder = _LazyEmbedder(os.fspath(model), options)
 
@@ -248,6 +252,7 @@ class CharEmbedVectors:
         "engine": "auto",
         "precision": "float32",
         "readout": None,
+        "parts": None,
         "threads": 2,
         "batch_size": None,
         "memory_mb": 128,
@@ -263,6 +268,7 @@ def make_char_embed_vectors(
     engine: EngineName,
     precision: EnginePrecision,
     readout: Readout | None,
+    parts: list[Part] | None,
     threads: int,
     batch_size: int | None,
     memory_mb: int,
@@ -276,6 +282,7 @@ def make_char_embed_vectors(
         engine=engine,
         precision=precision,
         readout=readout,
+        parts=parts,
         threads=threads,
         batch_size=batch_size,
         memory_mb=memory_mb,

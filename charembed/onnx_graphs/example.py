@@ -19,7 +19,7 @@ def embed(folder: str | Path, words: list[str]) -> np.ndarray:
     ids, text = tokenizer["model"]["vocab"], " ".join(words)
     ends = np.cumsum([len(word) + 1 for word in words], dtype=np.int64) - 1
     starts = ends - np.array([len(word) for word in words], dtype=np.int64)
-    halves = []
+    parts = []
     for direction in config["directions"]:
         session = onnxruntime.InferenceSession(str(Path(folder, f"{direction}.onnx")))
         # The backward model reads the text reversed. A vector is read just outside the word, or on its last character.
@@ -31,8 +31,51 @@ def embed(folder: str | Path, words: list[str]) -> np.ndarray:
         states = [tensor for tensor in session.get_inputs() if tensor.type == "tensor(float)"]
         feeds = {tensor.name: np.zeros((1, tensor.shape[1]), np.float32) for tensor in states}
         feeds |= {"ids": np.array([[ids.get(character, 0)] for character in characters]), "places": positions}
-        halves.append(session.run(["vectors"], feeds)[0])
-    return np.concatenate(halves, axis=1)  # (words, config["embedding_dim"])
+        parts.append(session.run(["vectors"], feeds)[0])
+    if config["static_vectors"]:
+        parts.append(look_up(Path(folder, "static_vectors.safetensors"), words))
+    return np.concatenate(parts, axis=1)  # (words, config["embedding_dim"])
+
+
+def look_up(path: Path, words: list[str]) -> np.ndarray:
+    """Return the static vectors of words."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    options = json.loads(header["__metadata__"]["static_vectors"])
+
+    def tensor(name: str, dtype: type) -> np.ndarray:
+        first, last = header[name]["data_offsets"]
+        return np.frombuffer(content[start + first : start + last], dtype).reshape(header[name]["shape"])
+
+    rows, scales = tensor("vectors", np.int8), tensor("scales", np.float32)
+    known = tensor("words", np.uint8).tobytes().decode().split("\n")[: options["words"]]
+    row_of = {word: row for row, word in enumerate(known)}
+    vectors = np.zeros((len(words), rows.shape[1]), np.float32)
+    for vector, word in zip(vectors, words, strict=True):
+        # The word's own row, or that of its lower-case form, or the mean of the rows of its n-grams.
+        row = row_of.get(word, row_of.get(word.lower()))
+        if row is not None:
+            vector[:] = rows[row] * scales[row]
+        elif len(rows) > len(known) and (ngrams := list_ngrams(word, options["min_n"], options["max_n"])):
+            buckets = [len(known) + fnv1a(ngram) % (len(rows) - len(known)) for ngram in ngrams]
+            vector[:] = (rows[buckets] * scales[buckets, None]).mean(axis=0)
+    return vectors
+
+
+def list_ngrams(word: str, min_n: int, max_n: int) -> list[str]:
+    """Return the n-grams of "<word>", without "<" and ">" alone."""
+    marked = f"<{word[:256]}>"
+    spans = [(start, start + n) for n in range(min_n, max_n + 1) for start in range(len(marked) - n + 1)]
+    return [marked[start:end] for start, end in spans if (start, end) not in ((0, 1), (len(marked) - 1, len(marked)))]
+
+
+def fnv1a(text: str) -> int:
+    """Return fastText's hash of a text: FNV-1a over signed bytes."""
+    value = 2166136261
+    for byte in text.encode("utf-8", "surrogatepass"):
+        value = (value ^ (byte if byte < 128 else byte + 0xFFFFFF00)) * 16777619 % 2**32
+    return value
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from charembed.output.projection import PROJECTION, load_projection, save_projec
 from charembed.output.row_reader import RowReader, VectorFormat
 from charembed.output.sample import CorpusSample, fit_projection
 from charembed.output.shard_writer import ShardWriter
-from charembed.output.shards import Format, check_format
+from charembed.output.shards import check_format
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
 from charembed.text.words import WORD_RULES
@@ -75,7 +75,9 @@ def write_embeddings(
     can_read_twice = None not in made_of["digests"]
     with output.in_use():
         # Continue an earlier output, unless it is complete or to be replaced.
-        manifest = None if config.overwrite else _load_manifest(output, made_of, config.format, can_read_twice)
+        # Version 0.1.0 did not state the parts: its vectors have the states of all language models.
+        defaults = {"parts": ",".join(embedder.model.directions)}
+        manifest = None if config.overwrite else _load_manifest(output, defaults, made_of, can_read_twice)
         if manifest is not None and manifest.complete:
             logger.info("%s is already complete: nothing to do", output.path)
             return manifest
@@ -103,6 +105,7 @@ def _describe_inputs(
     return {
         "model": embedder.pretrained.digest(),
         "precision": embedder.precision,
+        "parts": ",".join(embedder.parts),
         "sources": [escape_undecodable(str(source)) for source in corpus.sources],
         "digests": corpus.digests(),
         "text_column": corpus.text_column,
@@ -119,20 +122,27 @@ def _describe_inputs(
 
 
 def _load_manifest(
-    output: OutputFolder, made_of: dict[str, Any], kind: Format, can_read_twice: bool
+    output: OutputFolder, defaults: dict[str, Any], made_of: dict[str, Any], can_read_twice: bool
 ) -> Manifest | None:
     """Return the manifest of an earlier output that can be resumed; None if there is no earlier output.
 
     Files that a killed run has left unfinished are removed.
+
+    Args:
+        output: the folder.
+        defaults: values of inputs that an output of an earlier version does not state.
+        made_of: the inputs and options now.
+        can_read_twice: whether no source is a pipe.
     """
     manifest = Manifest.load(output.path)
     if manifest is None:
         return None
+    manifest.made_of = defaults | manifest.made_of
     manifest.check_same_inputs(made_of, output.path)
     if not can_read_twice and not manifest.complete:
         raise CharEmbedError(f"output {output.path} cannot be resumed: a pipe cannot be read again; {START_OVER}")
     # All complete files must still exist: the rows in them are not computed again.
-    paths = (output.file_path(number, kind) for number in range(manifest.files))
+    paths = (output.file_path(number, made_of["format"]) for number in range(manifest.files))
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise CharEmbedError(f"output {output.path}: {missing[0]} is missing: restore it, or {START_OVER}")

@@ -17,6 +17,7 @@ from helpers import (
     assert_same_vectors,
     run_script,
     small_model,
+    small_static_vectors,
     with_projection,
 )
 from hypothesis import given
@@ -303,3 +304,55 @@ def test_options_for_an_existing_embedder_are_refused(embedder) -> None:
         WordEncoder(embedder, precision="float32", threads=1)
     with pytest.raises(TypeError, match="thread"):
         WordEncoder("en", thread=1)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("parts", [["words"], ["backward", "words"], None], ids=str)
+def test_parts_of_an_encoder(trainable: bool, parts, with_words) -> None:
+    embedder = CharEmbedder(with_words, parts=parts)
+    encoder = WordEncoder(embedder, trainable=trainable).eval()
+    sentences = [["The", "lazy", "doge"], ["東"], []]
+    vectors, mask = encoder(sentences)
+    assert mask.sum(1).tolist() == [3, 1, 0]
+    for k, expected in enumerate(embedder.embed(sentences)):
+        assert_same_vectors(vectors[k, : len(expected)].detach().numpy(), expected.vectors, expected.words)
+    # Only the language models among the parts are trained.
+    trained = {name.split(".")[0] for name, weight in encoder.model.named_parameters() if weight.requires_grad}
+    assert trained == ({f"{direction}_lm" for direction in embedder.directions} if trainable else set())
+
+
+def test_two_encoders_may_train_one_direction_each(pretrained) -> None:
+    encoders = [WordEncoder(CharEmbedder(pretrained, parts=[part]), trainable=True) for part in ("forward", "backward")]
+    for encoder, name in zip(encoders, ("forward_lm", "backward_lm"), strict=True):
+        encoder([["two", "words"]])[0].sum().backward()
+        assert encoder.model.get_parameter(f"{name}.embedding.weight").grad.any()
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "differing"),
+    [
+        ({}, {}, None),
+        ({}, {"parts": ["forward", "backward"]}, "parts, static vectors"),
+        ({"parts": ["forward", "backward"]}, {}, "parts, static vectors"),
+        ({"parts": ["words"]}, {"parts": ["forward"]}, "parts, static vectors"),
+        ({"parts": ["forward"]}, {"parts": ["backward"]}, "parts"),
+    ],
+    ids=str,
+)
+def test_weights_are_loaded_into_encoders_of_the_same_parts_only(saved, loaded, differing, with_words) -> None:
+    state = WordEncoder(CharEmbedder(with_words, **saved)).state_dict()
+    encoder = WordEncoder(CharEmbedder(with_words, **loaded))
+    if differing is None:
+        encoder.load_state_dict(state)
+    else:
+        with pytest.raises(CharEmbedError, match=f"their language models have another {differing} than this"):
+            encoder.load_state_dict(state)
+
+
+def test_weights_of_other_static_vectors_are_refused(pretrained) -> None:
+    one, other = (
+        WordEncoder(CharEmbedder(replace(pretrained, static=small_static_vectors(buckets=buckets))))
+        for buckets in (10, 20)
+    )
+    with pytest.raises(CharEmbedError, match="have another static vectors than this"):
+        other.load_state_dict(one.state_dict())

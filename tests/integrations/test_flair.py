@@ -359,3 +359,34 @@ def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
     accuracy = train_tagger("--model", tmp_path / "model", "--train", tmp_path / "train.conllu.xz", "--task", "upos")
     assert "accuracy " in accuracy
     assert "a quarter of" in accuracy
+
+
+@pytest.mark.parametrize("parts", [None, ["words"], ["backward", "words"]], ids=str)
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_static_vectors_are_part_of_a_saved_tagger(parts, fine_tune: bool, with_words, tmp_path: Path) -> None:
+    from flair.data import Sentence
+    from flair.embeddings.base import load_embeddings
+
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    embedder = CharEmbedder(with_words, parts=parts)
+    embeddings = CharEmbedderEmbeddings(embedder, fine_tune=fine_tune).eval()
+    expected = embedder.embed([["The", "lazy", "doge"]])[0].vectors
+    for each in (embeddings, load_embeddings(embeddings.save_embeddings(use_state_dict=True))):
+        assert each.embedding_length == expected.shape[1]
+        sentence = Sentence(["The", "lazy", "doge"])
+        each.eval().embed(sentence)
+        vectors = np.array([token.get_embedding().detach().numpy() for token in sentence])
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_names_tell_parts_apart(with_words) -> None:
+    """Flair takes stored vectors of the same name for the same."""
+    from charembed import CharEmbedder
+    from charembed.integrations.flair import CharEmbedderEmbeddings
+
+    choices = (None, ["words"], ["forward"], ["forward", "words"])
+    names = [CharEmbedderEmbeddings(CharEmbedder(with_words, parts=parts)).name for parts in choices]
+    assert len(set(names)) == len(names)
+    assert CharEmbedderEmbeddings(CharEmbedder(with_words, parts=["forward", "backward", "words"])).name == names[0]

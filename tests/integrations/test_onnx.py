@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model
+from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model, small_static_vectors
 
 from charembed import CharEmbedder, CharEmbedError
 from charembed.cli.main import main
 from charembed.integrations.onnx import export_onnx
-from charembed.onnx_graphs import builder, lm_weights
+from charembed.onnx_graphs import builder, example, lm_weights
 from charembed.onnx_graphs.example import embed
 
 CELLS: list[dict] = [
@@ -67,8 +68,8 @@ def test_example_prints_words_and_vectors(embedder, tmp_path: Path) -> None:
     command = [sys.executable, "embed.py", ".", "two", "words"]
     ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True)
     assert [line.split()[:2] for line in ran.stdout.splitlines()] == [["two", "(24,)"], ["words", "(24,)"]]
-    example = (tmp_path / "out" / "embed.py").read_text()
-    assert example.count("\n") <= 42
+    copied = (tmp_path / "out" / "embed.py").read_text()
+    assert copied.count("\n") <= 85
 
 
 @pytest.mark.parametrize("program", ["engine", "example"])
@@ -101,6 +102,30 @@ def test_int8_weights_have_seven_bits(pretrained, tmp_path: Path, monkeypatch: p
         onnx.numpy_helper.to_array(weight) for weight in initializers if weight.data_type == onnx.TensorProto.INT8
     ]
     assert max(int(np.abs(array.astype(int)).max()) for array in weights) == 63
+
+
+@pytest.mark.parametrize("buckets", [0, 30])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_static_vectors_are_exported(buckets: int, precision: str, pretrained, tmp_path: Path) -> None:
+    model = dataclasses.replace(pretrained, static=small_static_vectors(buckets=buckets))
+    export_onnx(model, tmp_path / "out", precision)
+    for words in (*SENTENCES, ["The", "THE", "Lazy", "unknown", "東", "東京", "", "\ud800", "a" * 300]):
+        vectors = embed(tmp_path / "out", words)
+        assert vectors.shape == (len(words), 28)
+        assert_same_vectors(vectors[:, 24:], CharEmbedder(model, parts=["words"]).embed([words])[0].vectors, words)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["embedding_dim"], config["static_vectors"]) == (28, True)
+    assert "the last 4 are the static vector of the word" in (tmp_path / "out" / "README.md").read_text()
+    # An export without static vectors replaces one with them.
+    export_onnx(pretrained, tmp_path / "out")
+    assert not (tmp_path / "out" / "static_vectors.safetensors").exists()
+
+
+def test_wrong_static_vectors_are_not_written(with_words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(example, "fnv1a", len)
+    with pytest.raises(CharEmbedError, match="the example does not find the static vectors of this model"):
+        export_onnx(with_words, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_direction_alone(tmp_path: Path) -> None:

@@ -117,3 +117,14 @@ def test_changed_model_is_used_after_fitting_again(folder: str, tmp_path: Path) 
     transformer.set_params(model=str(tmp_path / "other"))
     assert not np.array_equal(transformer.fit_transform([(["a"], 0)]), first)
     assert len(transformer.get_feature_names_out()) == first.shape[1]
+
+
+def test_parts(with_words, tmp_path: Path) -> None:
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    with_words.save(tmp_path / "model")
+    samples = [(["The", "doge"], 1), ("a lazy dog", (2, 6))]
+    whole = CharEmbedTransformer(str(tmp_path / "model")).fit_transform(samples)
+    words = CharEmbedTransformer(str(tmp_path / "model"), parts=["words"]).fit_transform(samples)
+    assert whole.shape == (2, 28)
+    assert np.array_equal(words, whole[:, 24:])

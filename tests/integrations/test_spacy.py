@@ -321,3 +321,23 @@ def test_vectors_do_not_change_in_training(folder: Path) -> None:
     model.finish_update(Adam(0.1))
     assert not np.array_equal(model.predict([doc])[0], vectors[0])
     assert np.array_equal(model.layers[0].predict([doc])[0], expected)
+
+
+@pytest.mark.parametrize("destination", ["disk", "bytes"])
+def test_static_vectors_are_part_of_a_saved_pipeline(destination: str, with_words, tmp_path: Path) -> None:
+    import spacy
+
+    with_words.save(tmp_path / "model")
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("charembed", config={"model": str(tmp_path / "model"), "parts": ["words", "backward"]})
+    vectors = pipeline(TEXT).tensor
+    expected = CharEmbedder(with_words).embed([TEXT])[0].vectors
+    assert vectors.shape[1] == 16
+    if destination == "disk":
+        pipeline.to_disk(tmp_path / "pipeline")
+        shutil.rmtree(tmp_path / "model")
+        loaded = spacy.load(tmp_path / "pipeline")
+    else:
+        loaded = spacy.blank("en").from_config(pipeline.config).from_bytes(pipeline.to_bytes())
+    assert np.array_equal(loaded(TEXT).tensor, vectors)
+    np.testing.assert_allclose(vectors, expected[:, 12:], atol=1e-5)
