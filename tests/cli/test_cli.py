@@ -64,6 +64,23 @@ def test_from_training_to_neighbors(tmp_path: Path) -> None:
     assert len(near.stdout.splitlines()) == 3, near.stderr
 
 
+def test_embed_writes_the_parts_that_are_asked_for(with_words, tmp_path: Path, capsys) -> None:
+    with_words.save(tmp_path / "model")
+    text = tmp_path / "text.txt"
+    text.write_text("The lazy dog\n")
+    arguments = ["embed", "--model", str(tmp_path / "model"), str(text), "-o", str(tmp_path / "vectors"), "--parts"]
+    assert main([*arguments, "words,backward"]) == 0
+    assert "3 words in 1 file, 16 dimensions" in capsys.readouterr().out
+    vectors = np.load(tmp_path / "vectors" / "part-00000.npz")["vector"]
+    expected = CharEmbedder(with_words).embed(["The lazy dog"])[0].vectors
+    np.testing.assert_allclose(vectors, expected[:, 12:], atol=1e-5)
+    assert main([*arguments, "forward"]) == 2
+    assert "made with parts backward,words, not forward" in capsys.readouterr().err
+    for wrong in ("", "word", "words,,forward"):
+        assert main([*arguments, wrong]) == 2
+        assert "parts must be one or several of forward, backward, words" in capsys.readouterr().err
+
+
 def test_a_projection_is_added_and_used(pretrained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, reduced = str(tmp_path / "model"), str(tmp_path / "reduced")
     pretrained.save(model)

@@ -363,7 +363,7 @@ def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parts", [None, ["words"], ["backward", "words"]], ids=str)
 @pytest.mark.parametrize("fine_tune", [False, True])
-def test_static_vectors_are_part_of_a_saved_tagger(parts, fine_tune: bool, with_words, tmp_path: Path) -> None:
+def test_static_vectors_are_part_of_a_saved_tagger(parts, fine_tune: bool, with_words) -> None:
     from flair.data import Sentence
     from flair.embeddings.base import load_embeddings
 

@@ -330,8 +330,9 @@ def test_static_vectors_are_part_of_a_saved_pipeline(destination: str, with_word
     with_words.save(tmp_path / "model")
     pipeline = spacy.blank("en")
     pipeline.add_pipe("charembed", config={"model": str(tmp_path / "model"), "parts": ["words", "backward"]})
-    vectors = pipeline(TEXT).tensor
-    expected = CharEmbedder(with_words).embed([TEXT])[0].vectors
+    doc = pipeline(TEXT)
+    vectors = doc.tensor
+    expected = CharEmbedder(with_words).embed([spans_of(doc)])[0].vectors
     assert vectors.shape[1] == 16
     if destination == "disk":
         pipeline.to_disk(tmp_path / "pipeline")

@@ -459,3 +459,29 @@ def test_an_output_of_later_word_rules_is_not_resumed(embedder, tmp_path: Path) 
     Manifest(made_of | {"word_rules": 99}).save(later)
     with pytest.raises(CharEmbedError, match="word_rules 99, not 2"):
         write_embeddings(embedder, corpus, later)
+
+
+def test_an_output_of_other_parts_is_not_resumed(with_words: Pretrained, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The lazy dog.\n")
+    corpus = Corpus([str(tmp_path / "text.txt")])
+    whole = CharEmbedder(with_words, parts=["words"])
+    write_embeddings(whole, corpus, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "_embeddings.json").read_text())["made_of"]["parts"] == "words"
+    write_embeddings(whole, corpus, tmp_path / "out")  # complete already
+    for parts, name in ((None, "forward,backward,words"), (["forward", "words"], "forward,words")):
+        with pytest.raises(CharEmbedError, match=f"made with parts words, not {name}"):
+            write_embeddings(CharEmbedder(with_words, parts=parts), corpus, tmp_path / "out")
+
+
+def test_the_parts_of_an_output_of_0_1_0_are_all_states(pretrained: Pretrained, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The lazy dog.\n")
+    corpus = Corpus([str(tmp_path / "text.txt")])
+    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "out")
+    path = tmp_path / "out" / "_embeddings.json"
+    content = json.loads(path.read_text())
+    del content["made_of"]["parts"]
+    path.write_text(json.dumps(content))
+    write_embeddings(CharEmbedder(pretrained), corpus, tmp_path / "out")
+    write_embeddings(CharEmbedder(pretrained, parts=["forward", "backward"]), corpus, tmp_path / "out")
+    with pytest.raises(CharEmbedError, match="made with parts forward,backward, not forward"):
+        write_embeddings(CharEmbedder(pretrained, parts=["forward"]), corpus, tmp_path / "out")
