@@ -75,9 +75,7 @@ def write_embeddings(
     can_read_twice = None not in made_of["digests"]
     with output.in_use():
         # Continue an earlier output, unless it is complete or to be replaced.
-        # Version 0.1.0 did not state the parts: its vectors have the states of all language models.
-        defaults = {"parts": ",".join(embedder.model.directions)}
-        manifest = None if config.overwrite else _load_manifest(output, defaults, made_of, can_read_twice)
+        manifest = None if config.overwrite else _load_manifest(output, embedder, made_of, can_read_twice)
         if manifest is not None and manifest.complete:
             logger.info("%s is already complete: nothing to do", output.path)
             return manifest
@@ -122,7 +120,7 @@ def _describe_inputs(
 
 
 def _load_manifest(
-    output: OutputFolder, defaults: dict[str, Any], made_of: dict[str, Any], can_read_twice: bool
+    output: OutputFolder, embedder: CharEmbedder, made_of: dict[str, Any], can_read_twice: bool
 ) -> Manifest | None:
     """Return the manifest of an earlier output that can be resumed; None if there is no earlier output.
 
@@ -130,14 +128,15 @@ def _load_manifest(
 
     Args:
         output: the folder.
-        defaults: values of inputs that an output of an earlier version does not state.
+        embedder: computes the vectors.
         made_of: the inputs and options now.
         can_read_twice: whether no source is a pipe.
     """
     manifest = Manifest.load(output.path)
     if manifest is None:
         return None
-    manifest.made_of = defaults | manifest.made_of
+    # Version 0.1.0 did not state the parts: its vectors have the states of all language models.
+    manifest.made_of = {"parts": ",".join(embedder.model.directions)} | manifest.made_of
     manifest.check_same_inputs(made_of, output.path)
     if not can_read_twice and not manifest.complete:
         raise CharEmbedError(f"output {output.path} cannot be resumed: a pipe cannot be read again; {START_OVER}")
