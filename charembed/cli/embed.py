@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_device, add_files, add_model, read_corpus
+from charembed.cli.options import add_device, add_files, add_model, add_parts, read_corpus
 from charembed.cli.parser import Parser
 
 EXCERPT_CHARACTERS = 30
@@ -75,14 +75,7 @@ def _add_embed_options(parser: Parser) -> None:
     )
     add_device(parser)
     parser.add_class_arguments(OutputConfig)
-    parser.add_argument(
-        "--parts",
-        default=None,
-        type=str,
-        help="Parts of which a vector consists, separated by commas: forward and backward for the states of the"
-        " language models, words for the static vector of the word. By default all that the model has. Parts that are"
-        " left out are not computed",
-    )
+    add_parts(parser)
     parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "parts", "cache_mb", "dim", "limits"})
 
 

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_device, add_files, add_model, read_corpus
+from charembed.cli.options import add_device, add_files, add_model, add_parts, read_corpus
 from charembed.cli.parser import Parser
 
 
@@ -72,7 +72,8 @@ def run_add_projection(arguments: Namespace) -> int:
     from charembed.util.files import user_path
 
     check_replaceable(user_path(arguments.output).resolve())  # before the time is spent on embedding
-    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, readout=arguments.readout)
+    parts = None if arguments.parts is None else arguments.parts.split(",")
+    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, readout=arguments.readout, parts=parts)
     sample = CorpusSample.draw(read_corpus(arguments))
     reduced = embedder.fit_projection(sample.shuffled(), arguments.dim)
     reduced.save_pretrained(arguments.output, arguments.dtype)
@@ -101,6 +102,7 @@ def _add_projection_options(parser: Parser) -> None:
         help="Readout for which to fit the projection, which becomes the setting of the new folder. By default that of"
         " the model",
     )
+    add_parts(parser)
     parser.add_argument(
         "--dtype",
         default="float32",
@@ -142,7 +144,8 @@ def run_export_onnx(arguments: Namespace) -> int:
     from charembed.integrations.onnx import export_onnx
     from charembed.pretrained.model_folder import Pretrained
 
-    exported = export_onnx(Pretrained.load(arguments.model), arguments.output, arguments.precision)
+    pretrained = Pretrained.load(arguments.model)
+    exported = export_onnx(pretrained, arguments.output, arguments.precision, dim=arguments.dim)
     print(
         f"{arguments.output}: {exported.megabytes:.1f} MB; compared with PyTorch's vectors: largest difference"
         f" {exported.difference:.1e}, smallest cosine {exported.cosine:.6f}. See embed.py in the folder for an example"
@@ -159,6 +162,12 @@ def _add_export_options(parser: Parser) -> None:
         choices=["float32", "int8"],
         help="Precision of the recurrent weights and their products; int8 is a quarter of the size and several times"
         " faster, but less exact",
+    )
+    parser.add_argument(
+        "--dim",
+        default=None,
+        type=PositiveInt,
+        help="Reduce vectors to this number of dimensions, by the projection of the model; by default all are kept",
     )
 
 

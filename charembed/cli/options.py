@@ -28,6 +28,18 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--device", default="cpu", type=str, help="Device to run on: cpu, cuda, cuda:1, …")
 
 
+def add_parts(parser: Parser) -> None:
+    """Add `--parts`."""
+    parser.add_argument(
+        "--parts",
+        default=None,
+        type=str,
+        help="Parts of which a vector consists, separated by commas: forward and backward for the states of the"
+        " language models, words for the static vector of the word. By default all that the model has. Parts that are"
+        " left out are not computed",
+    )
+
+
 def add_files(parser: Parser) -> None:
     """Add the arguments that name texts and say how to read them; `read_corpus` takes them."""
     parser.add_argument(

@@ -13,13 +13,15 @@ from typing import get_args
 import numpy as np
 
 from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.reduction import stored_projection
 from charembed.embedding.vector_layout import VectorLayout
 from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
 from charembed.onnx_graphs.runtime import import_onnxruntime
-from charembed.pretrained.model_files import CARD, CONFIG, STATIC, TOKENIZER
+from charembed.pretrained.model_files import CARD, CONFIG, PROJECTION, STATIC, TOKENIZER
 from charembed.pretrained.model_folder import Pretrained
+from charembed.projection import Projection
 from charembed.util.checks import check_choice
 from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.version import __version__
@@ -48,7 +50,11 @@ class OnnxExport:
 
 
 def export_onnx(
-    pretrained: Pretrained, folder: str | os.PathLike[str], precision: GraphPrecision = "float32"
+    pretrained: Pretrained,
+    folder: str | os.PathLike[str],
+    precision: GraphPrecision = "float32",
+    *,
+    dim: int | None = None,
 ) -> OnnxExport:
     """Write the graphs of all directions, the static vectors if there are any, and an example that uses them.
 
@@ -60,10 +66,11 @@ def export_onnx(
         pretrained: the language models.
         folder: folder to write; an existing export is replaced.
         precision: precision of the products with recurrent weights.
+        dim: number of dimensions to which the example reduces vectors, by the projection of the model; None for all.
 
     Raises:
-        CharEmbedError: the folder has other content, or the graphs do not compute the right vectors on this machine;
-            nothing is written in either case.
+        CharEmbedError: the folder has other content, the model has no projection to `dim` dimensions, or the graphs do
+            not compute the right vectors on this machine; nothing is written in either case.
         MissingExtraError: onnx or onnxruntime is not installed.
         OSError: the folder cannot be written.
     """
@@ -71,16 +78,17 @@ def export_onnx(
     import_onnxruntime("exporting to ONNX")
     target = user_path(folder).resolve()
     _check_replaceable(target)
+    projection = None if dim is None else stored_projection(pretrained, pretrained.parts, dim)
     # An exception inside this block discards the new folder and leaves an existing one.
     with atomic_folder(target) as new:
         _write_graphs(pretrained, new, precision)
-        _write_settings(pretrained, new, precision)
+        _write_settings(pretrained, new, precision, projection)
         example = importlib.resources.files("charembed.onnx_graphs").joinpath("example.py")
         (new / EXAMPLE).write_bytes(example.read_bytes())
         # The example is checked as users will run it, so that an export that exists is one that works.
         export = _compare_with_pytorch(pretrained, new, target)
         _check_deviation(export, precision)
-        (new / CARD).write_text(_card(export, precision, pretrained), encoding="utf-8")
+        (new / CARD).write_text(_card(export, precision, pretrained, dim), encoding="utf-8")
     return export
 
 
@@ -89,7 +97,8 @@ def _check_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the folder has content that is not an export.
     """
-    check_contains_only(target, {*(f"{name}.onnx" for name in DIRECTIONS), CONFIG, TOKENIZER, STATIC, CARD, EXAMPLE})
+    graphs = (f"{direction}.onnx" for direction in DIRECTIONS)
+    check_contains_only(target, {*graphs, CONFIG, TOKENIZER, STATIC, PROJECTION, CARD, EXAMPLE})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} has content that is not an ONNX export of charembed: name another folder")
 
@@ -108,13 +117,15 @@ def _write_graphs(pretrained: Pretrained, folder: Path, precision: GraphPrecisio
         (folder / f"{direction}.onnx").write_bytes(graph.SerializeToString())
 
 
-def _write_settings(pretrained: Pretrained, folder: Path, precision: GraphPrecision) -> None:
-    """Write what a program needs in addition to the graphs: config.json, tokenizer.json, static vectors."""
+def _write_settings(
+    pretrained: Pretrained, folder: Path, precision: GraphPrecision, projection: Projection | None
+) -> None:
+    """Write what a program needs in addition to the graphs: settings, characters, static vectors, projection."""
     config = {
         _VERSION_KEY: 1,
         "charembed_version": __version__,
         "precision": precision,
-        "embedding_dim": VectorLayout.of(pretrained).dim,
+        "embedding_dim": VectorLayout.of(pretrained).dim if projection is None else projection.dim,
         "directions": pretrained.model.directions,
         "readout": pretrained.readout,
         "delimiter": pretrained.delimiter,
@@ -127,11 +138,17 @@ def _write_settings(pretrained: Pretrained, folder: Path, precision: GraphPrecis
     pretrained.vocab.save(folder / TOKENIZER)
     if pretrained.static is not None:
         (folder / STATIC).write_bytes(pretrained.static.to_bytes())
+    if projection is not None:
+        (folder / PROJECTION).write_bytes(projection.to_bytes("float16"))
 
 
 def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) -> OnnxExport:
-    """Run the example on random sentences and compare its vectors with those that PyTorch computes."""
-    from charembed.onnx_graphs.example import embed  # imports onnxruntime at once, like the code of users
+    """Run the example on random sentences and compare its vectors with those that PyTorch computes.
+
+    They are compared before they are reduced, so that no component can hide a deviation.
+    """
+    # This imports onnxruntime at once, like the code of users.
+    from charembed.onnx_graphs.example import embed_all_dimensions
 
     # A character that no model knows is among the others.
     characters = [*pretrained.vocab.characters, "\N{LINEAR B SYLLABLE B008 A}"]
@@ -142,7 +159,7 @@ def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) ->
     ]
     results = CharEmbedder(pretrained, device="cpu", engine="torch").embed(sentences)
     expected = np.concatenate([result.vectors for result in results])
-    vectors = np.concatenate([embed(folder, words) for words in sentences])
+    vectors = np.concatenate([embed_all_dimensions(folder, words) for words in sentences])
     # Static vectors are the same numbers here and there. They must not hide a deviation of the states.
     width = pretrained.model.embedding_dim
     if not np.allclose(vectors[:, width:], expected[:, width:], rtol=1e-5, atol=1e-7):
@@ -167,11 +184,12 @@ def _check_deviation(export: OnnxExport, precision: GraphPrecision) -> None:
         )
 
 
-def _card(export: OnnxExport, precision: GraphPrecision, pretrained: Pretrained) -> str:
+def _card(export: OnnxExport, precision: GraphPrecision, pretrained: Pretrained, dim: int | None) -> str:
     """Return the README.md of an export."""
     static = ""
     if pretrained.static is not None:
         static = f", of which the last {pretrained.static.dim} are the static vector of the word in `{STATIC}`"
+    reduced = "" if dim is None else f" `{PROJECTION}` reduces it to {dim} (`embed` in `{EXAMPLE}`)."
     return f"""# Contextual character embeddings as ONNX graphs
 
 Written by `charembed export-onnx` (version {__version__}) with precision {precision}; {export.megabytes:.1f} MB.
@@ -179,7 +197,7 @@ Written by `charembed export-onnx` (version {__version__}) with precision {preci
 
     python {EXAMPLE} . The words of a sentence
 
-A vector has {VectorLayout.of(pretrained).dim} dimensions{static}. During the export, the states at
+A vector has {VectorLayout.of(pretrained).dim} dimensions{static}.{reduced} During the export, the states at
 {sum(_SENTENCE_LENGTHS)} random words were compared with PyTorch's: the largest difference of a value was
 {export.difference:.1e}, and the smallest cosine similarity was {export.cosine:.6f}.
 

@@ -15,6 +15,16 @@ import onnxruntime
 
 
 def embed(folder: str | Path, words: list[str]) -> np.ndarray:
+    """Return the vectors of words: as many dimensions as "embedding_dim" in config.json says."""
+    vectors = embed_all_dimensions(folder, words)
+    path = Path(folder, "projection.safetensors")
+    if path.exists():
+        _, projection = read_safetensors(path)
+        vectors = (vectors - projection["mean"]) @ projection["components"].astype(np.float32).T
+    return vectors
+
+
+def embed_all_dimensions(folder: str | Path, words: list[str]) -> np.ndarray:
     config, tokenizer = (json.loads(Path(folder, name).read_bytes()) for name in ("config.json", "tokenizer.json"))
     ids, text = tokenizer["model"]["vocab"], " ".join(words)
     ends = np.cumsum([len(word) + 1 for word in words], dtype=np.int64) - 1
@@ -34,22 +44,15 @@ def embed(folder: str | Path, words: list[str]) -> np.ndarray:
         parts.append(session.run(["vectors"], feeds)[0])
     if config["static_vectors"]:
         parts.append(look_up(Path(folder, "static_vectors.safetensors"), words))
-    return np.concatenate(parts, axis=1)  # (words, config["embedding_dim"])
+    return np.concatenate(parts, axis=1)
 
 
 def look_up(path: Path, words: list[str]) -> np.ndarray:
     """Return the static vectors of words."""
-    content = path.read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    options = json.loads(header["__metadata__"]["static_vectors"])
-
-    def tensor(name: str, dtype: type) -> np.ndarray:
-        first, last = header[name]["data_offsets"]
-        return np.frombuffer(content[start + first : start + last], dtype).reshape(header[name]["shape"])
-
-    rows, scales = tensor("vectors", np.int8), tensor("scales", np.float32)
-    known = tensor("words", np.uint8).tobytes().decode().split("\n")[: options["words"]]
+    metadata, tensors = read_safetensors(path)
+    options = json.loads(metadata["static_vectors"])
+    rows, scales = tensors["vectors"], tensors["scales"]
+    known = tensors["words"].tobytes().decode().split("\n")[: options["words"]]
     row_of = {word: row for row, word in enumerate(known)}
     vectors = np.zeros((len(words), rows.shape[1]), np.float32)
     for vector, word in zip(vectors, words, strict=True):
@@ -61,6 +64,19 @@ def look_up(path: Path, words: list[str]) -> np.ndarray:
             buckets = [len(known) + fnv1a(ngram) % (len(rows) - len(known)) for ngram in ngrams]
             vector[:] = (rows[buckets] * scales[buckets, None]).mean(axis=0)
     return vectors
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return the metadata and the tensors of a safetensors file."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    metadata, tensors = header.pop("__metadata__"), {}
+    for name, tensor in header.items():
+        dtype = {"I8": np.int8, "U8": np.uint8, "F16": np.float16, "F32": np.float32}[tensor["dtype"]]
+        first, last = (start + offset for offset in tensor["data_offsets"])
+        tensors[name] = np.frombuffer(content[first:last], dtype).reshape(tensor["shape"])
+    return metadata, tensors
 
 
 def list_ngrams(word: str, min_n: int, max_n: int) -> list[str]:
