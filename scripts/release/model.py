@@ -1,5 +1,7 @@
 """Build a bundled model: join two directions, score them on test text and write them in float16 with a model card.
 
+`charembed add-words` and `charembed add-projection` complete the folder (configs/en.yaml has all commands).
+
     python -m scripts.release.model join --forward runs/en/forward/best --backward runs/en/backward/best \\
       --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/pretrained/models/en
     python -m scripts.release.model tagger_scores --model charembed/pretrained/models/en \\
@@ -18,6 +20,7 @@ import yaml
 
 from charembed import CharEmbedError
 from charembed.cli.runner import run_script
+from charembed.lm.model import Readout
 from charembed.lm.scoring import score_all
 from charembed.pretrained.model_folder import Pretrained, join
 from charembed.text.corpus import Corpus, document_texts
@@ -36,7 +39,7 @@ TAGGER_TITLES: dict[TaggerName, str] = {
 }
 
 
-def join_and_score(forward: str, backward: str, test: str, card: str, output: str) -> None:
+def join_and_score(forward: str, backward: str, test: str, card: str, output: str, readout: Readout = "word") -> None:
     """Join two directions, score them and write the pair.
 
     Args:
@@ -45,12 +48,14 @@ def join_and_score(forward: str, backward: str, test: str, card: str, output: st
         test: text that is in neither the training nor the validation text.
         card: YAML file with entries of the model card that training does not know; lists become sections of the card.
         output: model folder to write; an existing one is replaced.
+        readout: where the states of a word are read by default.
 
     Raises:
         CharEmbedError: the models do not match, or were trained with different text, seeds or releases of PyTorch; the
             test text is empty; the card is not a mapping; or the output is not a model folder.
     """
     pair = join(Pretrained.load(forward), Pretrained.load(backward))
+    pair.readout = readout
     # Directions that were trained on different text do not belong together.
     known: dict[str, Any] = pair.provenance
     differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
