@@ -9,6 +9,8 @@ import re
 from typing import Any
 
 from charembed.lm.model import BiCharLM
+from charembed.projection import Projection
+from charembed.static_vectors import StaticVectors
 from charembed.text.sources import DATASET_PREFIX
 
 _TAGS = ["character-language-model", "contextual-string-embeddings", "token-embeddings"]
@@ -25,7 +27,13 @@ _CELL_NAMES = {
 }
 
 
-def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str:
+def model_card(
+    model: BiCharLM,
+    provenance: dict[str, Any],
+    address: str,
+    static: StaticVectors | None = None,
+    projection: Projection | None = None,
+) -> str:
     """Return the text of a model card: a YAML header for model hubs, followed by Markdown.
 
     Args:
@@ -33,6 +41,8 @@ def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str
         provenance: where the weights come from. `base_model`, `datasets`, `language` and `license` also go into the
             header; any other list becomes a section of its own.
         address: name from which the example on the card loads the model.
+        static: static vectors of words in the same folder.
+        projection: projection to fewer dimensions in the same folder.
     """
     from huggingface_hub import ModelCard
 
@@ -41,11 +51,12 @@ def model_card(model: BiCharLM, provenance: dict[str, Any], address: str) -> str
     sections = {key: value for key, value in known.items() if isinstance(value, list) and key not in _HEADER_KEYS}
     properties = {key: value for key, value in known.items() if key not in sections}
     lines = [
-        *_introduction(model, address),
+        *_introduction(model, address, static),
         "## Architecture",
         "",
         _architecture(model),
         "",
+        *_additions(static, projection),
         "## Provenance",
         "",
         *(_table(properties) if properties else ["Not recorded."]),
@@ -77,18 +88,22 @@ def _header(provenance: dict[str, Any]) -> str:
     ).to_yaml()
 
 
-def _introduction(model: BiCharLM, address: str) -> list[str]:
+def _introduction(model: BiCharLM, address: str, static: StaticVectors | None) -> list[str]:
     """Return the lines that say what the model is and how to load it."""
+    dimensions = f"{model.embedding_dim} dimensions."
+    if static is not None:
+        dimensions = (
+            f"{model.embedding_dim} dimensions, and\na static vector of the word, with {static.dim} dimensions."
+        )
     if len(model.directions) == 2:
         description = [
             "A forward and a backward character-level language model for `charembed`. The vector of a word is the",
-            "concatenation of the forward and the backward model's hidden states at that word, with"
-            f" {model.embedding_dim} dimensions.",
+            f"concatenation of the forward and the backward model's hidden states at that word, with {dimensions}",
         ]
     else:
         description = [
             f"A {model.directions[0]} character-level language model for `charembed`. The vector of a word is the",
-            f"hidden state at that word, with {model.embedding_dim} dimensions.",
+            f"hidden state at that word, with {dimensions}",
         ]
     return [
         "# Contextual character embeddings",
@@ -104,6 +119,24 @@ def _introduction(model: BiCharLM, address: str) -> list[str]:
         "```",
         "",
     ]
+
+
+def _additions(static: StaticVectors | None, projection: Projection | None) -> list[str]:
+    """Return the lines about what the folder contains besides language models."""
+    lines = []
+    if static is not None:
+        lines += [
+            f"Static vectors of {len(static):,} words and of {static.buckets:,} buckets of character n-grams for all other"
+            f" words, {static.dim} dimensions each, as 8-bit numbers with a scale for each row.",
+            "",
+        ]
+    if projection is not None:
+        lines += [
+            f"A projection of the vectors to {projection.dim} dimensions or fewer (`dim=`), which keeps"
+            f" {projection.explained:.1%} of the variance of the text it was fitted to.",
+            "",
+        ]
+    return lines
 
 
 def _architecture(model: BiCharLM) -> str:

@@ -147,7 +147,7 @@ class Pretrained:
             TOKENIZER: self.vocab.to_json().encode(),
             WEIGHTS: safetensors.torch.save(_stored_weights(self.model, dtype)),
             **optional,
-            CARD: model_card(self.model, self.provenance, address).encode(),
+            CARD: model_card(self.model, self.provenance, address, self.static, self.projection).encode(),
         }
 
     def _config_json(self) -> str:

@@ -37,14 +37,15 @@ def test_bundled_model_embeds_its_language_and_has_a_card(name: str) -> None:
     folder = BUNDLED_MODELS / name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15_000_000
     embedder = CharEmbedder.from_pretrained(name)
-    assert embedder.pretrained.provenance["language"] == name
+    pretrained = embedder.pretrained
+    assert pretrained.provenance["language"] == name
     (result,) = embedder.embed([SENTENCE[name]])
     assert result.vectors.shape == (len(result.words), embedder.embedding_dim)
     assert UNKNOWN_ID not in embedder.pretrained.vocab.encode(SENTENCE[name])
     card = (folder / "README.md").read_text()
     for text in (f'from_pretrained("{name}")', "## Attribution", "CC BY-SA 3.0", "## Weaknesses", "## Tagger scores"):
         assert text in card
-    assert card == model_card(embedder.model, embedder.pretrained.provenance, name)
+    assert card == model_card(pretrained.model, pretrained.provenance, name, pretrained.static, pretrained.projection)
     paths = re.findall(r'"/[^"]*', json.dumps(embedder.pretrained.provenance))
     assert not paths, f"the card contains paths of the machine that trained the model: {paths}"
     with safetensors.safe_open(folder / "model.safetensors", "numpy") as weights:

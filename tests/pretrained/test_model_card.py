@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import small_model
 from huggingface_hub import ModelCard
@@ -14,6 +15,7 @@ from charembed import CharEmbedder
 from charembed.lm.model import BiCharLM
 from charembed.pretrained import Pretrained
 from charembed.pretrained.model_card import model_card
+from charembed.static_vectors import StaticVectors
 
 AWKWARD_NAMES = [
     "<script>alert(1)</script>",
@@ -47,6 +49,13 @@ def test_card_states_provenance_and_architecture(pretrained: Pretrained) -> None
     assert "LSTM with 1 layer, hidden size 12" in card
     assert f"{len(pretrained.vocab)} characters" in card
     assert "with 24 dimensions" in card
+
+
+def test_card_states_static_vectors(pretrained: Pretrained) -> None:
+    static = StaticVectors.from_arrays(["a", "b"], np.eye(2, 3, dtype=np.float32), np.ones((4, 3), dtype=np.float32))
+    card = model_card(pretrained.model, {}, "path", static)
+    assert "with 24 dimensions, and\na static vector of the word, with 3 dimensions." in card
+    assert "Static vectors of 2 words and of 4 buckets" in card
 
 
 def test_hub_reads_the_metadata() -> None:
