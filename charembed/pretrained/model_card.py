@@ -92,9 +92,7 @@ def _introduction(model: BiCharLM, address: str, static: StaticVectors | None) -
     """Return the lines that say what the model is and how to load it."""
     dimensions = f"{model.embedding_dim} dimensions."
     if static is not None:
-        dimensions = (
-            f"{model.embedding_dim} dimensions, and\na static vector of the word, with {static.dim} dimensions."
-        )
+        dimensions = f"{model.embedding_dim} dimensions,\nand of its static vector, with {static.dim} dimensions."
     if len(model.directions) == 2:
         description = [
             "A forward and a backward character-level language model for `charembed`. The vector of a word is the",
@@ -126,8 +124,8 @@ def _additions(static: StaticVectors | None, projection: Projection | None) -> l
     lines = []
     if static is not None:
         lines += [
-            f"Static vectors of {len(static):,} words and of {static.buckets:,} buckets of character n-grams for all other"
-            f" words, {static.dim} dimensions each, as 8-bit numbers with a scale for each row.",
+            f"Static vectors of {len(static):,} words and, for all other words, of {static.buckets:,} buckets of"
+            f" character n-grams, {static.dim} dimensions each, as 8-bit numbers with a scale for each row.",
             "",
         ]
     if projection is not None:

@@ -1,9 +1,9 @@
 """Build a bundled model: join two directions, score them on test text and write them in float16 with a model card.
 
-`charembed add-words` and `charembed add-projection` complete the folder (configs/en.yaml has all commands).
-
     python -m scripts.release.model join --forward runs/en/forward/best --backward runs/en/backward/best \\
-      --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/pretrained/models/en
+      --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/pretrained/models/en \
+      --additions.readout separator --additions.words runs/words/en.vec \
+      --additions.projection_text en_wiki/train_00.txt.xz
     python -m scripts.release.model tagger_scores --model charembed/pretrained/models/en \\
       --results docs/benchmarks/quality.jsonl --row en
 
@@ -12,22 +12,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from charembed import CharEmbedError
+from charembed import CharEmbedder, CharEmbedError
 from charembed.cli.runner import run_script
 from charembed.lm.model import Readout
 from charembed.lm.scoring import score_all
+from charembed.output.sample import CorpusSample
 from charembed.pretrained.model_folder import Pretrained, join
+from charembed.pretrained.word_scale import match_states
+from charembed.static_vectors import read_static_vectors, with_ngrams
 from charembed.text.corpus import Corpus, document_texts
 from charembed.util.workers import WorkerPool
 from scripts.quality.embedders import model_digest
 from scripts.quality.results import TaggerName, read_results, summary
 
+SCALING_CHARACTERS = 20_000
+"""Characters of the test text on which the variance of states and of static vectors is measured."""
 PER_DIRECTION = ("characters_seen", "minutes")
 """Provenance that differs between the directions."""
 SHARED = ("corpus_sha256", "corpus_documents", "training_characters", "seed", "torch_version")
@@ -39,8 +46,31 @@ TAGGER_TITLES: dict[TaggerName, str] = {
 }
 
 
-def join_and_score(forward: str, backward: str, test: str, card: str, output: str, readout: Readout = "word") -> None:
-    """Join two directions, score them and write the pair.
+@dataclass
+class Additions:
+    """What a bundled model has besides its language models."""
+
+    readout: Readout = "word"
+    """Where the states of a word are read by default."""
+    words: str | None = None
+    """File of static word vectors; none by default."""
+    rows: int = 38_000
+    """Number of words with vectors of their own; all words of the file count for the n-grams of other words."""
+    buckets: int = 6_000
+    """Number of buckets of n-grams."""
+    projection_text: str | None = None
+    """Text to fit a projection to; no projection by default."""
+    dim: int = 256
+    """Dimensions of the projection."""
+
+
+DEFAULT_ADDITIONS = Additions()
+
+
+def join_and_score(
+    forward: str, backward: str, test: str, card: str, output: str, additions: Additions = DEFAULT_ADDITIONS
+) -> None:
+    """Join two directions, score them, add what the embedder needs and write the model folder.
 
     Args:
         forward: model folder of the forward direction.
@@ -48,14 +78,14 @@ def join_and_score(forward: str, backward: str, test: str, card: str, output: st
         test: text that is in neither the training nor the validation text.
         card: YAML file with entries of the model card that training does not know; lists become sections of the card.
         output: model folder to write; an existing one is replaced.
-        readout: where the states of a word are read by default.
+        additions: readout, static vectors and projection.
 
     Raises:
         CharEmbedError: the models do not match, or were trained with different text, seeds or releases of PyTorch; the
-            test text is empty; the card is not a mapping; or the output is not a model folder.
+            test text is empty; the card is not a mapping; a file of `additions` cannot be read; or the output is not a
+            model folder.
     """
     pair = join(Pretrained.load(forward), Pretrained.load(backward))
-    pair.readout = readout
     # Directions that were trained on different text do not belong together.
     known: dict[str, Any] = pair.provenance
     differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
@@ -81,8 +111,29 @@ def join_and_score(forward: str, backward: str, test: str, card: str, output: st
     }
     provenance |= {key: value for key, value in entries.items() if isinstance(value, list)}
     pair.provenance = provenance
+    pair = _add(pair, additions, pair.vocab.decode(ids[:SCALING_CHARACTERS]))
     _write(pair, output)
     print(f"{output}: {pair.model.parameter_count():,} weights, test bits {provenance['test_bits_per_character']}")
+
+
+def _add(pretrained: Pretrained, additions: Additions, text: str) -> Pretrained:
+    """Return a model with readout, static vectors and projection.
+
+    Args:
+        pretrained: the model.
+        additions: what to add.
+        text: text in which static vectors vary as much as the states.
+    """
+    pretrained = dataclasses.replace(pretrained, readout=additions.readout)
+    if additions.words is not None:
+        words, vectors = read_static_vectors(additions.words)
+        static = with_ngrams(words, vectors, additions.buckets, min_n=2, max_n=4, rows=additions.rows)
+        static = match_states(static, pretrained.model, pretrained.vocab, text)
+        pretrained = dataclasses.replace(pretrained, static=static)
+    if additions.projection_text is not None:
+        sample = CorpusSample.draw(Corpus(additions.projection_text))
+        pretrained = CharEmbedder(pretrained).fit_projection(sample.shuffled(), additions.dim).pretrained
+    return pretrained
 
 
 def tagger_scores(model: str, results: str, row: str) -> None:

@@ -39,7 +39,7 @@ def make_word_vectors(
     output: str,
     cache: str | None = None,
     transformer: str | None = None,
-    words: int = 38_000,
+    words: int = 45_000,
     dim: int = 128,
     epochs: int = 3,
     seed: int = 1,

@@ -54,8 +54,8 @@ def test_card_states_provenance_and_architecture(pretrained: Pretrained) -> None
 def test_card_states_static_vectors(pretrained: Pretrained) -> None:
     static = StaticVectors.from_arrays(["a", "b"], np.eye(2, 3, dtype=np.float32), np.ones((4, 3), dtype=np.float32))
     card = model_card(pretrained.model, {}, "path", static)
-    assert "with 24 dimensions, and\na static vector of the word, with 3 dimensions." in card
-    assert "Static vectors of 2 words and of 4 buckets" in card
+    assert "with 24 dimensions,\nand of its static vector, with 3 dimensions." in card
+    assert "Static vectors of 2 words and, for all other words, of 4 buckets" in card
 
 
 def test_hub_reads_the_metadata() -> None:
