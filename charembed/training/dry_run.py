@@ -19,6 +19,7 @@ from charembed.training.distributed import DistributedContext, launched_processe
 from charembed.training.initial_model import load_initial
 from charembed.training.model_trainer import ModelTrainer, encode_text
 from charembed.training.schedule import BudgetConfig
+from charembed.training.static_vectors import check_words, plan_static_vectors
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Forecast:
     """Number of weights of all directions."""
     precision: str
     """Precision of the computation."""
+    static_vectors: str
+    """Where the static word vectors would come from."""
     memory: int
     """Peak memory in bytes: of the device on a GPU, otherwise of this process."""
     characters_per_second: float
@@ -71,6 +74,7 @@ class Forecast:
                 f" {self.validation_characters:,} characters to validate on",
                 f"vocabulary       {self.vocabulary:,} characters, {self.unknown_rate:.4%} of the text unknown",
                 f"weights          {self.weights:,}, computed with in {self.precision}",
+                f"word vectors     {self.static_vectors}",
                 f"memory           {self.memory / 2**20:,.0f} MiB at the peak",
                 f"speed            {self.characters_per_second:,.0f} characters per second in each direction,"
                 f" measured just now; {self.validation_seconds:.1f} s per validation",
@@ -94,6 +98,7 @@ def dry_run(config: TrainConfig, limits: DryRunLimits = DryRunLimits()) -> Forec
     if launched_processes() > 1:
         raise CharEmbedError("a dry run uses one process: run it without torchrun")
     keep_freed_memory()
+    check_words(config.words)
     initial = load_initial(config.init, config.directions)
     with _text_folder(config) as folder:
         encoded = encode_text(config, folder, initial)
@@ -118,6 +123,7 @@ def dry_run(config: TrainConfig, limits: DryRunLimits = DryRunLimits()) -> Forec
             unknown_rate=encoded.unknown_rate,
             weights=trainer.model.parameter_count(),
             precision=trainer.precision,
+            static_vectors=plan_static_vectors(config.words, config.static_vectors, initial, encoded.characters),
             memory=_peak_memory(trainer.device),
             characters_per_second=trainer.characters_per_step / step_seconds,
             validation_seconds=validation_seconds,

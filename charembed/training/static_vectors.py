@@ -13,6 +13,7 @@ from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM
 from charembed.pretrained.model_files import STATIC
+from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.word_scale import match_states
 from charembed.static_vectors import StaticVectors, load_static_vectors, with_ngrams
 from charembed.static_vectors.ngrams import MAX_N
@@ -49,7 +50,7 @@ class StaticVectorsConfig:
     """Number of passes over the text."""
     max_characters: int = 100_000_000
     """Length of the text to train them on, in characters: if there is more, documents are chosen at random. Takes about
-    five minutes for the default on one core."""
+    eight minutes for the default on one core."""
     threads: int = 1
     """Number of threads. With more than one, training is faster and not reproducible."""
 
@@ -119,11 +120,30 @@ def check_words(words: str) -> None:
         )
 
 
+def plan_static_vectors(words: str, config: StaticVectorsConfig, initial: Pretrained | None, characters: int) -> str:
+    """Return what `make_static_vectors` would do, in words.
+
+    Args:
+        words: the option `words`.
+        config: how to train them.
+        initial: the initial model.
+        characters: length of the training text.
+    """
+    if words not in WAYS:
+        return f"static, read from {words}"
+    if words == "auto" and initial is not None and initial.static is not None:
+        return "static, those of the initial model"
+    if words == "none" or (words == "auto" and not _gensim_is_installed()):
+        return "none" if words == "none" else "none: gensim is not installed"
+    used = min(characters, config.max_characters)
+    return f"static, trained on {used:,} characters before the first step; the budget does not include this"
+
+
 def make_static_vectors(
     words: str,
     config: StaticVectorsConfig,
     encoded: EncodedCorpus,
-    initial: StaticVectors | None,
+    initial: Pretrained | None,
     scratch: Path,
     seed: int,
 ) -> RunVectors | None:
@@ -133,7 +153,7 @@ def make_static_vectors(
         words: the option `words`.
         config: how to train them.
         encoded: the text.
-        initial: those of the initial model.
+        initial: the initial model.
         scratch: file for the words of the text, which is removed afterwards.
         seed: seed of the training.
 
@@ -146,9 +166,9 @@ def make_static_vectors(
         return None
     if words not in WAYS:
         return RunVectors(_read(Path(words), config), words)
-    if words == "auto" and initial is not None:
-        logger.info(f"keeping the static word vectors of the initial model: {len(initial):,} words")
-        return RunVectors(initial, "init")
+    if words == "auto" and initial is not None and initial.static is not None:
+        logger.info(f"keeping the static word vectors of the initial model: {len(initial.static):,} words")
+        return RunVectors(initial.static, "init")
     if words == "auto" and not _gensim_is_installed():
         logger.info(
             "no static word vectors, since gensim is not installed: pip install 'charembed[words]', or set words: none"

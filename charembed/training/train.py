@@ -125,8 +125,9 @@ def _static_vectors(
         content = StaticVectors.from_bytes(folder.static_vectors.read_bytes(), str(folder.static_vectors))
         vectors: RunVectors | None = RunVectors(content, used["source"])
     else:
-        static = None if initial is None else initial.static
-        vectors = make_static_vectors(config.words, config.static_vectors, encoded, static, folder.scratch, config.seed)
+        vectors = make_static_vectors(
+            config.words, config.static_vectors, encoded, initial, folder.scratch, config.seed
+        )
     if used is not None and (None if vectors is None else vectors.identity()) != used:
         raise CharEmbedError(
             f"{folder.static_vectors} is not the file that the run in {folder.path} has been using: restore it, or set"

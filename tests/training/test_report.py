@@ -87,6 +87,7 @@ def test_a_dry_run_agrees_with_the_run(
     assert f"vocabulary       {corpus['vocabulary']:,} characters, {corpus['unknown_rate']:.4%}" in printed
     assert f"weights          {weights:,}" in printed
     assert "2.00 times the text" in printed
+    assert "word vectors     none\n" in printed
 
 
 def test_a_forecast_keeps_to_the_budget(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from charembed.static_vectors import StaticVectors
 from charembed.text.corpus import CorpusConfig
 from charembed.training import static_vectors
 from charembed.training import train as training
+from charembed.training.dry_run import DryRunLimits, dry_run
 from charembed.training.report import Report, table
 from charembed.training.schedule import BudgetConfig
 from charembed.training.static_vectors import StaticVectorsConfig
@@ -249,3 +251,27 @@ def test_a_stream_gives_vectors_of_its_first_segment(tmp_path: Path) -> None:
 def test_options_that_are_refused(options: dict, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         StaticVectorsConfig(**options)
+
+
+def test_a_dry_run_says_where_the_vectors_would_come_from(
+    tmp_path: Path, words_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = DryRunLimits(warm_up_seconds=0.0, measured_seconds=0.01)
+
+    def plan(words: str, **changes: object) -> str:
+        return dry_run(config_with_words(tmp_path, words, **changes), limits).static_vectors
+
+    assert re.fullmatch(
+        r"static, trained on 4\d\d,\d\d\d characters before the first step; the budget .*", plan("auto")
+    )
+    assert plan("train", static_vectors=StaticVectorsConfig(max_characters=5000)).startswith(
+        "static, trained on 5,000 "
+    )
+    assert plan("auto", init=str(words_run / "best")) == "static, those of the initial model"
+    assert plan("none") == "none"
+    assert plan(str(EXCERPT)) == f"static, read from {EXCERPT}"
+    monkeypatch.setattr(static_vectors, "_gensim_is_installed", lambda: False)
+    assert plan("auto") == "none: gensim is not installed"
+    with pytest.raises(CharEmbedError, match="words absent: no such file or folder"):
+        plan("absent")
+    assert not (tmp_path / "out").exists()
