@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from charembed.output.config import OutputConfig
     from charembed.output.writer import write_embeddings
     from charembed.pretrained.model_folder import Pretrained, join
+    from charembed.projection import Projection
     from charembed.text.corpus import Corpus, CorpusConfig
     from charembed.text.vocab import CharVocab, VocabConfig
     from charembed.training.config import TrainConfig
@@ -39,6 +40,7 @@ _MODULES = {
     "OptimizerConfig": "training.schedule",
     "OutputConfig": "output.config",
     "Pretrained": "pretrained.model_folder",
+    "Projection": "projection",
     "TrainConfig": "training.config",
     "VocabConfig": "text.vocab",
     "WordEmbeddings": "embedding.word_embeddings",
@@ -63,6 +65,7 @@ __all__ = [
     "OptimizerConfig",
     "OutputConfig",
     "Pretrained",
+    "Projection",
     "TrainConfig",
     "VocabConfig",
     "WordEmbeddings",
