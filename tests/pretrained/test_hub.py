@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import with_projection
 from hub_server import Hub, running_hub
 
 from charembed import CharEmbedder, CharEmbedError
 from charembed.pretrained.hub import resolve_folder
+from charembed.pretrained.model_files import FILES
 
 WORDS = ["two", "words"]
 
@@ -46,11 +48,11 @@ def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.Co
     return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
 
 
-def embedding(name: str, out: Path) -> str:
+def embedding(name: str, out: Path, options: str = "") -> str:
     return f"""
 import numpy as np
 from charembed import CharEmbedder
-np.save({str(out)!r}, CharEmbedder.from_pretrained({name!r}).embed([{WORDS!r}])[0].vectors)
+np.save({str(out)!r}, CharEmbedder.from_pretrained({name!r}{options}).embed([{WORDS!r}])[0].vectors)
 """
 
 
@@ -63,6 +65,15 @@ def test_model_is_downloaded_once_and_then_available_offline(shared: Hub, embedd
         assert np.array_equal(np.load(tmp_path / "v.npy"), expected)
         assert (len(shared.requests) == before) is ("HF_HUB_OFFLINE" in environment)
     assert not [request for request in shared.requests if "evil" in request]
+
+
+def test_static_vectors_and_projection_are_downloaded(hub: Hub, with_words, tmp_path: Path) -> None:
+    pretrained = with_projection(with_words)
+    hub.repositories["me/model"] = pretrained.files()
+    assert hub.repositories["me/model"].keys() == set(FILES)
+    done = python(embedding("hf://me/model", tmp_path / "v.npy", ", dim=3"), hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "v.npy"), CharEmbedder(pretrained, dim=3).embed([WORDS])[0].vectors)
 
 
 def test_revision_is_part_of_the_address(shared: Hub, tmp_path: Path) -> None:
