@@ -1,9 +1,10 @@
-"""Build a bundled model: join two directions, score them on test text and write them in float16 with a model card.
+"""Build a bundled model: join two directions, add static vectors and a projection, write it in float16 with a card.
 
     python -m scripts.release.model join --forward runs/en/forward/best --backward runs/en/backward/best \\
-      --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output charembed/pretrained/models/en \
-      --additions.readout separator --additions.words runs/words/en.vec \
-      --additions.projection_text en_wiki/train_00.txt.xz
+      --test en_wiki/test.txt.xz --card configs/cards/en.yaml --output runs/en/joined
+    python -m scripts.release.model complete --model runs/en/joined --test en_wiki/test.txt.xz \\
+      --words runs/words/en.vec --projection-text en_wiki/train_00.txt.xz --card configs/cards/en.yaml \\
+      --output charembed/pretrained/models/en
     python -m scripts.release.model tagger_scores --model charembed/pretrained/models/en \\
       --results docs/benchmarks/quality.jsonl --row en
 
@@ -13,7 +14,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from charembed.output.sample import CorpusSample
 from charembed.pretrained.model_folder import Pretrained, join
 from charembed.pretrained.word_scale import match_states
 from charembed.static_vectors import read_static_vectors, with_ngrams
-from charembed.text.corpus import Corpus, document_texts
+from charembed.text.corpus import Corpus, document_texts, take_characters
 from charembed.util.workers import WorkerPool
 from scripts.quality.embedders import model_digest
 from scripts.quality.results import TaggerName, read_results, summary
@@ -46,31 +46,8 @@ TAGGER_TITLES: dict[TaggerName, str] = {
 }
 
 
-@dataclass
-class Additions:
-    """What a bundled model has besides its language models."""
-
-    readout: Readout = "word"
-    """Where the states of a word are read by default."""
-    words: str | None = None
-    """File of static word vectors; none by default."""
-    rows: int = 38_000
-    """Number of words with vectors of their own; all words of the file count for the n-grams of other words."""
-    buckets: int = 6_000
-    """Number of buckets of n-grams."""
-    projection_text: str | None = None
-    """Text to fit a projection to; no projection by default."""
-    dim: int = 256
-    """Dimensions of the projection."""
-
-
-DEFAULT_ADDITIONS = Additions()
-
-
-def join_and_score(
-    forward: str, backward: str, test: str, card: str, output: str, additions: Additions = DEFAULT_ADDITIONS
-) -> None:
-    """Join two directions, score them, add what the embedder needs and write the model folder.
+def join_and_score(forward: str, backward: str, test: str, card: str, output: str) -> None:
+    """Join two directions, score them and write the pair.
 
     Args:
         forward: model folder of the forward direction.
@@ -78,12 +55,10 @@ def join_and_score(
         test: text that is in neither the training nor the validation text.
         card: YAML file with entries of the model card that training does not know; lists become sections of the card.
         output: model folder to write; an existing one is replaced.
-        additions: readout, static vectors and projection.
 
     Raises:
         CharEmbedError: the models do not match, or were trained with different text, seeds or releases of PyTorch; the
-            test text is empty; the card is not a mapping; a file of `additions` cannot be read; or the output is not a
-            model folder.
+            test text is empty; the card is not a mapping; or the output is not a model folder.
     """
     pair = join(Pretrained.load(forward), Pretrained.load(backward))
     # Directions that were trained on different text do not belong together.
@@ -91,9 +66,7 @@ def join_and_score(
     differing = [key for key in SHARED if known["forward"][key] != known["backward"][key]]
     if differing:
         raise CharEmbedError(f"{forward} and {backward} were trained with different {', '.join(differing)}")
-    entries = yaml.load(Path(card).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # dates stay text
-    if not isinstance(entries, dict):
-        raise CharEmbedError(f"{card} must contain names and values")
+    entries = _read_card(card)
     pieces = [pair.vocab.encode(piece) for piece in document_texts(Corpus(test))]
     if not pieces:
         raise CharEmbedError(f"{test} contains no text")
@@ -101,7 +74,7 @@ def join_and_score(
     scores = score_all(pair.model.eval(), ids, pair.vocab, WorkerPool())
 
     # The card lists single entries first, then what training and testing know, then the sections.
-    provenance = {key: value for key, value in entries.items() if not isinstance(value, list)}
+    provenance = _single(entries)
     provenance |= {key: known["forward"][key] for key in SHARED}
     for key in PER_DIRECTION:
         provenance[key] = {direction: known[direction][key] for direction in known}
@@ -109,31 +82,79 @@ def join_and_score(
     provenance["test_bits_per_character"] = {
         direction: round(score.bits_per_character, 4) for direction, score in scores.items()
     }
-    provenance |= {key: value for key, value in entries.items() if isinstance(value, list)}
+    provenance |= _sections(entries)
     pair.provenance = provenance
-    pair = _add(pair, additions, pair.vocab.decode(ids[:SCALING_CHARACTERS]))
     _write(pair, output)
     print(f"{output}: {pair.model.parameter_count():,} weights, test bits {provenance['test_bits_per_character']}")
 
 
-def _add(pretrained: Pretrained, additions: Additions, text: str) -> Pretrained:
-    """Return a model with readout, static vectors and projection.
+def complete(
+    model: str,
+    card: str,
+    test: str,
+    words: str,
+    projection_text: str,
+    output: str,
+    readout: Readout = "separator",
+    rows: int = 38_000,
+    buckets: int = 6_000,
+    dim: int = 256,
+) -> None:
+    """Add static vectors, a readout and a projection to joined models, and write the bundled folder.
 
     Args:
-        pretrained: the model.
-        additions: what to add.
-        text: text in which static vectors vary as much as the states.
+        model: folder that `join` wrote, or a bundled model of an earlier version.
+        card: as for `join`; its entries replace those of the model.
+        test: text in which static vectors are scaled to vary as much as the states.
+        words: file of static word vectors.
+        projection_text: text to fit the projection to.
+        output: model folder to write; an existing one is replaced.
+        readout: where the states of a word are read by default.
+        rows: number of words with vectors of their own; all words of the file count for the n-grams of other words.
+        buckets: number of buckets of n-grams.
+        dim: dimensions of the projection.
+
+    Raises:
+        CharEmbedError: a file cannot be read, or the output is not a model folder.
     """
-    pretrained = dataclasses.replace(pretrained, readout=additions.readout)
-    if additions.words is not None:
-        words, vectors = read_static_vectors(additions.words)
-        static = with_ngrams(words, vectors, additions.buckets, min_n=2, max_n=4, rows=additions.rows)
-        static = match_states(static, pretrained.model, pretrained.vocab, text)
-        pretrained = dataclasses.replace(pretrained, static=static)
-    if additions.projection_text is not None:
-        sample = CorpusSample.draw(Corpus(additions.projection_text))
-        pretrained = CharEmbedder(pretrained).fit_projection(sample.shuffled(), additions.dim).pretrained
-    return pretrained
+    pretrained = Pretrained.load(model)
+    # Static vectors, with the variance of the states.
+    names, vectors = read_static_vectors(words)
+    static = with_ngrams(names, vectors, buckets, min_n=2, max_n=4, rows=rows)
+    text = "".join(take_characters(SCALING_CHARACTERS, document_texts(Corpus(test))))[:SCALING_CHARACTERS]
+    static = match_states(static, pretrained.model, pretrained.vocab, text)
+    pretrained = dataclasses.replace(pretrained, readout=readout, static=static, projection=None)
+    # The projection of all that.
+    sample = CorpusSample.draw(Corpus(projection_text))
+    pretrained = CharEmbedder(pretrained).fit_projection(sample.shuffled(), dim).pretrained
+    # Scores of taggers were those of other vectors.
+    entries = _read_card(card)
+    kept = {key: value for key, value in pretrained.provenance.items() if key not in {*entries, "tagger_scores"}}
+    pretrained.provenance = _single(entries) | kept | _sections(entries)
+    _write(pretrained, output)
+    print(f"{output}: {len(static):,} words, {dim} of {CharEmbedder(pretrained).embedding_dim} dimensions")
+
+
+def _read_card(card: str) -> dict[str, Any]:
+    """Return the entries of a card file.
+
+    Raises:
+        CharEmbedError: it is not a mapping.
+    """
+    entries = yaml.load(Path(card).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # dates stay text
+    if not isinstance(entries, dict):
+        raise CharEmbedError(f"{card} must contain names and values")
+    return entries
+
+
+def _single(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that are single values, which a card lists first."""
+    return {key: value for key, value in entries.items() if not isinstance(value, list)}
+
+
+def _sections(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that are lists, which a card shows last."""
+    return {key: value for key, value in entries.items() if isinstance(value, list)}
 
 
 def tagger_scores(model: str, results: str, row: str) -> None:
@@ -171,4 +192,4 @@ def _write(pretrained: Pretrained, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    run_script({"join": join_and_score, "tagger_scores": tagger_scores})
+    run_script({"join": join_and_score, "complete": complete, "tagger_scores": tagger_scores})

@@ -182,7 +182,7 @@ def test_unknown_keys_and_wrong_types_are_refused_by_name(
         (["embed", "--model", "absent", str(EXCERPT), "-o", "x"], "no model 'absent'"),
         (["embed", "--model", "absent", str(EXCERPT), "-o", "x", "--dim", "8", "--projection", "y"], "one of the two"),
         (["add-projection", "--model", "absent", str(EXCERPT), "-o", "x", "--dim", "8"], "no model 'absent'"),
-        (["add-projection", "--model", "en", str(EXCERPT), "-o", "x", "--dim", "1280"], "dim must be from 1 to 1279"),
+        (["add-projection", "--model", "en", str(EXCERPT), "-o", "x", "--dim", "1408"], "dim must be from 1 to 1407"),
         (["evaluate", "--model", "absent", str(EXCERPT)], "no model 'absent'"),
         (["generate", "--model", "absent"], "no model 'absent'"),
         (["train", "--data.train", "", "--output", "out"], "the name of a text file is empty"),
