@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
-from charembed.dataset.split import Bounds
-from charembed.text.vocab import CharVocab, Ids
-from charembed.text.words import WORD_RULES, find_words
+from charembed.dataset.word_marks import MARK_TYPE, WordCounter, WordMarker, WordMarks
+from charembed.text.words import WORD_RULES
 from charembed.util.files import atomic_file, atomic_write
 
-WordMarks = NDArray[np.uint16]
-"""One number for each character: 0 outside words, `RARE` in a word that is not frequent, `FIRST + k` in the k-th
-frequent word; with `BEGINS` added at the first character of a word."""
-RARE, FIRST = 1, 2
-BEGINS = 1 << 15
-MAX_WORDS = BEGINS - FIRST
-"""Largest number of frequent words."""
-MARK_TYPE = np.dtype("<u2")
-_PIECE = 1 << 20
-"""Characters in which words are found at once."""
-_MAX_COUNTED = 5_000_000
-"""Different words that are counted; when there are more, the rarest are forgotten."""
+logger = logging.getLogger(__name__)
+
+_FILES = re.compile(r"\.?(?P<name>words-\d+-\d+)\..+")
+"""Files of frequent words, their lock, or what a killed run has left of them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ class FrequentWords:
 
     words: list[str]
     """The words, most frequent first."""
-    counts: NDArray[np.int64]
+    counts: np.ndarray[Any, np.dtype[np.int64]]
     """Number of occurrences of each in the training text. Shape: (words,)"""
     share: float
     """Share of the words of the training text that are frequent, from 0 to 1."""
@@ -49,9 +41,15 @@ class FrequentWords:
     marker: WordMarker
     """Marks the same words in other text."""
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the words in their order."""
+        return hashlib.sha256("\n".join(self.words).encode(errors="surrogatepass")).hexdigest()
+
     @classmethod
     def of(cls, encoded: EncodedCorpus, number: int) -> FrequentWords:
         """Return the frequent words of the training text, found now or in an earlier run with the same text.
+
+        Several processes may do so at the same time: the first one finds the words, the others wait for it.
 
         Args:
             encoded: the text. The files are written next to it.
@@ -60,102 +58,70 @@ class FrequentWords:
         Raises:
             OSError: the files cannot be written.
         """
-        name = f"words-{WORD_RULES}-{number}"
-        marks, metadata = encoded.folder / f"{name}.bin", encoded.folder / f"{name}.json"
-        # The metadata is written last, so the marks are complete where it exists.
-        with FileLock(encoded.folder / f"{name}.lock"):
-            if not metadata.exists():
-                _write(encoded, number, marks, metadata)
-        content = json.loads(metadata.read_text(encoding="utf-8"))
-        words = content["words"]
-        return cls(
-            words,
-            np.array(content["counts"], dtype=np.int64),
-            content["share"],
-            np.memmap(marks, dtype=MARK_TYPE, mode="r"),
-            WordMarker(words, encoded.vocab),
-        )
+        folder, name = encoded.folder, _name(number)
+        with FileLock(folder / f"{name}.lock"):
+            # The lock is ours, so a temporary file is of a process that was killed while it wrote.
+            for leftover in folder.glob(f".{name}.*.tmp"):
+                leftover.unlink()
+            # The metadata is written last: without it, the marks are not complete.
+            if (folder / f"{name}.json").exists():
+                try:
+                    return cls._load(encoded, name)
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    logger.warning(f"{folder / name}.* is damaged ({error}): counting the words again")
+            _write(encoded, number, name)
+            return cls._load(encoded, name)
 
+    @classmethod
+    def _load(cls, encoded: EncodedCorpus, name: str) -> FrequentWords:
+        """Read what `_write` has written.
 
-class WordMarker:
-    """Marks the words of encoded text."""
-
-    def __init__(self, words: list[str], vocab: CharVocab) -> None:
+        Raises:
+            OSError, ValueError, KeyError, TypeError: files are missing or damaged.
         """
-        Args:
-            words: the frequent words, most frequent first.
-            vocab: the vocabulary of the ids.
-        """
-        self._marks = {word: FIRST + k for k, word in enumerate(words)}
-        self._vocab = vocab
-
-    def mark(self, ids: Ids, bounds: Bounds) -> WordMarks:
-        """Return the marks of a text.
-
-        Args:
-            ids: the text. Shape: (characters,)
-            bounds: the parts of it in which words are found; all others have no words. Shape: (parts, 2)
-
-        Returns:
-            Shape: (characters,)
-        """
-        marks = np.zeros(len(ids), dtype=MARK_TYPE)
-        self.mark_into(marks, ids, bounds)
-        return marks
-
-    def mark_into(self, marks: WordMarks, ids: Ids, bounds: Bounds, bar: Any = None) -> None:
-        """Write the marks of a text into an array of zeros, such as a memory-mapped file.
-
-        Args:
-            marks: the array. Shape: (characters,)
-            ids: the text, as in `mark`.
-            bounds: the parts of it, as in `mark`.
-            bar: progress bar of characters.
-        """
-        for start, text in text_pieces(ids, bounds, self._vocab):
-            spans = find_words(text)
-            values = np.array([self._marks.get(text[a:b], RARE) for a, b in spans.tolist()], dtype=MARK_TYPE)
-            lengths = spans[:, 1] - spans[:, 0]
-            # Offsets of all characters of all words: the first one of each word, and how far each is from it.
-            within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            marks[start + np.repeat(spans[:, 0], lengths) + within] = np.repeat(values, lengths)
-            marks[start + spans[:, 0]] |= BEGINS
-            if bar is not None:
-                bar.update(len(text))
+        content = json.loads((encoded.folder / f"{name}.json").read_text(encoding="utf-8"))
+        words, counts = content["words"], np.array(content["counts"], dtype=np.int64)
+        marks = np.memmap(encoded.folder / f"{name}.bin", dtype=MARK_TYPE, mode="r")
+        if len(marks) != len(encoded.ids) or counts.shape != (len(words),):
+            raise ValueError("the lengths of the files do not agree")
+        return cls(words, counts, float(content["share"]), marks, WordMarker(words, encoded.vocab))
 
 
-def _write(encoded: EncodedCorpus, number: int, marks: Path, metadata: Path) -> None:
+def remove_other_words(encoded: EncodedCorpus, number: int) -> None:
+    """Remove the files of other numbers of frequent words next to an encoded corpus.
+
+    Args:
+        encoded: the corpus.
+        number: the number of words whose files stay; 0 for none.
+    """
+    for path in encoded.folder.iterdir():
+        match = _FILES.fullmatch(path.name)
+        if match and (not number or match["name"] != _name(number)):
+            path.unlink()
+
+
+def _name(number: int) -> str:
+    """Return the name, without its suffix, of the files of this many words. Other rules find other words."""
+    return f"words-{WORD_RULES}-{number}"
+
+
+def _write(encoded: EncodedCorpus, number: int, name: str) -> None:
     """Count the words of the training text, and mark them."""
-    counter: Counter[str] = Counter()
+    counter = WordCounter(encoded.vocab)
     with _progress_bar("counting words", encoded.characters) as bar:
-        for _, text in text_pieces(encoded.ids, encoded.segments, encoded.vocab):
-            counter.update(text[start:end] for start, end in find_words(text).tolist())
-            if len(counter) > _MAX_COUNTED:
-                counter = Counter(dict(counter.most_common(_MAX_COUNTED // 2)))
-            bar.update(len(text))
-    # Words of equal frequency are in the order of their code points, so that the numbers depend on the text alone.
-    frequent = sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:number]
-    words = [word for word, _ in frequent]
-    with atomic_file(marks) as path, _progress_bar("numbering words", encoded.characters) as bar:
-        file = np.memmap(path, dtype=MARK_TYPE, mode="w+", shape=len(encoded.ids))
-        WordMarker(words, encoded.vocab).mark_into(file, encoded.ids, encoded.segments, bar)
-        file.flush()
-    counts = [count for _, count in frequent]
-    share = sum(counts) / max(1, counter.total())
-    atomic_write(metadata, json.dumps({"words": words, "counts": counts, "share": share}))
-
-
-def text_pieces(ids: Ids, bounds: Bounds, vocab: CharVocab) -> Iterator[tuple[int, str]]:
-    """Yield the text of each part, long ones in several pieces, with the offset of its first character."""
-    for first, last in bounds.tolist():
-        start = first
-        while start < last:
-            text = vocab.decode(ids[start : min(start + _PIECE, last)])
-            # A piece ends with a line, if it holds a whole one, so that no word is cut.
-            if start + len(text) < last and "\n" in text:
-                text = text[: text.rindex("\n") + 1]
-            yield start, text
-            start += len(text)
+        counter.count(encoded.ids, encoded.segments, bar)
+    frequent = counter.most_common(number)
+    words, counts = [word for word, _ in frequent], [count for _, count in frequent]
+    with (
+        atomic_file(encoded.folder / f"{name}.bin") as path,
+        _progress_bar("marking words", encoded.characters) as bar,
+    ):
+        # The new file is full of zeros: no words in held-out text.
+        marks = np.memmap(path, dtype=MARK_TYPE, mode="w+", shape=len(encoded.ids))
+        WordMarker(words, encoded.vocab).mark_into(marks, encoded.ids, encoded.segments, bar)
+        marks.flush()
+    content = {"words": words, "counts": counts, "share": sum(counts) / max(1, counter.total)}
+    atomic_write(encoded.folder / f"{name}.json", json.dumps(content))
 
 
 def _progress_bar(what: str, characters: int) -> Any:

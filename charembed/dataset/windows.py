@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.dataset.encoding import DEFAULT_LIMITS, ID_TYPE, CorpusLimits, open_corpora
-from charembed.dataset.frequent_words import FrequentWords, WordMarks
+from charembed.dataset.frequent_words import FrequentWords
 from charembed.dataset.split import Bounds
-from charembed.dataset.word_targets import BlockTargets, WordPosition, WordTargets, find_targets
+from charembed.dataset.word_marks import WordMarks
+from charembed.dataset.word_targets import BlockTargets, WordPrediction, WordTargets, find_targets
 from charembed.errors import CharEmbedError
 from charembed.text.corpus import CorpusConfig, document_texts, take_characters
 from charembed.text.vocab import Ids
@@ -25,16 +26,6 @@ _WINDOWS_PER_READ = 64
 """Windows that a lane reads from the file at once."""
 _CHARACTERS_PER_WORD = 32
 """Characters per word that are read beyond a block, to find the words that come next."""
-
-
-@dataclass(frozen=True)
-class WordPrediction:
-    """Which words are predicted, and from which states."""
-
-    ahead: int
-    """Number of words to predict from each state."""
-    position: WordPosition
-    """Which state of a word predicts."""
 
 
 class EpochText:
@@ -53,7 +44,7 @@ class EpochText:
             marks: the frequent words of the text, if words are to be predicted. Shape: (characters,)
         """
         self.seeds = [seed, epoch]
-        """Seeds of everything random in this epoch's text."""
+        """Seeds of everything random in this epoch."""
         random = np.random.default_rng(self.seeds)
         order = random.permutation(len(segments))
         self._ids = ids
@@ -154,8 +145,9 @@ class WindowStream:
         self._starts = [(rank * batch_size + lane) * lane_length for lane in range(batch_size)]
         self.windows = lane_length // seq_len
         """Number of windows in the epoch."""
-        self._rank = rank
-        self._words = words
+        # Which state of a word predicts differs from epoch to epoch, and between the directions.
+        seeds = np.random.SeedSequence([*text.seeds, backward]).generate_state(1, np.uint64)
+        self._words = None if words is None else replace(words, seed=int(seeds[0]))
         self._buffered: tuple[int, NDArray[np.int64], BlockTargets | None] | None = None
 
     def window(self, number: int) -> Window:
@@ -181,9 +173,11 @@ class WindowStream:
             return None
         first, last = self._bounds(block)
         last += _CHARACTERS_PER_WORD * (self._words.ahead + 1)
-        lanes = [self._read_lane(self._text.read_marks, start + first, start + last) for start in self._starts]
-        random = np.random.default_rng([*self._text.seeds, self._rank, self._backward, block])
-        return find_targets(lanes, self._words.ahead, self._words.position, random, backward=self._backward)
+        # The first state of a block may follow a word, except at the beginning of the lane: no word was read before it.
+        before = 1 if block else 0
+        origins = [start + first - before for start in self._starts]
+        lanes = [self._read_lane(self._text.read_marks, start, start + before + last - first) for start in origins]
+        return find_targets(lanes, origins, -before, self._words, backward=self._backward)
 
     def _bounds(self, block: int) -> tuple[int, int]:
         """Return the first position of a block in its lane, and the one after its last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charembed.dataset.frequent_words import BEGINS, FIRST, WordMarks
+from charembed.dataset.word_marks import BEGINS, FIRST, WordMarks
 
 WordPosition = Literal["word", "separator", "both"]
 """Which state predicts the words that follow: the one at a word's last character in the order of reading, the one at
 the character after it, or one of the two at random for each word."""
+
+
+@dataclass(frozen=True)
+class WordPrediction:
+    """Which words are predicted, and from which states."""
+
+    ahead: int
+    """Number of words to predict from each state."""
+    position: WordPosition
+    """Which state of a word predicts."""
+    seed: int = 0
+    """Seed of the choice between the states of a word."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class BlockTargets:
     """The targets of consecutive windows, sorted by position."""
 
     positions: NDArray[np.int64]
-    """Positions in the block. Shape: (states,)"""
+    """Positions in the block, from 0. Shape: (states,)"""
     lanes: NDArray[np.int64]
     """Shape: (states,)"""
     words: NDArray[np.int64]
@@ -47,30 +60,33 @@ class BlockTargets:
 
 
 def find_targets(
-    lanes: list[WordMarks], ahead: int, position: WordPosition, random: np.random.Generator, *, backward: bool
+    lanes: Sequence[WordMarks], origins: Sequence[int], first: int, prediction: WordPrediction, *, backward: bool
 ) -> BlockTargets:
     """Return the states of a block of text that predict words, and the words.
 
     Args:
         lanes: the marks of each lane, in the order of reading. They extend beyond the block, so that the words after
             its end are known; words beyond the end of the marks are not targets.
-        ahead: number of words to predict from each state.
-        position: which state of a word predicts.
-        random: chooses the state of each word, if `position` is "both".
+        origins: position of the first mark of each lane in the whole text, in the order of reading.
+        first: position of the first mark of the lanes in the block: -1 if the marks begin with the character before it,
+            where a word may end that the first state of the block follows.
+        prediction: which words to predict, and from which states.
         backward: whether the text is read from its end.
     """
+    ahead, position = prediction.ahead, prediction.position
     positions, numbers, words = [], [], []
-    for number, marks in enumerate(lanes):
+    for number, (marks, origin) in enumerate(zip(lanes, origins, strict=True)):
         ends = word_ends(marks, backward=backward)
         own = (marks[ends] & ~np.uint16(BEGINS)).astype(np.int64) - FIRST
         own[own < 0] = -1  # rare words
         # Row k holds the words that follow word k; those beyond the last one are unknown.
         padded = np.concatenate([own, np.full(ahead, -1)])
         following = np.stack([padded[k : k + len(own)] for k in range(1, ahead + 1)], axis=1)
-        after = random.integers(2, size=len(ends)) if position == "both" else int(position == "separator")
-        # States that would predict nothing are left out.
-        useful = (following >= 0).any(axis=1)
-        positions.append((ends + after)[useful])
+        after = _random_bits(ends + origin, prediction.seed) if position == "both" else int(position == "separator")
+        states = ends + first + after
+        # States before the block, and those that would predict nothing, are left out.
+        useful = (states >= 0) & (following >= 0).any(axis=1)
+        positions.append(states[useful])
         numbers.append(np.full(int(useful.sum()), number))
         words.append(following[useful])
     order = np.argsort(np.concatenate(positions), kind="stable")
@@ -92,3 +108,16 @@ def word_ends(marks: WordMarks, *, backward: bool) -> NDArray[np.int64]:
         return np.flatnonzero(begins)
     inside = marks != 0
     return np.flatnonzero(inside[:-1] & (~inside[1:] | begins[1:]))
+
+
+def _random_bits(positions: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return a random bit for each position, the same one each time (SplitMix64, Steele et al. 2014).
+
+    It depends on nothing else, so a word has the same bit in every block and in any number of processes.
+    """
+    with np.errstate(over="ignore"):
+        bits = np.uint64(seed) + (positions.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = (bits ^ (bits >> np.uint64(31))) & np.uint64(1)
+    return bits.astype(np.int64)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from charembed.dataset.frequent_words import MAX_WORDS
-from charembed.dataset.windows import WordPrediction
-from charembed.dataset.word_targets import WordPosition, WordTargets
+from charembed.dataset.word_marks import MAX_WORDS
+from charembed.dataset.word_targets import WordPosition, WordPrediction, WordTargets
 from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLM
 from charembed.recurrent import State
