@@ -82,7 +82,10 @@ def test_the_keys_of_a_checkpoint_are_those_of_version_1() -> None:
     with safetensors.safe_open(next((DATA / "run-0.1.0" / "out" / "checkpoints").iterdir()), framework="pt") as file:
         metadata = file.metadata()
     stored = json.loads(metadata["facts"])
-    assert RunState.from_metadata(stored).to_metadata() == stored | {"static_vectors": None}  # a later key
+    written = RunState.from_metadata(stored).to_metadata()
+    for validation in [written["best"], *written["validations"]]:
+        assert validation.pop("nats_per_word") == {}, "what was added since is empty"
+    assert written == stored | {"static_vectors": None}
     assert metadata["version"] == str(CHECKPOINT_VERSION)
 
 

@@ -6,9 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np

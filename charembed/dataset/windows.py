@@ -24,8 +24,6 @@ from charembed.text.vocab import Ids
 
 _WINDOWS_PER_READ = 64
 """Windows that a lane reads from the file at once."""
-_CHARACTERS_PER_WORD = 32
-"""Characters per word that are read beyond a block, to find the words that come next."""
 
 
 class EpochText:
@@ -172,12 +170,12 @@ class WindowStream:
         if self._words is None:
             return None
         first, last = self._bounds(block)
-        last += _CHARACTERS_PER_WORD * (self._words.ahead + 1)
         # The first state of a block may follow a word, except at the beginning of the lane: no word was read before it.
         before = 1 if block else 0
         origins = [start + first - before for start in self._starts]
-        lanes = [self._read_lane(self._text.read_marks, start, start + before + last - first) for start in origins]
-        return find_targets(lanes, origins, -before, self._words, backward=self._backward)
+        stops = [start + last + self._words.margin for start in self._starts]
+        lanes = [self._read_lane(self._text.read_marks, *bounds) for bounds in zip(origins, stops, strict=True)]
+        return find_targets(lanes, origins, -before, last - first, self._words, backward=self._backward)
 
     def _bounds(self, block: int) -> tuple[int, int]:
         """Return the first position of a block in its lane, and the one after its last."""

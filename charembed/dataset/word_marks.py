@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,24 +28,36 @@ MAX_WORDS = BEGINS - FIRST
 """Largest number of frequent words."""
 MARK_TYPE = np.dtype("<u2")
 
-_PIECE = 1 << 20
-"""Characters that are decoded at once."""
-_MAX_CACHED = 4_000_000
-"""Characters of the tokens whose marks are kept, which takes about 100 MB."""
-_MAX_TOKENS, _MAX_CHARACTERS = 500_000, 32_000_000
-"""Different tokens that are counted, and characters that are read, before their words are counted."""
-_MAX_WORDS = 5_000_000
-"""Different words that are counted; when there are more, the rarer half is forgotten."""
+
+@dataclass(frozen=True)
+class WordLimits:
+    """How much is kept in memory while words are counted and marked."""
+
+    piece: int = 1 << 20
+    """Characters that are decoded at once."""
+    tokens: int = 500_000
+    """Different tokens to count before their words are counted."""
+    characters: int = 32_000_000
+    """Characters to read before the words of their tokens are counted."""
+    words: int = 5_000_000
+    """Different words that are counted; when there are more, the rarer half is forgotten."""
+    cached: int = 4_000_000
+    """Characters of the tokens whose marks are kept, which takes about 100 MB."""
+
+
+DEFAULT_LIMITS = WordLimits()
 
 
 class WordCounter:
     """Counts words in bounded memory."""
 
-    def __init__(self, vocab: CharVocab) -> None:
+    def __init__(self, vocab: CharVocab, limits: WordLimits = DEFAULT_LIMITS) -> None:
         """
         Args:
             vocab: the vocabulary of the ids.
+            limits: how much is kept in memory.
         """
+        self._limits = limits
         self._vocab = vocab
         self._words: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
@@ -60,10 +73,10 @@ class WordCounter:
             bar: progress bar of characters.
         """
         characters = 0
-        for _, text in _pieces(ids, bounds, self._vocab):
+        for _, text in text_pieces(ids, _joined(bounds), self._vocab, self._limits.piece):
             self._tokens.update(_split(text))
             characters += len(text)
-            if len(self._tokens) > _MAX_TOKENS or characters > _MAX_CHARACTERS:
+            if len(self._tokens) > self._limits.tokens or characters > self._limits.characters:
                 self._count_words_of_tokens()
                 characters = 0
             if bar is not None:
@@ -86,19 +99,21 @@ class WordCounter:
             self._words[text[start:end]] += count
         self.total += int(counts.sum())
         self._tokens.clear()
-        if len(self._words) > _MAX_WORDS:
-            self._words = Counter(dict(self._words.most_common(_MAX_WORDS // 2)))
+        if len(self._words) > self._limits.words:
+            self._words = Counter(dict(self._words.most_common(self._limits.words // 2)))
 
 
 class WordMarker:
     """Marks the words of encoded text."""
 
-    def __init__(self, words: list[str], vocab: CharVocab) -> None:
+    def __init__(self, words: list[str], vocab: CharVocab, limits: WordLimits = DEFAULT_LIMITS) -> None:
         """
         Args:
             words: the frequent words, most frequent first.
             vocab: the vocabulary of the ids.
+            limits: how much is kept in memory.
         """
+        self._limits = limits
         self._marks = {word: FIRST + k for k, word in enumerate(words)}
         self._vocab = vocab
         self._cache: dict[str, bytes] = {}
@@ -130,12 +145,12 @@ class WordMarker:
             bar: progress bar of characters.
         """
         between = bytes(MARK_TYPE.itemsize)  # a space or a line break is in no word
-        for start, text in _pieces(ids, bounds, self._vocab):
+        for start, text in text_pieces(ids, _joined(bounds), self._vocab, self._limits.piece):
             tokens = _split(text)
             self._cache_marks({token for token in tokens if token not in self._cache})
             raw = between.join([self._cache[token] for token in tokens])
             marks[start : start + len(text)] = np.frombuffer(raw, dtype=MARK_TYPE)
-            if self._cached > _MAX_CACHED:
+            if self._cached > self._limits.cached:
                 self._cache.clear()
                 self._cached = 0
             if bar is not None:
@@ -157,21 +172,34 @@ class WordMarker:
         self._cached += len(text)
 
 
-def _pieces(ids: Ids, bounds: Bounds, vocab: CharVocab) -> Iterator[tuple[int, str]]:
-    """Yield the text of the parts in pieces of bounded length, each with the offset of its first character."""
-    # Parts without a gap between them are read together; each ends with a document, so with a line.
-    gaps = np.flatnonzero(bounds[1:, 0] != bounds[:-1, 1])
-    firsts, lasts = bounds[np.append(0, gaps + 1), 0], bounds[np.append(gaps, len(bounds) - 1), 1]
-    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+def text_pieces(
+    ids: Ids, bounds: Bounds, vocab: CharVocab, length: int = DEFAULT_LIMITS.piece
+) -> Iterator[tuple[int, str]]:
+    """Yield the text of each part with the offset of its first character, long parts in several pieces.
+
+    Args:
+        ids: the text. Shape: (characters,)
+        bounds: bounds of the parts. Shape: (parts, 2)
+        vocab: the vocabulary of the ids.
+        length: characters of a piece, at most.
+    """
+    for first, last in bounds.tolist():
         start = first
         while start < last:
-            text = vocab.decode(ids[start : min(start + _PIECE, last)])
+            text = vocab.decode(ids[start : min(start + length, last)])
             # End after a space or a line, if there is one, so that no word is cut.
             end = max(text.rfind(" "), text.rfind("\n")) + 1
             if start + len(text) < last and end:
                 text = text[:end]
             yield start, text
             start += len(text)
+
+
+def _joined(bounds: Bounds) -> Bounds:
+    """Return parts with those joined that have no gap between them: documents, each of which ends with a blank line."""
+    gaps = np.flatnonzero(bounds[1:, 0] != bounds[:-1, 1])
+    starts, ends = np.append(0, gaps + 1), np.append(gaps, len(bounds) - 1)
+    return np.stack([bounds[starts, 0], bounds[ends, 1]], axis=1)
 
 
 def _split(text: str) -> list[str]:

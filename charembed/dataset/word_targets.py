@@ -13,6 +13,9 @@ from torch import Tensor
 
 from charembed.dataset.word_marks import BEGINS, FIRST, WordMarks
 
+_CHARACTERS_PER_WORD = 32
+"""Characters per word that are read beyond a block, to find the words that come next."""
+
 WordPosition = Literal["word", "separator", "both"]
 """Which state predicts the words that follow: the one at a word's last character in the order of reading, the one at
 the character after it, or one of the two at random for each word."""
@@ -28,6 +31,11 @@ class WordPrediction:
     """Which state of a word predicts."""
     seed: int = 0
     """Seed of the choice between the states of a word."""
+
+    @property
+    def margin(self) -> int:
+        """Number of characters after a block to read as well, to know the words that come next."""
+        return _CHARACTERS_PER_WORD * (self.ahead + 1)
 
 
 @dataclass(frozen=True)
@@ -60,16 +68,23 @@ class BlockTargets:
 
 
 def find_targets(
-    lanes: Sequence[WordMarks], origins: Sequence[int], first: int, prediction: WordPrediction, *, backward: bool
+    lanes: Sequence[WordMarks],
+    origins: Sequence[int],
+    first: int,
+    length: int,
+    prediction: WordPrediction,
+    *,
+    backward: bool,
 ) -> BlockTargets:
     """Return the states of a block of text that predict words, and the words.
 
     Args:
-        lanes: the marks of each lane, in the order of reading. They extend beyond the block, so that the words after
-            its end are known; words beyond the end of the marks are not targets.
+        lanes: the marks of each lane, in the order of reading. They extend beyond the block (`WordPrediction.margin`),
+            so that the words after its end are known; words beyond the end of the marks are not targets.
         origins: position of the first mark of each lane in the whole text, in the order of reading.
-        first: position of the first mark of the lanes in the block: -1 if the marks begin with the character before it,
+        first: position of the first mark of each lane in the block: -1 if the marks begin with the character before it,
             where a word may end that the first state of the block follows.
+        length: characters of the block in each lane.
         prediction: which words to predict, and from which states.
         backward: whether the text is read from its end.
     """
@@ -84,8 +99,8 @@ def find_targets(
         following = np.stack([padded[k : k + len(own)] for k in range(1, ahead + 1)], axis=1)
         after = _random_bits(ends + origin, prediction.seed) if position == "both" else int(position == "separator")
         states = ends + first + after
-        # States before the block, and those that would predict nothing, are left out.
-        useful = (states >= 0) & (following >= 0).any(axis=1)
+        # States outside the block, and those that would predict nothing, are left out.
+        useful = (states >= 0) & (states < length) & (following >= 0).any(axis=1)
         positions.append(states[useful])
         numbers.append(np.full(int(useful.sum()), number))
         words.append(following[useful])

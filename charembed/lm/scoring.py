@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from charembed.errors import CharEmbedError
@@ -32,8 +33,17 @@ class ScoringLimits:
     chunk: int = 128
     """Characters of each lane that are scored at a time, to bound memory."""
 
+    def lanes_of(self, characters: int) -> tuple[int, int]:
+        """Return the number of lanes for a stream, and their length. The last lane may be shorter."""
+        lanes = max(1, min(self.lanes, characters // self.lane))
+        return lanes, -(-characters // lanes)
+
 
 DEFAULT_LIMITS = ScoringLimits()
+
+Observer = Callable[[Tensor], None]
+"""Is given the states of each chunk in turn. Lane by lane, the state at index i is the one after character i - 1 of the
+stream, which predicts character i. Shape: (characters, lanes, output_size)"""
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,13 @@ def evaluate(
     )
 
 
-def score(lm: CharLM, ids: Ids, vocab: CharVocab, limits: ScoringLimits = DEFAULT_LIMITS) -> Score:
+def score(
+    lm: CharLM,
+    ids: Ids,
+    vocab: CharVocab,
+    limits: ScoringLimits = DEFAULT_LIMITS,
+    observe: Observer | None = None,
+) -> Score:
     """Return the bits per character of one direction on a stream, each character of which is scored once.
 
     The stream is cut into lanes of about 4,096 characters, which are read side by side. The first lane begins in the
@@ -118,11 +134,11 @@ def score(lm: CharLM, ids: Ids, vocab: CharVocab, limits: ScoringLimits = DEFAUL
         ids: the stream in the model's reading order, not empty. Shape: (characters,)
         vocab: the model's vocabulary.
         limits: how the stream is cut.
+        observe: is given the states from which characters are predicted.
     """
     # Lanes of equal length; the last one is padded.
     count = len(ids)
-    lanes = max(1, min(limits.lanes, count // limits.lane))
-    length = -(-count // lanes)
+    lanes, length = limits.lanes_of(count)
     targets = np.full(lanes * length, _PADDING, dtype=np.int64)
     targets[:count] = ids
     # Each character is predicted from the one before it in the stream, also across the bounds of lanes.
@@ -136,10 +152,13 @@ def score(lm: CharLM, ids: Ids, vocab: CharVocab, limits: ScoringLimits = DEFAUL
     state = None
     with torch.inference_mode():
         for start in range(0, length, limits.chunk):
-            logits, state = lm(x[start : start + limits.chunk].to(device), state)
+            states, state = lm.hidden_states(x[start : start + limits.chunk].to(device), state)
+            logits = lm.decoder(states)
             expected = y[start : start + limits.chunk].to(device).flatten()
             losses = functional.cross_entropy(logits.flatten(0, 1), expected, ignore_index=_PADDING, reduction="sum")
             nats += losses.item()
+            if observe is not None:
+                observe(states)
     lm.train(training)
     # Name each unknown character among all that the vocabulary lacks.
     unknown_rate = float(np.mean(np.asarray(ids) == UNKNOWN_ID))
@@ -147,7 +166,13 @@ def score(lm: CharLM, ids: Ids, vocab: CharVocab, limits: ScoringLimits = DEFAUL
     return Score(nats / math.log(2) / count + naming_bits, count, unknown_rate)
 
 
-def score_all(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: WorkerPool) -> dict[Direction, Score]:
+def score_all(
+    model: BiCharLM,
+    ids: Ids,
+    vocab: CharVocab,
+    pool: WorkerPool,
+    observers: Mapping[Direction, Observer] | None = None,
+) -> dict[Direction, Score]:
     """Return the `score` of each direction of a model on the same text.
 
     Args:
@@ -155,8 +180,12 @@ def score_all(model: BiCharLM, ids: Ids, vocab: CharVocab, pool: WorkerPool) -> 
         ids: the text in reading order. Shape: (characters,)
         vocab: the model's vocabulary.
         pool: the threads on which the directions are scored at the same time.
+        observers: what is given the states of a direction, as in `score`.
     """
-    return pool.map(
-        lambda direction: score(model.direction(direction), ids if direction == "forward" else ids[::-1], vocab),
-        model.directions,
-    )
+
+    def score_direction(direction: Direction) -> Score:
+        observe = None if observers is None else observers.get(direction)
+        stream = ids if direction == "forward" else ids[::-1]
+        return score(model.direction(direction), stream, vocab, observe=observe)
+
+    return pool.map(score_direction, model.directions)

@@ -27,8 +27,10 @@ class StepResult(NamedTuple):
     """Mean loss over the windows of this process. Shape: ()"""
     gradient_norm: Tensor
     """Norm of the gradient before it was clipped. Shape: ()"""
-    nats_per_word: Tensor | None = None
-    """Mean loss of the words predicted, 0 if there were none; None if only characters are predicted. Shape: ()"""
+    word_nats: Tensor | None = None
+    """Sum of the losses of the words that were predicted; None if only characters are. Shape: ()"""
+    word_count: Tensor | None = None
+    """Number of these words. Shape: ()"""
 
 
 class DirectionTrainer:
@@ -110,21 +112,23 @@ class DirectionTrainer:
         # Forward and backward; processes average their gradients once, with the last window.
         accumulation_steps = self._options.accumulation_steps
         characters = torch.zeros((), device=self._device)
-        words, word_count = torch.zeros((), device=self._device), 0
+        word_nats, word_count = torch.zeros((), device=self._device), 0
         for k in range(accumulation_steps):
             is_last = k == accumulation_steps - 1
             with nullcontext() if is_last or not self._distributed.is_distributed else self._module.no_sync():
                 loss = self._loss(number * accumulation_steps + k)
                 (loss.total / accumulation_steps).backward()  # type: ignore[no-untyped-call]
             characters += loss.characters.detach() / accumulation_steps
-            words += loss.words.detach()
+            word_nats += loss.words.detach()
             word_count += loss.word_count
 
         # Update the weights.
         norm = nn.utils.clip_grad_norm_(self._parameters, self._options.optimizer.clip_norm)
         self.optimizer.step()
-        nats_per_word = None if self._head is None else words / max(1, word_count)
-        return StepResult(characters / math.log(2), norm, nats_per_word)
+        bits = characters / math.log(2)
+        if self._head is None:
+            return StepResult(bits, norm)
+        return StepResult(bits, norm, word_nats, torch.tensor(float(word_count), device=self._device))
 
     def _loss(self, number: int) -> WindowLoss:
         """Return the losses of a window, and carry the state to the next one."""

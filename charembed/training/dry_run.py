@@ -48,6 +48,10 @@ class Forecast:
     """Number of character ids."""
     unknown_rate: float
     """Share of the text that is read as <unk>."""
+    words: int
+    """Number of frequent words to predict; 0 if only characters are predicted."""
+    share_of_words: float
+    """Share of the words of the text that are frequent."""
     weights: int
     """Number of weights of all directions."""
     precision: str
@@ -67,12 +71,16 @@ class Forecast:
 
     def __str__(self) -> str:
         epochs = self.characters_seen / self.characters
+        words = []
+        if self.words:
+            words = [f"words            {self.words:,} to predict, {self.share_of_words:.1%} of the words of the text"]
         duration = f"{self.hours:.1f} hours" if self.hours >= 2 else f"{60 * self.hours:.1f} minutes"
         return "\n".join(
             [
                 f"text             {self.characters:,} characters to train on, {self.documents:,} documents in all,"
                 f" {self.validation_characters:,} characters to validate on",
                 f"vocabulary       {self.vocabulary:,} characters, {self.unknown_rate:.4%} of the text unknown",
+                *words,
                 f"weights          {self.weights:,}, computed with in {self.precision}",
                 f"word vectors     {self.static_vectors}",
                 f"memory           {self.memory / 2**20:,.0f} MiB at the peak",
@@ -121,6 +129,8 @@ def dry_run(config: TrainConfig, limits: DryRunLimits = DryRunLimits()) -> Forec
             documents=encoded.documents,
             vocabulary=len(encoded.vocab),
             unknown_rate=encoded.unknown_rate,
+            words=len(trainer.frequent.words) if trainer.frequent else 0,
+            share_of_words=trainer.frequent.share if trainer.frequent else 0.0,
             weights=trainer.model.parameter_count(),
             precision=trainer.precision,
             static_vectors=plan_static_vectors(config.words, config.static_vectors, initial, encoded.characters),

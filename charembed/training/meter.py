@@ -34,7 +34,7 @@ class Means:
     gradient_norm: dict[Direction, float]
     """Mean gradient norm of each direction, before clipping."""
     nats_per_word: dict[Direction, float]
-    """Mean loss of the words of each direction; empty if only characters are predicted."""
+    """Mean loss of the words of each direction in which any were predicted."""
 
 
 class Meter:
@@ -44,8 +44,8 @@ class Meter:
         self._directions = directions
         self._distributed = distributed
         self._steps: list[Tensor] = []
-        """Bits per character, gradient norm and, if words are predicted, nats per word of each direction, for each
-        step. Shape of one: (directions, 2 or 3)"""
+        """Bits per character, gradient norm and, if words are predicted, their loss and their number, of each
+        direction, for each step. Shape of one: (directions, 2 or 4)"""
         self.lowest: dict[str, float] = {}
         """Lowest mean loss of each direction, in bits per character."""
 
@@ -87,7 +87,7 @@ class Meter:
         values = self._checked_steps(step)
         self._steps = []
         means = [dict(zip(self._directions, column, strict=True)) for column in values.mean(dim=0).T.tolist()]
-        bits, norms, nats = means if len(means) == 3 else (*means, {})
+        bits, norms, *words = means
         # A mean over many steps rises by a bit only if the model has been ruined.
         for direction in self._directions:
             lowest = self.lowest.get(direction, math.inf)
@@ -97,10 +97,15 @@ class Meter:
                     f" character in steps {step - len(values) + 1:,} to {step:,}"
                 )
             self.lowest[direction] = min(lowest, bits[direction])
+        # Steps have different numbers of words, so the mean is that over all words.
+        nats = {}
+        if words:
+            sums, counts = words
+            nats = {direction: sums[direction] / counts[direction] for direction in sums if counts[direction]}
         return Means(bits, norms, nats)
 
     def _checked_steps(self, step: int) -> Tensor:
-        """Return the results, averaged over the processes, after checking them. Shape: (steps, directions, 2 or 3)"""
+        """Return the results, averaged over the processes, after checking them. Shape: (steps, directions, 2 or 4)"""
         if not self._steps:
             return torch.empty(0)
         values = self._distributed.mean(torch.stack([values.double() for values in self._steps]))
@@ -108,7 +113,7 @@ class Meter:
         not_finite = torch.nonzero(~values.isfinite()).tolist()
         if not_finite:
             row, direction, column = not_finite[0]
-            name = ("loss", "gradient norm", "loss of words")[column]
+            name = ("loss", "gradient norm", "loss of words", "number of words")[column]
             raise DivergedError(
                 f"the {name} of the {self._directions[direction]} model is {float(values[row, direction, column])}"
                 f" at step {step - len(values) + 1 + row:,}"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus
 from charembed.dataset.frequent_words import FrequentWords
 from charembed.dataset.windows import Epochs
+from charembed.dataset.word_marks import WordMarks
 from charembed.errors import CharEmbedError
 from charembed.lm.generation import generate
 from charembed.lm.model import DIRECTIONS, BiCharLM, Direction, tensors_under
@@ -25,15 +27,16 @@ from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import make_initial_model
 from charembed.training.objective import WordHead
 from charembed.training.precision import ComputePrecision
-from charembed.training.run_state import RunState
+from charembed.training.run_state import WORDS_DIGEST, RunState
 from charembed.training.static_vectors import RunVectors
+from charembed.training.word_scorer import WordScorer
 from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
 
 
 def encode_text(config: TrainConfig, folder: Path, initial: Pretrained | None) -> EncodedCorpus:
-    """Return the encoded text of a run, with its vocabulary.
+    """Return the encoded text of a run, with its vocabulary and, in files next to it, the words to predict.
 
     Args:
         config: the configuration of the run.
@@ -45,7 +48,10 @@ def encode_text(config: TrainConfig, folder: Path, initial: Pretrained | None) -
         OSError: the folder cannot be written.
     """
     vocab = None if initial is None else initial.vocab
-    return encode_corpus(config.data, config.vocab, config.seed, folder, vocab)
+    encoded = encode_corpus(config.data, config.vocab, config.seed, folder, vocab)
+    if config.objective.words:
+        FrequentWords.of(encoded, config.objective.words)
+    return encoded
 
 
 def _frequent_words(encoded: EncodedCorpus, number: int) -> FrequentWords | None:
@@ -58,7 +64,7 @@ def _frequent_words(encoded: EncodedCorpus, number: int) -> FrequentWords | None
         return None
     frequent = FrequentWords.of(encoded, number)
     if len(frequent.words) < 2:
-        raise CharEmbedError("objective.words needs text with at least two different words: set it to 0")
+        raise CharEmbedError("objective.words needs a text with at least two different words: set it to 0")
     logger.info(
         f"predicting words too: {len(frequent.words):,} of them, {frequent.share:.1%} of the words of the training text"
     )
@@ -101,29 +107,31 @@ class ModelTrainer:
         self.model: BiCharLM = model.to(device)
         options = config.step_options
         self.characters_per_step = options.characters_per_step(distributed.world_size)
-        frequent = _frequent_words(encoded, config.objective.words)
+        self.frequent = frequent = _frequent_words(encoded, config.objective.words)
+        """The words to predict; None if only characters are."""
         self.epochs = Epochs(
             encoded, config.data, config.seed, min_characters=self.characters_per_step, frequent=frequent
         )
 
         # One trainer for each direction; the pool runs them in parallel, each on one core.
         self._pool = WorkerPool()
+        self._prediction = config.objective.prediction
+        self._heads = {} if frequent is None else self._make_heads(frequent)
         self._trainers: dict[Direction, DirectionTrainer] = {
             direction: DirectionTrainer(
-                self.model.direction(direction), direction, options, distributed, self._make_head(frequent, direction)
+                self.model.direction(direction), direction, options, distributed, self._heads.get(direction)
             )
             for direction in config.directions
         }
         self._start_epoch()
 
-    def _make_head(self, frequent: FrequentWords | None, direction: Direction) -> WordHead | None:
-        """Return a new head that predicts words, the same in every process."""
-        if frequent is None:
-            return None
+    def _make_heads(self, frequent: FrequentWords) -> dict[Direction, WordHead]:
+        """Return new heads that predict words, the same in every process."""
+        # Both are always drawn, so that a direction trained alone starts with the head that it has in a pair.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             heads = {name: WordHead(self.model.config.output_size, frequent.counts) for name in DIRECTIONS}
-        return heads[direction].to(self.device)
+        return {direction: heads[direction].to(self.device) for direction in self.model.directions}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -147,7 +155,8 @@ class ModelTrainer:
             world_size: number of processes.
         """
         identity = None if self.static_vectors is None else self.static_vectors.identity()
-        return RunState(self.encoded.digests(), world_size, self.precision, static_vectors=identity)
+        words = {} if self.frequent is None else {WORDS_DIGEST: self.frequent.digest()}
+        return RunState(self.encoded.digests() | words, world_size, self.precision, static_vectors=identity)
 
     @property
     def _any_trainer(self) -> DirectionTrainer:
@@ -178,9 +187,34 @@ class ModelTrainer:
         for trainer in self._trainers.values():
             trainer.start_epoch(self.epochs.text)
 
-    def score(self, characters: int | None = None) -> dict[Direction, Score]:
-        """Return the scores of all directions on the validation text, or on its first characters."""
-        return score_all(self.model, self.encoded.valid[:characters], self.encoded.vocab, self._pool)
+    def score(self, characters: int | None = None) -> tuple[dict[Direction, Score], dict[Direction, float]]:
+        """Score all directions on the validation text.
+
+        Args:
+            characters: number of characters of the text to score; by default all.
+
+        Returns:
+            The score of each direction, and the nats per word of each one that predicts words which occur in the text.
+        """
+        scorers = {direction: self._word_scorer(direction, characters) for direction in self._heads}
+        text = self.encoded.valid[:characters]
+        scores = score_all(self.model, text, self.encoded.vocab, self._pool, scorers)
+        nats = {direction: scorer.nats_per_word for direction, scorer in scorers.items()}
+        return scores, {direction: value for direction, value in nats.items() if value is not None}
+
+    def _word_scorer(self, direction: Direction, characters: int | None) -> WordScorer:
+        backward, marks = direction == "backward", self._valid_marks[:characters]
+        assert self._prediction is not None
+        return WordScorer(
+            self._heads[direction], marks[::-1] if backward else marks, self._prediction, backward=backward
+        )
+
+    @cached_property
+    def _valid_marks(self) -> WordMarks:
+        """The words of the validation text. Shape: (characters,)"""
+        assert self.frequent is not None
+        valid = self.encoded.valid
+        return self.frequent.marker.mark(valid, np.array([[0, len(valid)]]))
 
     def sample(self, characters: int, seed: int) -> str:
         """Return text that the model writes: the forward one from its beginning, the backward one from its end."""

@@ -31,19 +31,20 @@ class ObjectiveConfig:
 
     words: int = 0
     """Also predict the next words, among this number of frequent words of the training text; 0 for the next character
-    alone. Word vectors then know more about which words are used alike; embedding takes no longer. 30000 suits tens of
-    megabytes of text. At most 32,766."""
+    alone. Word vectors then know more about which words are used alike. Training takes longer, embedding does not.
+    30000 suits tens of megabytes of text. At most 32,766."""
     ahead: int = 1
     """Number of words to predict after each word, in the order of reading."""
     weight: float = 1.0
-    """Weight of the words' loss, relative to that of the characters."""
+    """Weight of the words' loss relative to that of the characters."""
     position: WordPosition = "both"
     """State that predicts the next words: word (at the last character of the word before them), separator (at the
-    character after that), or both (one of the two at random for each word)."""
+    character after that), or both (one of the two at random for each word). It matters for word vectors that are read
+    from the same states (the readout)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.words <= MAX_WORDS:
-            raise CharEmbedError(f"objective.words must be from 0 to {MAX_WORDS}, got {self.words}")
+        if self.words != 0 and not 2 <= self.words <= MAX_WORDS:
+            raise CharEmbedError(f"objective.words must be 0 or from 2 to {MAX_WORDS}, got {self.words}")
         if self.ahead < 1:
             raise CharEmbedError(f"objective.ahead must be positive, got {self.ahead}")
         if not 0 < self.weight < float("inf"):
@@ -77,8 +78,8 @@ class WordHead(nn.Module):
         """
         Args:
             state_size: dimensions of a state.
-            counts: frequencies of the words, most frequent first: the initial biases are their logarithms.
-                Shape: (words,)
+            counts: frequencies of the words, most frequent first, at least two: the initial biases are the logarithms
+                of their shares. Shape: (words,)
         """
         super().__init__()
         cutoffs = [cutoff for cutoff in _CUTOFFS if cutoff < len(counts)]
@@ -106,6 +107,21 @@ class WordHead(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             log_likelihoods: Tensor = self.softmax(self.projection(states.float()), words).output
         return -log_likelihoods
+
+
+def word_loss(head: WordHead, states: Tensor, words: WordTargets) -> tuple[Tensor, int]:
+    """Return the sum of the losses of the words of a window, in nats, and their number.
+
+    Args:
+        head: predicts the words.
+        states: the states of the window. Shape: (seq_len, batch, state_size)
+        words: the states that predict, and the words.
+    """
+    # One row for each state and each of the words after it that is frequent.
+    rows, columns = torch.nonzero(words.words >= 0, as_tuple=True)
+    selected = states.flatten(0, 1)[words.positions[rows].to(states.device)]
+    losses: Tensor = head(selected, words.words[rows, columns].to(states.device))
+    return losses.sum(), len(rows)
 
 
 class WindowLoss(NamedTuple):
@@ -145,16 +161,13 @@ class Objective(nn.Module):
             state: state of the recurrence before the window; None for the zero state.
         """
         states, state = self.lm.hidden_states(inputs, state)
-        characters = next_character_loss(self.lm.decoder(self.lm.dropout(states)), targets)
+        states = self.lm.dropout(states)
+        characters = next_character_loss(self.lm.decoder(states), targets)
         if self.head is None or words is None:
             return WindowLoss(characters, torch.zeros_like(characters), 0, characters), state
-        # One row for each state and each of the words after it that is frequent.
-        rows, columns = torch.nonzero(words.words >= 0, as_tuple=True)
-        numbers = words.words[rows, columns].to(states.device)
-        selected = states.flatten(0, 1)[words.positions[rows].to(states.device)]
-        total_words = self.head(selected, numbers).sum()
+        total_words, word_count = word_loss(self.head, states, words)
         # Processes average the gradients of all weights, so each must be used, however few words there are.
         unused = sum(parameter.flatten()[0] * 0.0 for parameter in self.head.parameters())
         scale = self._config.weight / (self._config.ahead * inputs.numel())
         total = characters + scale * total_words + unused
-        return WindowLoss(characters, total_words, len(numbers), total), state
+        return WindowLoss(characters, total_words, word_count, total), state

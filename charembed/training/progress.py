@@ -97,8 +97,8 @@ class Progress:
             "characters_per_second": summary.characters_per_second,
         }
         norms = {f"gradient_norm_{direction}": norm for direction, norm in summary.means.gradient_norm.items()}
-        norms |= {f"nats_per_word_{direction}": nats for direction, nats in summary.means.nats_per_word.items()}
-        self._log.write("train", summary.step, **values, **_bits_values(summary.means.bits_per_character), **norms)
+        losses = _loss_values(summary.means.bits_per_character, summary.means.nats_per_word)
+        self._log.write("train", summary.step, **values, **losses, **norms)
         # A line for people, if they see no bar.
         if self._bar.disable and now - self._last_message >= MESSAGE_SECONDS:
             self._last_message = now
@@ -109,11 +109,13 @@ class Progress:
         if self._log is None:
             return
         values = {"seconds": validation.seconds, "characters": validation.characters}
-        self._log.write("valid", validation.step, **values, **_bits_values(validation.by_direction), sample=sample)
+        losses = _loss_values(validation.by_direction, validation.nats_per_word)
+        self._log.write("valid", validation.step, **values, **losses, sample=sample)
         bits = ", ".join(f"{bits:.4f} {direction}" for direction, bits in validation.by_direction.items())
+        nats = ", ".join(f"{nats:.3f} {direction}" for direction, nats in validation.nats_per_word.items())
         logger.info(
             f"step {validation.step:,}, {validation.seconds / 60:.1f} min, {validation.characters:,} characters per"
-            f" direction: validation {bits} bits per character"
+            f" direction: validation {bits} bits per character{f'; {nats} nats per word' if nats else ''}"
         )
         logger.info(f"sample: {' '.join(sample.split())}")
 
@@ -124,5 +126,7 @@ class Progress:
             self._log.write("rollback", step, seconds=seconds, lr=lr, reason=reason)
 
 
-def _bits_values(bits: dict[Direction, float]) -> dict[str, float]:
-    return {f"bits_per_character_{direction}": value for direction, value in bits.items()}
+def _loss_values(bits: dict[Direction, float], nats: dict[Direction, float]) -> dict[str, float]:
+    """Return losses by the names that they have in log.jsonl."""
+    values = {f"bits_per_character_{direction}": value for direction, value in bits.items()}
+    return values | {f"nats_per_word_{direction}": value for direction, value in nats.items()}

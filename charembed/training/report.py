@@ -101,6 +101,9 @@ def describe_corpus(encoded: EncodedCorpus, *, is_stream: bool) -> dict[str, Any
     }
 
 
+_ARROWS = {"forward": "→", "backward": "←"}
+
+
 def table(reports: dict[str, Report]) -> str:
     """Return a table with one column per run and one line per property.
 
@@ -118,6 +121,7 @@ def table(reports: dict[str, Report]) -> str:
 def _rows(report: Report) -> dict[str, str]:
     """Return the properties of a run by name, as text."""
     characters, model = report.corpus["characters"], report.config["model"]
+    words = report.config.get("objective", {}).get("words", 0)  # runs of 0.1.0 predict characters alone
     return {
         "state": report.state,
         "minutes": f"{report.seconds / 60:.1f}",
@@ -132,6 +136,8 @@ def _rows(report: Report) -> dict[str, str]:
         "precision": report.precision,
         "bits per character, best": _bits(report.best),
         "bits per character, last": _bits(report.validations[-1] if report.validations else None),
+        "words predicted": f"{words:,}" if words else "no",
+        "nats per word, last": _nats(report.validations[-1] if report.validations else None),
         "static word vectors": _static_vectors(report.static_vectors),
         "rollbacks": str(report.rollbacks),
     }
@@ -144,5 +150,9 @@ def _static_vectors(summary: dict[str, Any] | None) -> str:
 def _bits(validation: dict[str, Any] | None) -> str:
     if validation is None:
         return "none yet"
-    arrows = {"forward": "→", "backward": "←"}
-    return " ".join(f"{arrows[d]} {bits:.4f}" for d, bits in validation["bits_per_character"].items())
+    return " ".join(f"{_ARROWS[d]} {bits:.4f}" for d, bits in validation["bits_per_character"].items())
+
+
+def _nats(validation: dict[str, Any] | None) -> str:
+    nats = {} if validation is None else validation.get("nats_per_word", {})
+    return " ".join(f"{_ARROWS[d]} {value:.3f}" for d, value in nats.items()) or "none"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from charembed.errors import CharEmbedError
 from charembed.training.precision import ComputePrecision, normalize_precision
 from charembed.training.validation import Validation
+
+WORDS_DIGEST = "words_sha256"
+"""Key, in `RunState.text`, of the digest of the words to predict."""
 
 
 @dataclass
@@ -14,7 +19,7 @@ class RunState:
     """How far a run has come. The names of the fields are the keys in the checkpoint, and must not change."""
 
     text: dict[str, str | int]
-    """Digests of the encoded text and the vocabulary: a run resumes only on the same ones."""
+    """Digests of the encoded text, the vocabulary and the words to predict: a run resumes only on the same ones."""
     world_size: int
     """Number of processes that train together."""
     precision: ComputePrecision
@@ -54,6 +59,28 @@ class RunState:
     def last(self) -> Validation | None:
         """The latest validation."""
         return self.validations[-1] if self.validations else None
+
+    def check_resumable(self, run: RunState, path: Path) -> None:
+        """Check that a run can resume from this state.
+
+        Args:
+            run: state of the run before its first step.
+            path: folder of the run.
+
+        Raises:
+            CharEmbedError: the run has another number of processes, or predicts other words.
+        """
+        if self.world_size != run.world_size:
+            raise CharEmbedError(
+                f"the run in {path} was started with {self.world_size} processes, not {run.world_size}: resume it with"
+                f" {self.world_size}, or set overwrite to start over"
+            )
+        # Other versions may find other words in the same text. The first one to predict words did not record them.
+        if self.text.get(WORDS_DIGEST) not in (None, run.text.get(WORDS_DIGEST)):
+            raise CharEmbedError(
+                f"the run in {path} was started with other frequent words, as another version of charembed finds them:"
+                " resume it with that version, or set overwrite to start over"
+            )
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the state as JSON values."""

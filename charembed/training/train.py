@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from charembed.dataset.encoded_corpus import EncodedCorpus, remove_other_entries
+from charembed.dataset.frequent_words import remove_other_words
 from charembed.errors import CharEmbedError, import_extra
 from charembed.pretrained.model_folder import Pretrained
 from charembed.static_vectors import StaticVectors
@@ -78,6 +79,7 @@ def train(config: TrainConfig) -> TrainResult:
                 atomic_write(folder.static_vectors, vectors.vectors.to_bytes())
             if _text_folder(config, folder) == folder.text:
                 remove_other_entries(folder.text, encoded)
+                remove_other_words(encoded, config.objective.words)
         distributed.broadcast_object(None)  # the other processes wait here, for as long as it takes
         return Trainer(config, folder, model_trainer, distributed).run(checkpoint)
 
@@ -96,7 +98,7 @@ def _encode(
         f" {encoded.documents:,} documents; vocabulary of {len(encoded.vocab):,} ids,"
         f" {encoded.unknown_rate:.4%} of the text unknown"
     )
-    if checkpoint is not None and read_state(checkpoint).text != encoded.digests():
+    if checkpoint is not None and not encoded.digests().items() <= read_state(checkpoint).text.items():
         raise CharEmbedError(
             f"output {folder.path} contains a run on other text, or with another vocabulary: to resume it, use the same"
             " text and vocabulary; otherwise choose another folder, or set overwrite to start over"

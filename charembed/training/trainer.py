@@ -219,8 +219,8 @@ class Trainer:
         # Score. All processes learn the result, so that all of them roll back if it is not finite.
         validation = None
         if self._distributed.is_main_process:
-            scores = self._model_trainer.score()
-            validation = Validation(self.state.step, self._seconds, self._characters, scores)
+            scores, nats = self._model_trainer.score()
+            validation = Validation(self.state.step, self._seconds, self._characters, scores, nats)
         (bits,) = self._distributed.broadcast_floats([validation.bits_per_character if validation else 0.0])
         if not math.isfinite(bits):
             raise DivergedError(f"the validation at step {self.state.step:,} gives {bits} bits per character")
@@ -234,6 +234,7 @@ class Trainer:
         state, config = self.state, self._config
         state.validations.append(validation)
         provenance = validation.provenance(self._encoded, config.data, config.init, config.seed)
+        provenance["words_predicted"] = config.objective.words or None
         pretrained = self._model_trainer.pretrained(provenance)
         pretrained.save(self._folder.last)
         if state.best is None or validation.bits_per_character < state.best.bits_per_character:
@@ -281,12 +282,8 @@ class Trainer:
         state.validations_done = min(state.validations_done, int(spent * self._config.validations))
 
     def _check_resumable(self, state: RunState) -> None:
-        path, processes = self._folder.path, self._distributed.world_size
-        if state.world_size != processes:
-            raise CharEmbedError(
-                f"the run in {path} was started with {state.world_size} processes, not {processes}: resume it with"
-                f" {state.world_size}, or set overwrite to start over"
-            )
+        path = self._folder.path
+        state.check_resumable(self.state, path)
         if not can_train_in(state.precision, self._config.model, self._model_trainer.device):
             raise CharEmbedError(
                 f"the run in {path} was started in bfloat16, and PyTorch cannot run an LSTM in bfloat16 on this CPU:"

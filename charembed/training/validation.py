@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ class Validation:
     """Characters that each direction had read in training."""
     scores: dict[Direction, Score]
     """Score of each direction."""
+    nats_per_word: dict[Direction, float] = field(default_factory=dict)
+    """Mean loss of the words of each direction; empty if only characters are predicted."""
 
     @property
     def bits_per_character(self) -> float:
@@ -39,11 +41,13 @@ class Validation:
 
     def summary(self) -> dict[str, Any]:
         """Return the entry of report.json."""
+        words = {"nats_per_word": self.nats_per_word} if self.nats_per_word else {}
         return {
             "step": self.step,
             "seconds": self.seconds,
             "characters": self.characters,
             "bits_per_character": self.by_direction,
+            **words,
         }
 
     @classmethod

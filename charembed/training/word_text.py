@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
-from charembed.dataset.frequent_words import text_pieces
 from charembed.dataset.split import Bounds
+from charembed.dataset.word_marks import text_pieces
 from charembed.text.vocab import REPLACEMENT
 from charembed.text.words import SpannedText
 
