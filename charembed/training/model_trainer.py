@@ -155,7 +155,7 @@ class ModelTrainer:
             world_size: number of processes.
         """
         identity = None if self.static_vectors is None else self.static_vectors.identity()
-        words = {} if self.frequent is None else {WORDS_DIGEST: self.frequent.digest()}
+        words: dict[str, str | int] = {} if self.frequent is None else {WORDS_DIGEST: self.frequent.digest()}
         return RunState(self.encoded.digests() | words, world_size, self.precision, static_vectors=identity)
 
     @property
