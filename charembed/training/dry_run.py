@@ -73,7 +73,7 @@ class Forecast:
         epochs = self.characters_seen / self.characters
         words = []
         if self.words:
-            words = [f"words            {self.words:,} to predict, {self.share_of_words:.1%} of the words of the text"]
+            words = [f"next words       {self.words:,} to predict, {self.share_of_words:.1%} of the words of the text"]
         duration = f"{self.hours:.1f} hours" if self.hours >= 2 else f"{60 * self.hours:.1f} minutes"
         return "\n".join(
             [

@@ -418,7 +418,7 @@ def test_a_dry_run_counts_the_words(tmp_path: Path) -> None:
     forecast = dry_run(tiny_config(tmp_path, objective=WORDS), limits)
     assert forecast.words == 200
     assert 0.3 < forecast.share_of_words < 1
-    assert f"words            200 to predict, {forecast.share_of_words:.1%} of the words of the text" in str(forecast)
+    assert f"next words       200 to predict, {forecast.share_of_words:.1%} of the words of the text" in str(forecast)
     without = dry_run(tiny_config(tmp_path), limits)
     assert "to predict" not in str(without)
     assert forecast.weights == without.weights
