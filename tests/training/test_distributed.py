@@ -20,6 +20,7 @@ from charembed.training.distributed import DistributedContext
 OPTIONS = ["--data.train", str(EXCERPT), "--data.held_out", "0.02", "--model.hidden_size", "16", "--seq_len", "16"]
 OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60", "--precision", "float32"]
 OPTIONS += ["--words", "none"]
+WORDS = ["--words", "train", "--static_vectors.dim", "8", "--static_vectors.words", "300"]
 DROPOUT = ["--batch_size", "2", "--model.dropout", "0.2"]
 
 
@@ -50,9 +51,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_lanes(tmp_path: Path) -> None:
-    done = run_two(CHAREMBED, arguments(tmp_path / "two", "--batch_size", "2"))
+    done = run_two(CHAREMBED, arguments(tmp_path / "two", "--batch_size", "2", *WORDS))
     assert done.returncode == 0, done.stderr
-    assert main(arguments(tmp_path / "one", "--batch_size", "4")) == 0
+    assert main(arguments(tmp_path / "one", "--batch_size", "4", *WORDS)) == 0
+    files = [(tmp_path / name / "static_vectors.safetensors").read_bytes() for name in ("two", "one")]
+    assert files[0] == files[1]
     weights, expected = weights_of(tmp_path / "two"), weights_of(tmp_path / "one")
     for name, tensor in expected.items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
