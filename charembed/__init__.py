@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from charembed.lm.scoring import evaluate
     from charembed.output.config import OutputConfig
     from charembed.output.writer import write_embeddings
+    from charembed.pretrained.added_words import add_words
     from charembed.pretrained.model_folder import Pretrained, join
     from charembed.projection import Projection
+    from charembed.static_vectors import StaticVectors, load_static_vectors
     from charembed.text.corpus import Corpus, CorpusConfig
     from charembed.text.vocab import CharVocab, VocabConfig
     from charembed.training.config import TrainConfig
@@ -41,12 +43,15 @@ _MODULES = {
     "OutputConfig": "output.config",
     "Pretrained": "pretrained.model_folder",
     "Projection": "projection",
+    "StaticVectors": "static_vectors",
     "TrainConfig": "training.config",
     "VocabConfig": "text.vocab",
     "WordEmbeddings": "embedding.word_embeddings",
     "WordEncoder": "embedding.word_encoder",
+    "add_words": "pretrained.added_words",
     "evaluate": "lm.scoring",
     "join": "pretrained.model_folder",
+    "load_static_vectors": "static_vectors",
     "train": "training.train",
     "write_embeddings": "output.writer",
 }
@@ -66,13 +71,16 @@ __all__ = [
     "OutputConfig",
     "Pretrained",
     "Projection",
+    "StaticVectors",
     "TrainConfig",
     "VocabConfig",
     "WordEmbeddings",
     "WordEncoder",
     "__version__",
+    "add_words",
     "evaluate",
     "join",
+    "load_static_vectors",
     "train",
     "write_embeddings",
 ]

@@ -9,7 +9,7 @@ from jsonargparse import set_parsing_settings
 
 from charembed.cli.command import Command
 from charembed.cli.embed import EMBED, NEIGHBORS
-from charembed.cli.models import ADD_PROJECTION, EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
+from charembed.cli.models import ADD_PROJECTION, ADD_WORDS, EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
 from charembed.cli.parser import Parser
 from charembed.cli.runner import run_program
 from charembed.cli.train import REPORT, TRAIN
@@ -23,6 +23,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": EVALUATE,
     "generate": GENERATE,
     "neighbors": NEIGHBORS,
+    "add-words": ADD_WORDS,
     "add-projection": ADD_PROJECTION,
     "import-flair": IMPORT_FLAIR,
     "export-onnx": EXPORT_ONNX,

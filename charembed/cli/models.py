@@ -1,4 +1,5 @@
-"""The commands that use or convert whole models: evaluate, generate, add-projection, import-flair, export-onnx."""
+"""The commands that use or convert whole models: evaluate, generate, add-words, add-projection, import-flair,
+export-onnx."""
 
 from __future__ import annotations
 
@@ -64,6 +65,60 @@ def _add_generate_options(parser: Parser) -> None:
     add_device(parser)
 
 
+def run_add_words(arguments: Namespace) -> int:
+    """Write a model with static vectors of words."""
+    from charembed.pretrained.added_words import add_words
+    from charembed.pretrained.model_folder import Pretrained, check_replaceable
+    from charembed.static_vectors import load_static_vectors
+    from charembed.util.files import user_path
+
+    check_replaceable(user_path(arguments.output).resolve())  # before the time is spent on reading
+    pretrained = Pretrained.load(arguments.model)
+    static = load_static_vectors(arguments.words, arguments.limit, buckets=arguments.buckets)
+    add_words(pretrained, static, source=arguments.words).save(arguments.output, arguments.dtype)
+    print(
+        f"{arguments.output}: static vectors of {len(static):,} words and {static.buckets:,} buckets of n-grams,"
+        f" {static.dim} dimensions, {static.rows.nbytes / 1e6:.1f} MB"
+    )
+    return 0
+
+
+def _add_words_options(parser: Parser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "--words",
+        required=True,
+        type=str,
+        help="Vectors of words: a text file of word2vec, fastText (.vec) or GloVe, also compressed; a folder of"
+        " model2vec; or another model folder, from which they are taken as they are",
+    )
+    parser.add_argument("-o", "--output", required=True, type=str, help="Model folder to write")
+    parser.add_argument(
+        "--limit",
+        default=50_000,
+        type=PositiveInt,
+        help="Maximum number of words to take from the beginning of the file; one takes a byte per dimension",
+    )
+    parser.add_argument(
+        "--buckets",
+        default=10_000,
+        type=NonNegativeInt,
+        help="Number of buckets for the character n-grams of words, which give all other words vectors; with 0, those"
+        " are zeros. A bucket takes as much space as a word",
+    )
+    _add_dtype(parser)
+
+
+def _add_dtype(parser: Parser) -> None:
+    """Add `--dtype`."""
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "float16"],
+        help="Type of the stored weights; float16 halves the size",
+    )
+
+
 def run_add_projection(arguments: Namespace) -> int:
     """Fit a projection to fewer dimensions and write the model with it."""
     from charembed.embedding.embedder import CharEmbedder
@@ -103,12 +158,7 @@ def _add_projection_options(parser: Parser) -> None:
         " the model",
     )
     add_parts(parser)
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=["float32", "float16"],
-        help="Type of the stored weights; float16 halves the size",
-    )
+    _add_dtype(parser)
     add_device(parser)
 
 
@@ -182,6 +232,16 @@ GENERATE = Command(
     _add_generate_options,
     "Generate text with the forward model.",
     examples=('charembed generate --model en --prompt "The city of " --characters 200 --seed 1',),
+)
+ADD_WORDS = Command(
+    run_add_words,
+    _add_words_options,
+    "Add static vectors of words to a model: they become the third part of the vector of a word, after the states of"
+    " the language models.",
+    examples=(
+        "charembed add-words --model en --words cc.en.300.vec.gz --output runs/en-words",
+        "charembed add-words --model runs/mine/best --words glove.6B.100d.txt --limit 100000 -o runs/mine-words",
+    ),
 )
 ADD_PROJECTION = Command(
     run_add_projection,

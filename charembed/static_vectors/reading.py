@@ -16,6 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
+from charembed.static_vectors.bag_of_subwords import with_ngrams
 from charembed.static_vectors.word_vectors import StaticVectors, Vectors
 from charembed.text.opening import open_binary, read_errors
 from charembed.util.checks import check_integer
@@ -25,30 +26,41 @@ logger = logging.getLogger(__name__)
 
 _MAX_LINE = 2**20
 """Bytes of the longest line that is read: a compressed file may hold a line that fills the memory."""
+_OWN_FILE = "static_vectors.safetensors"
+"""File of static vectors in a model folder."""
 _TOKENIZER, _WEIGHTS = "tokenizer.json", "model.safetensors"
 """Files of a model2vec folder."""
 
 
-def load_static_vectors(path: str | os.PathLike[str], limit: int | None = None) -> StaticVectors:
-    """Read static vectors: a file `static_vectors.safetensors`, or anything that `read_static_vectors` reads.
+def load_static_vectors(
+    path: str | os.PathLike[str], limit: int | None = None, *, buckets: int = 0, min_n: int = 2, max_n: int = 4
+) -> StaticVectors:
+    """Read static vectors: those of a model folder, or anything that `read_static_vectors` reads.
 
     Args:
-        path: the file or folder.
-        limit: maximum number of words; the first ones are taken, which are the most frequent in most files. A file of
-            charembed is taken as it is.
+        path: a model folder or its file `static_vectors.safetensors`, which are taken as they are; a text file of
+            word2vec, fastText or GloVe; or a folder of model2vec.
+        limit: maximum number of words; the first ones are taken, which are the most frequent in most files.
+        buckets: number of buckets for the n-grams of words. Their vectors are fitted to those of the known words, so
+            that all other words have vectors too; with 0 (default), those are zeros.
+        min_n: length of the shortest n-grams, in characters.
+        max_n: length of the longest n-grams.
 
     Raises:
         CharEmbedError: the file cannot be read, or contains something else.
     """
     file = user_path(path)
+    if (file / _OWN_FILE).is_file():
+        file = file / _OWN_FILE
     if file.suffix == ".safetensors" and not file.is_dir():
         with read_errors(file):
             content = file.read_bytes()
         return StaticVectors.from_bytes(content, str(file))
+    words, vectors = read_static_vectors(file, limit)
     try:
-        return StaticVectors.from_arrays(*read_static_vectors(file, limit))
+        return with_ngrams(words, vectors, buckets, min_n, max_n, rows=len(words))
     except CharEmbedError as error:
-        raise error if str(file) in str(error) else CharEmbedError(f"{file}: {error}") from error
+        raise CharEmbedError(f"{file}: {error}") from error
 
 
 def read_static_vectors(path: str | os.PathLike[str], limit: int | None = None) -> tuple[list[str], Vectors]:

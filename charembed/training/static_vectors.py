@@ -12,7 +12,6 @@ from typing import Any
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM
-from charembed.pretrained.model_files import STATIC
 from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.word_scale import match_states
 from charembed.static_vectors import StaticVectors, load_static_vectors, with_ngrams
@@ -210,13 +209,6 @@ def _read(path: Path, config: StaticVectorsConfig) -> StaticVectors:
     Raises:
         CharEmbedError: the file cannot be read.
     """
-    # A model folder, such as that of another run.
-    if (path / STATIC).is_file():
-        path = path / STATIC
-    vectors = load_static_vectors(path, config.words)
-    if not vectors.buckets:
-        words = vectors.words
-        table = vectors.rows[: len(words)] * vectors.scales[: len(words), None]
-        vectors = with_ngrams(words, table, config.buckets, config.min_n, config.max_n, rows=len(words))
+    vectors = load_static_vectors(path, config.words, buckets=config.buckets, min_n=config.min_n, max_n=config.max_n)
     logger.info(f"read static vectors of {len(vectors):,} words from {path}")
     return vectors

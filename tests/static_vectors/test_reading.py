@@ -295,3 +295,19 @@ def test_text_files_are_quantised(tmp_path: Path) -> None:
     static = load_static_vectors(tmp_path / "file.vec", limit=5)
     assert static.words == WORDS[:5]
     np.testing.assert_allclose(static.lookup(WORDS[:5]), VECTORS[:5], atol=0.02)
+
+
+def test_vectors_of_a_model_folder_are_loaded(with_words, tmp_path: Path) -> None:
+    with_words.save(tmp_path / "model")
+    assert load_static_vectors(tmp_path / "model").digest() == with_words.static.digest()
+
+
+def test_unknown_words_get_vectors_from_their_ngrams(tmp_path: Path) -> None:
+    words = [f"{stem}{ending}" for stem in ("walk", "talk", "jump", "climb") for ending in ("", "s", "ed", "ing")]
+    vectors = np.random.default_rng(5).normal(size=(len(words), 6)).astype(np.float32)
+    (tmp_path / "file.txt").write_text(lines_of(words, vectors))
+    assert not load_static_vectors(tmp_path / "file.txt").lookup(["walker"]).any()
+    static = load_static_vectors(tmp_path / "file.txt", buckets=500)
+    assert (static.buckets, static.min_n, static.max_n) == (500, 2, 4)
+    near, far = static.lookup(["walkings"])[0], vectors[words.index("jumped")]
+    assert near @ vectors[words.index("walking")] > near @ far
