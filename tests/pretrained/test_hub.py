@@ -91,6 +91,20 @@ def test_command_line_accepts_hub_addresses(shared: Hub, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
 
 
+def test_static_vectors_are_uploaded_and_downloaded(hub: Hub, with_words, tmp_path: Path) -> None:
+    with_words.save(tmp_path / "model")
+    code = f"""
+from charembed import CharEmbedder
+CharEmbedder.from_pretrained({str(tmp_path / "model")!r}).push_to_hub("me/words")
+"""
+    done = python(code, hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert "static_vectors.safetensors" in hub.repositories["me/words"]
+    done = python(embedding("hf://me/words", tmp_path / "v.npy"), hub, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "v.npy"), CharEmbedder(with_words).embed([WORDS])[0].vectors)
+
+
 def test_pushed_model_can_be_downloaded(hub: Hub, model: Path, embedder, tmp_path: Path) -> None:
     code = f"""
 from charembed import CharEmbedder
