@@ -35,7 +35,7 @@ class WordPrediction:
     @property
     def margin(self) -> int:
         """Number of characters after a block to read as well, to know the words that come next."""
-        return _CHARACTERS_PER_WORD * (self.ahead + 1)
+        return _CHARACTERS_PER_WORD * (self.ahead + 2)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ def find_targets(
 ) -> BlockTargets:
     """Return the states of a block of text that predict words, and the words.
 
+    A state predicts words of which it has read nothing: in `the cat, and`, the state at the comma that follows `cat`
+    predicts `and`. Where words follow each other without spaces, as in Chinese, the state at the character after a word
+    predicts the word after the next one.
+
     Args:
         lanes: the marks of each lane, in the order of reading. They extend beyond the block (`WordPrediction.margin`),
             so that the words after its end are known; words beyond the end of the marks are not targets.
@@ -94,10 +98,13 @@ def find_targets(
         ends = word_ends(marks, backward=backward)
         own = (marks[ends] & ~np.uint16(BEGINS)).astype(np.int64) - FIRST
         own[own < 0] = -1  # rare words
-        # Row k holds the words that follow word k; those beyond the last one are unknown.
-        padded = np.concatenate([own, np.full(ahead, -1)])
-        following = np.stack([padded[k : k + len(own)] for k in range(1, ahead + 1)], axis=1)
         after = _random_bits(ends + origin, prediction.seed) if position == "both" else int(position == "separator")
+        # Row k holds the words that follow word k, without the next one if the state has read some of it already. Those
+        # beyond the last word are unknown.
+        is_adjacent = np.append(marks, 0)[ends + 1] != 0
+        next_word = np.arange(1, len(ends) + 1) + (is_adjacent & (after == 1))
+        padded = np.concatenate([own, np.full(ahead + 1, -1)])
+        following = padded[next_word[:, None] + np.arange(ahead)]
         states = ends + first + after
         # States outside the block, and those that would predict nothing, are left out.
         useful = (states >= 0) & (states < length) & (following >= 0).any(axis=1)

@@ -13,15 +13,21 @@ from hypothesis import strategies as st
 from charembed import CharVocab
 from charembed.dataset.windows import EpochText, WindowStream
 from charembed.dataset.word_marks import WordMarker
-from charembed.dataset.word_targets import WordPrediction
+from charembed.dataset.word_targets import WordPrediction, find_targets
 from charembed.text.words import find_words
 
 FREQUENT = ["the", "cat", "東", "京", ",", "ไ", "it's", "👩‍🔬"]
 RARE = ["dog", "首", ".", "rareword"]
-PIECES = st.lists(
-    st.tuples(st.sampled_from(FREQUENT + RARE), st.sampled_from(["", " ", " ", "\n", ", ", "  "])), min_size=1
-)
-DOCUMENTS = st.lists(PIECES.map(lambda pieces: "".join(map("".join, pieces)) + "\n\n"), min_size=1, max_size=6)
+
+
+def documents_of(words: list[str], between: list[str]) -> st.SearchStrategy[list[str]]:
+    """Return documents of some words and what is between them."""
+    pieces = st.lists(st.tuples(st.sampled_from(words), st.sampled_from(between)), min_size=1)
+    return st.lists(pieces.map(lambda pieces: "".join(map("".join, pieces)) + "\n\n"), min_size=1, max_size=6)
+
+
+DOCUMENTS = documents_of(FREQUENT + RARE, ["", " ", " ", "\n", ", ", "  "])
+FREQUENT_ALONE = documents_of(FREQUENT, [" ", "\n", ", ", "  "])
 Target = tuple[int, int, int, tuple[int, ...]]
 """Window, position, lane, numbers of the words."""
 
@@ -52,14 +58,17 @@ class Example:
                 found |= {start + offset: (start + first, number) for offset in range(first, end)}
         return cls(text, [found.get(offset) for offset in offsets.read(0, text.length).tolist()])
 
-    def ends(self, *, backward: bool) -> list[tuple[int, int]]:
-        """Return where words end in the order of reading, with their numbers; the text is read twice."""
+    def read_words(self, *, backward: bool) -> list[tuple[int, int, int]]:
+        """Return the first and the last position of each word in the order of reading, with its number; the text is
+        read twice."""
         read = (self.words[::-1] if backward else self.words) * 2
-        return [
-            (position, word[1])
-            for position, (word, after) in enumerate(zip(read, read[1:] + read[:1], strict=True))
-            if word is not None and (after is None or after[0] != word[0])
-        ]
+        found: list[tuple[int, int, int]] = []
+        for position, word in enumerate(read):
+            if word is not None and position and word == read[position - 1]:
+                found[-1] = (found[-1][0], position, word[1])
+            elif word is not None:
+                found.append((position, position, word[1]))
+        return found
 
 
 def targets_of(stream: WindowStream, rank: int = 0, lanes: int = 0) -> Counter[Target]:
@@ -77,14 +86,15 @@ def targets_of(stream: WindowStream, rank: int = 0, lanes: int = 0) -> Counter[T
 def expected_targets(
     example: Example, lanes: int, seq_len: int, ahead: int, after: int, *, backward: bool
 ) -> Counter[Target]:
-    """Return the targets of all windows, if the state `after` characters after the end of a word predicts."""
+    """Return the targets of all windows, if the state `after` characters after the end of a word predicts the words
+    that begin after it."""
     targets: Counter[Target] = Counter()
     lane_length = example.text.length // lanes
     length = lane_length // seq_len * seq_len
-    ends = example.ends(backward=backward)
-    for k, (end, _) in enumerate(ends):
+    words = example.read_words(backward=backward)
+    for k, (_, end, _) in enumerate(words):
         lane, position = divmod(end, lane_length)
-        numbers = [number for _, number in ends[k + 1 : k + 1 + ahead]]
+        numbers = [number for first, _, number in words[k + 1 : k + 2 + ahead] if first > end + after][:ahead]
         state = position + after
         if lane < lanes and position < length and state < length and max(numbers) >= 0:
             targets[state // seq_len, state % seq_len, lane, tuple(numbers)] += 1
@@ -112,7 +122,24 @@ def test_states_predict_the_words_that_a_reader_finds_next(
     assert targets_of(stream) == expected_targets(example, batch_size, seq_len, ahead, after, backward=backward)
 
 
-@given(DOCUMENTS, st.booleans(), st.sampled_from([1, 3]))
+@pytest.mark.parametrize(
+    ("text", "backward", "state", "target"),
+    [
+        ("the cat, it's ", False, 7, "it's"),  # at the comma, which is a word itself
+        ("the cat, it's ", True, 7, "the"),  # read as " s'ti ,tac eht": at the "t" of "tac"
+        ("東京the ", False, 1, "the"),  # at 京, which is the next word
+        ("cat京東 ", True, 2, "cat"),
+    ],
+)
+def test_a_word_of_which_a_state_has_read_some_is_no_target(text: str, backward: bool, state: int, target: str) -> None:
+    vocab = CharVocab.build([text], coverage=1.0)
+    marks = WordMarker(FREQUENT, vocab).mark(vocab.encode(text), np.array([[0, len(text)]]))
+    lane = marks[::-1] if backward else marks
+    targets = find_targets([lane], [0], 0, len(text), WordPrediction(1, "separator"), backward=backward)
+    assert targets.words[targets.positions == state].tolist() == [[FREQUENT.index(target)]]
+
+
+@given(FREQUENT_ALONE, st.booleans(), st.sampled_from([1, 3]))
 def test_with_both_each_word_is_predicted_from_one_of_its_states(
     documents: list[str], backward: bool, ahead: int
 ) -> None:
