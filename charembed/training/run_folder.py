@@ -105,7 +105,7 @@ class RunFolder:
             recover_folder(model)
         if not resumes:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for file in (self.report, self.static_vectors):
+            for file in (self.report, self.static_vectors, self.scratch):
                 file.unlink(missing_ok=True)
         atomic_write(self.config, yaml.safe_dump(fields, sort_keys=False))
 

@@ -133,8 +133,10 @@ def test_a_run_that_starts_over_drops_the_vectors(words_run_copy: Path) -> None:
     config = config_with_words(words_run_copy, "none")
     with pytest.raises(CharEmbedError, match="words 'train' → 'none'"):
         train(config)
+    (words_run_copy / "out" / ".words.txt.tmp").touch()  # left by a run that was killed while it trained vectors
     folder = train(dataclasses.replace(config, overwrite=True)).folder
     assert Pretrained.load(folder / "last").static is None
+    assert not list(folder.glob(".words*"))
     assert not (folder / "static_vectors.safetensors").exists()
     assert Report.load(folder).static_vectors is None
 
