@@ -168,6 +168,21 @@ def test_configurations_of_the_repository(path: Path) -> None:
                 assert others.get(name, settings) == settings, f"{name} in {other.name}"
 
 
+@pytest.mark.parametrize("page", ["docs/benchmarks/quality.md", "docs/benchmarks/speed.md"])
+def test_commands_of_the_documentation_name_rows_and_tasks_that_exist(page: str) -> None:
+    """The last configuration that has any rows, or any tasks, replaces those before it."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"^python -m scripts\.quality\.evaluate.*$", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        known = {}
+        for path in re.findall(r"--config (\S+)", command):
+            known |= yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+        for key in ("embedders", "tasks"):
+            for names in re.findall(rf"--only-{key} '\[([^]]*)\]'", command):
+                assert set(names.split(", ")) <= set(known[key]), command
+
+
 def test_unknown_names_are_refused(model: Path, tmp_path: Path) -> None:
     scores = Scores({"mine": EmbedderConfig(model=str(model))}, {}, str(tmp_path), str(tmp_path / "quality.jsonl"))
     scores.only_embedders = ["mind"]
