@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from charembed.text.corpus import Corpus, CorpusConfig
     from charembed.text.vocab import CharVocab, VocabConfig
     from charembed.training.config import TrainConfig
+    from charembed.training.objective import ObjectiveConfig
     from charembed.training.schedule import BudgetConfig, OptimizerConfig
     from charembed.training.train import train
 
@@ -39,6 +40,7 @@ _MODULES = {
     "Context": "embedding.context",
     "Corpus": "text.corpus",
     "CorpusConfig": "text.corpus",
+    "ObjectiveConfig": "training.objective",
     "OptimizerConfig": "training.schedule",
     "OutputConfig": "output.config",
     "Pretrained": "pretrained.model_folder",
@@ -67,6 +69,7 @@ __all__ = [
     "Context",
     "Corpus",
     "CorpusConfig",
+    "ObjectiveConfig",
     "OptimizerConfig",
     "OutputConfig",
     "Pretrained",

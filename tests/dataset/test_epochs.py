@@ -5,16 +5,21 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import EXCERPT, assert_same_weights, tiny_config, weights_of
 
 from charembed import CharEmbedError, CharVocab, train
 from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus
 from charembed.dataset.encoding import CorpusLimits
+from charembed.dataset.frequent_words import FrequentWords
 from charembed.dataset.windows import Epochs
+from charembed.dataset.word_marks import BEGINS, FIRST
 from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import VocabConfig
+from charembed.text.words import find_words
 from charembed.training.checkpoint import Checkpoint, saved_checkpoints
+from charembed.training.objective import ObjectiveConfig
 from charembed.training.schedule import BudgetConfig
 from charembed.training.trainer import Trainer
 
@@ -87,11 +92,32 @@ def test_a_last_segment_that_is_too_short_is_dropped(tmp_path: Path, stream: Cor
     assert "Document 000" in documents_of(epochs, corpus.vocab) + corpus.vocab.decode(corpus.valid).split("\n\n")
 
 
+def test_segments_of_a_stream_have_the_words_of_the_first(tmp_path: Path, stream: CorpusConfig) -> None:
+    corpus = encode(stream, tmp_path)
+    frequent = FrequentWords.of(corpus, 3)
+    assert frequent.words[0] == "Document"
+    epochs = Epochs(corpus, stream, seed=1, frequent=frequent, limits=LIMITS)
+    for _ in range(4):
+        text = corpus.vocab.decode(epochs.text.read(0, 2 * epochs.text.length))
+        marks = epochs.text.read_marks(0, 2 * epochs.text.length)
+        words = find_words(text).tolist()
+        # The epoch begins anywhere in a document, so its first word and its last one may be cut.
+        for start, end in words[1:-1]:
+            number = frequent.words.index(text[start:end]) if text[start:end] in frequent.words else -1
+            expected = max(number, -1) + FIRST
+            assert marks[start:end].tolist() == [BEGINS + expected] + [expected] * (end - start - 1), text[start:end]
+        assert np.count_nonzero(marks) == sum(end - start for start, end in words)
+        epochs.advance()
+    assert epochs.documents
+
+
+@pytest.mark.parametrize("words", [0, 20])
 def test_a_run_on_a_stream_resumes_bit_for_bit(
-    tmp_path: Path, stream: CorpusConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stream: CorpusConfig, monkeypatch: pytest.MonkeyPatch, words: int
 ) -> None:
     train_with_limits(LIMITS, monkeypatch)
     options = {"data": stream, "budget": BudgetConfig(steps=60), "batch_size": 2, "validations": 1}
+    options["objective"] = ObjectiveConfig(words=words)
     whole = train(tiny_config(tmp_path, output=str(tmp_path / "whole"), **options))
     assert Checkpoint.load(saved_checkpoints(whole.folder / "checkpoints")[0]).state.epoch >= 2
     assert whole.report.corpus["characters"] is None, "the length of a stream is not known"

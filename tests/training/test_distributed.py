@@ -64,6 +64,25 @@ def test_two_processes_train_like_one_with_twice_the_lanes(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", ["2", "300"])
+def test_two_processes_predict_the_words_that_one_predicts(tmp_path: Path, words: str) -> None:
+    """With two words, many windows have none of them, in one of the processes or in both."""
+    options = ["--objective.words", words, "--objective.ahead", "2", "--accumulation_steps", "2"]
+    done = run_two(CHAREMBED, arguments(tmp_path / "two", "--batch_size", "1", *options))
+    assert done.returncode == 0, done.stderr
+    assert main(arguments(tmp_path / "one", "--batch_size", "2", *options)) == 0
+    two, one = (Checkpoint.load(saved_checkpoints(tmp_path / name / "checkpoints")[0]) for name in ("two", "one"))
+    for name, tensor in one.tensors.items():
+        if ".model." in name or ".head." in name:
+            torch.testing.assert_close(two.tensors[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    logs = [[r for r in read_log(tmp_path / name) if r["kind"] == "train"] for name in ("two", "one")]
+    for record, expected in zip(*(log[-1:] for log in logs), strict=True):
+        for direction in ("forward", "backward"):
+            name = f"nats_per_word_{direction}"
+            assert record[name] == pytest.approx(expected[name], rel=1e-3)
+
+
+@pytest.mark.slow
 def test_one_process_writes_the_states_of_both(pair: Path) -> None:
     checkpoint = Checkpoint.load(saved_checkpoints(pair / "checkpoints")[0])
     assert checkpoint.state.world_size == 2
