@@ -216,7 +216,7 @@ def test_a_full_disk_keeps_earlier_checkpoints(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, "train", "--data.train", str(config.data.train), "--output", config.output]
     options = ["--model.hidden_size", "64", "--data.held_out", "0.1", "--budget.steps", "10", "--batch_size", "4"]
-    options += ["--checkpoint_minutes", "0.00001", "--seq_len", "16"]
+    options += ["--checkpoint_minutes", "0.00001", "--seq_len", "16", "--words", "none"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("charembed: error: [Errno 27] File too large")
