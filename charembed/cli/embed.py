@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_device, add_files, add_model, add_parts, read_corpus
+from charembed.cli.options import add_device, add_files, add_model, add_parts, chosen_parts, read_corpus
 from charembed.cli.parser import Parser
 
 EXCERPT_CHARACTERS = 30
@@ -31,8 +31,7 @@ def run_embed(arguments: Namespace) -> int:
     # `dim` is an option of the output here, so that a projection can be fitted to its text.
     names = EmbedderOptions.__annotations__.keys() - {"dim"}
     options = {name: arguments[name] for name in names if name in arguments}
-    if arguments.parts is not None:
-        options["parts"] = arguments.parts.split(",")
+    options["parts"] = chosen_parts(arguments)
     embedder = CharEmbedder.from_pretrained(arguments.model, **options)
     try:
         manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)

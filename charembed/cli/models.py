@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_device, add_files, add_model, add_parts, read_corpus
+from charembed.cli.options import add_device, add_files, add_model, add_parts, chosen_parts, read_corpus
 from charembed.cli.parser import Parser
 
 
@@ -127,8 +127,9 @@ def run_add_projection(arguments: Namespace) -> int:
     from charembed.util.files import user_path
 
     check_replaceable(user_path(arguments.output).resolve())  # before the time is spent on embedding
-    parts = None if arguments.parts is None else arguments.parts.split(",")
-    embedder = CharEmbedder.from_pretrained(arguments.model, arguments.device, readout=arguments.readout, parts=parts)
+    embedder = CharEmbedder.from_pretrained(
+        arguments.model, arguments.device, readout=arguments.readout, parts=chosen_parts(arguments)
+    )
     sample = CorpusSample.draw(read_corpus(arguments))
     reduced = embedder.fit_projection(sample.shuffled(), arguments.dim)
     reduced.save_pretrained(arguments.output, arguments.dtype)

@@ -40,6 +40,11 @@ def add_parts(parser: Parser) -> None:
     )
 
 
+def chosen_parts(arguments: Namespace) -> list[str] | None:
+    """Return the value of `--parts`; None if it was not given."""
+    return None if arguments.parts is None else arguments.parts.split(",")
+
+
 def add_files(parser: Parser) -> None:
     """Add the arguments that name texts and say how to read them; `read_corpus` takes them."""
     parser.add_argument(

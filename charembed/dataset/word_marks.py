@@ -84,11 +84,8 @@ class WordCounter:
         self._count_words_of_tokens()
 
     def most_common(self, number: int) -> list[tuple[str, int]]:
-        """Return the most frequent words with their counts.
-
-        Words of equal frequency are in the order of their code points, so that the result depends on the text alone.
-        """
-        return sorted(self._words.items(), key=lambda item: (-item[1], item[0]))[:number]
+        """Return the most frequent words with their counts, in the order of `most_frequent_first`."""
+        return most_frequent_first(self._words)[:number]
 
     def _count_words_of_tokens(self) -> None:
         text, starts, spans = _words_in(self._tokens)
@@ -99,8 +96,20 @@ class WordCounter:
             self._words[text[start:end]] += count
         self.total += int(counts.sum())
         self._tokens.clear()
-        if len(self._words) > self._limits.words:
-            self._words = Counter(dict(self._words.most_common(self._limits.words // 2)))
+        self._words = forget_rare(self._words, self._limits.words)
+
+
+def forget_rare(counts: Counter[str], limit: int) -> Counter[str]:
+    """Return counts without the rarer half of the words if there are more than `limit`."""
+    return counts if len(counts) <= limit else Counter(dict(counts.most_common(limit // 2)))
+
+
+def most_frequent_first(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Return words with their counts.
+
+    Words of equal frequency are in the order of their code points, so that the result depends on the text alone.
+    """
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 class WordMarker:

@@ -29,7 +29,7 @@ def add_words(pretrained: Pretrained, static: StaticVectors, source: str | None 
         source: name of their file, for the provenance.
     """
     scaled = match_states(static, pretrained.model, pretrained.vocab, _sample_text(static))
-    summary = {"source": source, "words": len(static), "buckets": static.buckets, "dimensions": static.dim}
+    summary = {"source": source} | static.sizes()
     projection = pretrained.projection
     if projection is not None and "words" in projection.parts:
         logger.warning("the model loses its projection, which is for its former static vectors")

@@ -10,21 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from charembed.errors import CharEmbedError
+from charembed.pretrained.model_files import FILES
 from charembed.util.files import user_path
 
 SCHEME = "hf://"
 BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
 """Folder of the models that are part of this package."""
 _ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
-_FILES = [
-    "config.json",
-    "tokenizer.json",
-    "model.safetensors",
-    "static_vectors.safetensors",
-    "projection.safetensors",
-    "README.md",
-]
-"""The only files that are downloaded: a repository may hold others, some of which may be unsafe to load."""
 
 
 def bundled_models() -> list[str]:
@@ -98,7 +90,8 @@ def _download(address: str, repo: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_errors(address):
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+        # No others: some may be unsafe to load.
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=[*FILES]))
 
 
 @contextmanager

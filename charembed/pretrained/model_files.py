@@ -16,11 +16,12 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLMConfig, Direction, tensors_under
 from charembed.pretrained.parts import Part
 from charembed.projection import Projection
+from charembed.static_vectors.word_vectors import FILE_NAME
 from charembed.version import __version__
 
 FORMAT_VERSION = 2
 CONFIG, TOKENIZER, WEIGHTS, CARD = "config.json", "tokenizer.json", "model.safetensors", "README.md"
-STATIC, PROJECTION = "static_vectors.safetensors", "projection.safetensors"
+STATIC, PROJECTION = FILE_NAME, "projection.safetensors"
 OPTIONAL = {"static_vectors": STATIC, "projection": PROJECTION}
 """Files that only some models have, by the key of config.json that says whether a model does."""
 FILES = (CONFIG, TOKENIZER, WEIGHTS, STATIC, PROJECTION, CARD)

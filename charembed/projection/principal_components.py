@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
+from charembed.util.tensor_files import read_tensors
 
 Vectors = NDArray[np.float32]
 
@@ -128,10 +128,9 @@ class Projection:
             CharEmbedError: the bytes are not a projection.
         """
         try:
-            tensors = safetensors.numpy.load(content)
+            tensors, metadata = read_tensors(content)
             mean, components, shares = (tensors[key] for key in ("mean", "components", "explained"))
-        # A type that NumPy lacks is a KeyError or an AttributeError, depending on the version of safetensors.
-        except (safetensors.SafetensorError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError) as error:
             raise CharEmbedError(f"{source} is not a projection: {error}") from error
         types_match = mean.dtype == np.float32 and components.dtype in (np.float32, np.float16)
         types_match = types_match and np.issubdtype(shares.dtype, np.floating)
@@ -147,18 +146,17 @@ class Projection:
         if len(shares) < len(components):
             # Version 0.1.0 stored the sum of all shares only. How it is divided does not matter then.
             shares = np.full(len(components), shares.item() / len(components))
-        parts, readout = _described_vectors(content, source)
+        parts, readout = _described_vectors(metadata, source)
         return cls(mean, components.astype(np.float32), shares.astype(np.float32), parts, readout)
 
 
-def _described_vectors(content: bytes, source: str) -> tuple[tuple[str, ...], str]:
+def _described_vectors(metadata: dict[str, str], source: str) -> tuple[tuple[str, ...], str]:
     """Return the parts and the readout in the header of a safetensors file. Both are empty in files of version 0.1.0.
 
     Raises:
         CharEmbedError: the header describes the vectors in another form.
     """
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    description = header.get("__metadata__", {}).get("vectors")
+    description = metadata.get("vectors")
     if description is None:
         return (), ""
     try:

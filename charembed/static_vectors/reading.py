@@ -11,23 +11,20 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
 from charembed.static_vectors.bag_of_subwords import with_ngrams
-from charembed.static_vectors.word_vectors import StaticVectors, Vectors
+from charembed.static_vectors.word_vectors import FILE_NAME, StaticVectors, Vectors
 from charembed.text.opening import open_binary, read_errors
 from charembed.util.checks import check_integer
 from charembed.util.files import user_path
+from charembed.util.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
 
 _MAX_LINE = 2**20
 """Bytes of the longest line that is read: a compressed file may hold a line that fills the memory."""
-_OWN_FILE = "static_vectors.safetensors"
-"""File of static vectors in a model folder."""
 _TOKENIZER, _WEIGHTS = "tokenizer.json", "model.safetensors"
 """Files of a model2vec folder."""
 
@@ -50,8 +47,8 @@ def load_static_vectors(
         CharEmbedError: the file cannot be read, or contains something else.
     """
     file = user_path(path)
-    if (file / _OWN_FILE).is_file():
-        file = file / _OWN_FILE
+    if (file / FILE_NAME).is_file():
+        file = file / FILE_NAME
     if file.suffix == ".safetensors" and not file.is_dir():
         with read_errors(file):
             content = file.read_bytes()
@@ -218,10 +215,9 @@ def _read_table(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np
     with read_errors(path):
         content = path.read_bytes()
     try:
-        tensors = safetensors.numpy.load(content)
+        tensors, _ = read_tensors(content)
         table = tensors["embeddings"]
-    # A type that NumPy lacks is a KeyError or an AttributeError, depending on the version of safetensors.
-    except (safetensors.SafetensorError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError) as error:
         raise CharEmbedError(f"{path} does not contain the vectors of model2vec: {error}") from error
     # Later versions share vectors among tokens, and store how much each token counts in the mean of a text.
     row_of, weights = tensors.get("mapping", np.arange(len(table) if table.ndim else 0)), tensors.get("weights")

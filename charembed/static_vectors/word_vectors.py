@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
 from charembed.static_vectors.ngrams import MAX_CHARACTERS, MAX_N, ngram_buckets
 from charembed.util.checks import check_integer
+from charembed.util.tensor_files import read_tensors
 
 Vectors = NDArray[np.float32]
 
+FILE_NAME = "static_vectors.safetensors"
+"""Name of the file in a model folder."""
 _VERSION = 1
 """Version of the file format."""
 _METADATA = "static_vectors"
@@ -209,6 +211,10 @@ class StaticVectors:
             # A copy of each, so that the cache does not keep the whole group.
             yield from (row.copy() for row in sums / np.maximum(counts, 1)[:, None].astype(np.float32))
 
+    def sizes(self) -> dict[str, int]:
+        """Return the numbers of words, buckets and dimensions, as reports and model folders state them."""
+        return {"words": len(self), "buckets": self.buckets, "dimensions": self.dim}
+
     def digest(self) -> str:
         """Return a hash of everything that the vectors depend on."""
         digest = hashlib.sha256(json.dumps([self.words, self.rows.shape, self.min_n, self.max_n]).encode())
@@ -238,9 +244,9 @@ class StaticVectors:
             CharEmbedError: the bytes are not static vectors, or are those of a newer version.
         """
         try:
-            tensors = safetensors.numpy.load(content)
+            tensors, header = read_tensors(content)
             rows, scales, text = (tensors[name] for name in ("vectors", "scales", "words"))
-            metadata = _read_metadata(content)
+            metadata = _parse_metadata(header)
             count, min_n, max_n = (check_integer(name, metadata[name], 0) for name in ("words", "min_n", "max_n"))
             if metadata["version"] != _VERSION:
                 raise CharEmbedError(f"they have version {metadata['version']!r}: upgrade charembed")
@@ -250,8 +256,7 @@ class StaticVectors:
             if len(words) != count:
                 raise CharEmbedError(f"they have {len(words)} words, expected {count}")
             return cls(words, rows, scales, min_n, max_n)
-        # A type that NumPy lacks is a KeyError or an AttributeError, depending on the version of safetensors.
-        except (safetensors.SafetensorError, KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CharEmbedError(f"{source} does not contain static vectors: {error}") from error
         except CharEmbedError as error:
             raise CharEmbedError(f"{source}: the static vectors cannot be used: {error}") from error
@@ -303,10 +308,9 @@ def _groups(words: Sequence[str], max_characters: int) -> Iterator[Sequence[str]
         yield words[start:]
 
 
-def _read_metadata(content: bytes) -> dict[str, Any]:
-    """Return the metadata of a file whose header safetensors has checked."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = json.loads(header["__metadata__"][_METADATA])
+def _parse_metadata(header: dict[str, str]) -> dict[str, Any]:
+    """Return what the header of a file says about the vectors."""
+    metadata = json.loads(header[_METADATA])
     if not isinstance(metadata, dict):
         raise ValueError("its metadata is not an object")
     return metadata

@@ -251,7 +251,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     old, new = _flatten(before), _flatten(now)
     if "objective" not in before:  # the run was started with a version that predicted characters alone
         old |= _flatten({"objective": dataclasses.asdict(ObjectiveConfig())})
-    if "words" not in before:  # by a version without static vectors: the run goes on without
+    if "words" not in before:  # a run of a version without static vectors stays without them
         old |= _flatten({name: now[name] for name in ("words", "static_vectors")})
     if "precision" in old:
         old["precision"] = normalize_precision(old["precision"])

@@ -91,8 +91,7 @@ class RunVectors:
 
     def summary(self) -> dict[str, Any]:
         """Return what the report and the model folder say about them."""
-        vectors = self.vectors
-        return {"source": self.source, "words": len(vectors), "buckets": vectors.buckets, "dimensions": vectors.dim}
+        return {"source": self.source} | self.vectors.sizes()
 
 
 def normalize_words(words: str) -> str:

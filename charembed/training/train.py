@@ -20,6 +20,7 @@ from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import load_initial
 from charembed.training.model_trainer import ModelTrainer, encode_text
 from charembed.training.run_folder import RunFolder
+from charembed.training.run_state import RunState
 from charembed.training.static_vectors import RunVectors, check_words, make_static_vectors
 from charembed.training.trainer import Trainer, TrainResult
 from charembed.util.files import atomic_write
@@ -56,13 +57,15 @@ def train(config: TrainConfig) -> TrainResult:
         folder, fields = RunFolder(Path(config.output)), as_fields(config)
         initial = load_initial(config.init, config.directions)
         checkpoint: Path | None = None
+        earlier: RunState | None = None
         encoded: EncodedCorpus | None = None
         if distributed.is_main_process:
             stack.enter_context(folder.claim(fields, overwrite=config.overwrite))
             checkpoint = folder.resumable_checkpoint(overwrite=config.overwrite)
-            if checkpoint is None:
+            earlier = None if checkpoint is None else read_state(checkpoint)
+            if earlier is None:
                 check_words(config.words)
-            encoded = _encode(config, folder, checkpoint, initial)
+            encoded = _encode(config, folder, earlier, initial)
         checkpoint = distributed.broadcast_object(checkpoint)
         text = distributed.broadcast_object(Path() if encoded is None else encoded.folder)
         if encoded is None:
@@ -72,7 +75,7 @@ def train(config: TrainConfig) -> TrainResult:
         # an earlier run in the folder replaced.
         model_trainer = ModelTrainer(config, encoded, initial, distributed)
         if distributed.is_main_process:
-            vectors = _static_vectors(config, folder, checkpoint, encoded, initial)
+            vectors = _static_vectors(config, folder, earlier, encoded, initial)
             model_trainer.static_vectors = vectors
             folder.start(fields, resumes=checkpoint is not None)
             if vectors is not None and not folder.static_vectors.exists():
@@ -85,7 +88,7 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def _encode(
-    config: TrainConfig, folder: RunFolder, checkpoint: Path | None, initial: Pretrained | None
+    config: TrainConfig, folder: RunFolder, earlier: RunState | None, initial: Pretrained | None
 ) -> EncodedCorpus:
     """Return the encoded text, after checking that a run to resume has read the same.
 
@@ -98,7 +101,7 @@ def _encode(
         f" {encoded.documents:,} documents; vocabulary of {len(encoded.vocab):,} ids,"
         f" {encoded.unknown_rate:.4%} of the text unknown"
     )
-    if checkpoint is not None and not encoded.digests().items() <= read_state(checkpoint).text.items():
+    if earlier is not None and not encoded.digests().items() <= earlier.text.items():
         raise CharEmbedError(
             f"output {folder.path} contains a run on other text, or with another vocabulary: to resume it, use the same"
             " text and vocabulary; otherwise choose another folder, or set overwrite to start over"
@@ -109,7 +112,7 @@ def _encode(
 def _static_vectors(
     config: TrainConfig,
     folder: RunFolder,
-    checkpoint: Path | None,
+    earlier: RunState | None,
     encoded: EncodedCorpus,
     initial: Pretrained | None,
 ) -> RunVectors | None:
@@ -120,8 +123,8 @@ def _static_vectors(
         MissingExtraError: gensim is not installed and has to train them.
         OSError: the folder cannot be written.
     """
-    used = None if checkpoint is None else read_state(checkpoint).static_vectors
-    if checkpoint is not None and used is None:
+    used = None if earlier is None else earlier.static_vectors
+    if earlier is not None and used is None:
         return None
     if used is not None and folder.static_vectors.exists():
         content = StaticVectors.from_bytes(folder.static_vectors.read_bytes(), str(folder.static_vectors))

@@ -66,7 +66,7 @@ def train_word_vectors(text: WordText, dim: int, epochs: int, threads: int, seed
     with _quiet_gensim():
         model = word2vec.Word2Vec(vector_size=dim, min_count=1, workers=threads, seed=seed, **_ALGORITHM)
         model.build_vocab_from_freq(dict(frequent))
-        # An epoch at a time, for the progress bar; the learning rate goes on where it was.
+        # One epoch per call, for the progress bar. Each call continues the decay of the learning rate.
         rates = np.linspace(_FIRST_RATE, _LAST_RATE, epochs + 1).tolist()
         for epoch in tqdm(range(epochs), desc="static word vectors", unit=" epochs", disable=None, leave=False):
             model.train(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.dataset.split import Bounds
-from charembed.dataset.word_marks import text_pieces
+from charembed.dataset.word_marks import forget_rare, most_frequent_first, text_pieces
 from charembed.text.vocab import REPLACEMENT
 from charembed.text.words import SpannedText
 
@@ -74,14 +74,13 @@ def write_word_text(
         for _, text in text_pieces(encoded.ids, segments, encoded.vocab):
             piece = [word for word in SpannedText.of(text).words if word != REPLACEMENT]
             counts.update(piece)
-            if len(counts) > limits.counted:
-                counts = Counter(dict(counts.most_common(limits.counted // 2)))
+            counts = forget_rare(counts, limits.counted)
             for start in range(0, len(piece), _LINE_WORDS):
                 file.write(" ".join(piece[start : start + _LINE_WORDS]) + "\n")
                 lines += 1
             words += len(piece)
             bar.update(len(text))
-    return WordText(path, dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))), words, lines)
+    return WordText(path, dict(most_frequent_first(counts)), words, lines)
 
 
 def choose_segments(segments: Bounds, max_characters: int, seed: int) -> Bounds:

