@@ -20,9 +20,13 @@ import torch
 
 from charembed import CharEmbedder, CharEmbedError, WordEncoder
 from charembed.cli.runner import run_script
-from charembed.tagging.labelled_text import LabelledSentence, Splits, read_splits
-from charembed.tagging.metrics import METRICS, Task
+from charembed.tagging.columns import Columns
+from charembed.tagging.labelled_text import LabelledSentence
+from charembed.tagging.metrics import METRICS, score_layer
+from charembed.tagging.splits import Splits, read_splits
+from charembed.tagging.tag_schemes import LayerKind
 from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit
+from charembed.tagging.treebank import is_treebank
 
 
 @dataclass
@@ -39,8 +43,8 @@ class TrainTagger:
     """Labelled file to report the score on; a quarter of the training sentences by default."""
     tagger: Literal["flair", "bilstm-crf"] = "flair"
     """Flair's SequenceTagger, or a BiLSTM-CRF in plain PyTorch."""
-    task: Task = "ner"
-    """ner: named entities in BIO or IO tags, scored by entity F1; upos: parts of speech, scored by accuracy."""
+    task: Literal["ner", "upos"] = "ner"
+    """ner: named entities in tags of any scheme, scored by entity F1; upos: parts of speech, scored by accuracy."""
     token_column: int = 0
     """Column of the word, from 0; not used for CoNLL-U."""
     tag_column: int = 1
@@ -68,13 +72,21 @@ class TrainTagger:
     def __call__(self) -> None:
         """Train the tagger and print its score."""
         torch.set_num_threads(self.threads)
-        splits = read_splits(self.train, self.dev, self.test, self.token_column, self.tag_column)
+        columns = Columns(self.token_column, {self.task: "upos" if is_treebank(self.train) else self.tag_column})
+        labelled = read_splits(self.train, self.dev, self.test, columns)
+        for note in labelled.notes:
+            print(note)
+        splits, kind = labelled.splits, labelled.kinds[self.task]
+        if (kind == "entities") != (self.task == "ner"):
+            raise CharEmbedError(
+                f"the tags of {self.train} are not those of --task {self.task}: choose another column or task"
+            )
         if self.tagger == "flair":
             test_score = self._train_flair(splits)
         else:
-            dev_score, test_score = self._train_bilstm_crf(splits)
-            print(f"{METRICS[self.task].name} {dev_score:.2f} on {self.dev or 'a tenth of ' + self.train} (dev)")
-        print(f"{METRICS[self.task].name} {test_score:.2f} on {self.test or 'a quarter of ' + self.train} (test)")
+            dev_score, test_score = self._train_bilstm_crf(splits, kind)
+            print(f"{METRICS[kind]} {dev_score:.2f} on {self.dev or 'a tenth of ' + self.train} (dev)")
+        print(f"{METRICS[kind]} {test_score:.2f} on {self.test or 'a quarter of ' + self.train} (test)")
 
     def _train_flair(self, splits: Splits[LabelledSentence]) -> float:
         # In this order: the first import says which extra to install if Flair is missing.
@@ -93,7 +105,7 @@ class TrainTagger:
         with tempfile.TemporaryDirectory() as temporary:
             return train_flair_tagger(corpus, embeddings, self.task, Path(self.output or temporary), config)
 
-    def _train_bilstm_crf(self, splits: Splits[LabelledSentence]) -> tuple[float, float]:
+    def _train_bilstm_crf(self, splits: Splits[LabelledSentence], kind: LayerKind) -> tuple[float, float]:
         if self.output is not None:
             raise CharEmbedError("--output works with --tagger flair only: choose that, or leave it out")
         torch.manual_seed(self.seed)
@@ -102,10 +114,10 @@ class TrainTagger:
             self.model, threads=self.threads, cache_mb=0 if self.fine_tune else 2048
         )
         encoder = WordEncoder(embedder, trainable=self.fine_tune)
-        tags = sorted({tag for sentence in splits.train for tag in sentence.tags})
+        tags = sorted({tag for sentence in splits.train for tag in sentence.tags[self.task]})
         tagger = BiLSTMCRF(encoder, embedder.embedding_dim, tags, self.hidden_size, self.dropout)
         train, dev, test = (
-            TaggedSentences([one.text for one in split], [one.tags for one in split]) for split in splits
+            TaggedSentences([one.text for one in split], [one.tags[self.task] for one in split]) for split in splits
         )
         config = FitConfig(
             learning_rate=self.learning_rate,
@@ -114,9 +126,8 @@ class TrainTagger:
             epochs=self.epochs or 15,
             seed=self.seed,
         )
-        metric = METRICS[self.task]
-        dev_score = fit(tagger, train, dev, metric, config)
-        return dev_score, metric.compute(tagger.predict(test.sentences), test.tags)
+        dev_score = fit(tagger, train, dev, kind, config)
+        return dev_score, score_layer(kind, tagger.predict(test.sentences), test.tags).score
 
 
 if __name__ == "__main__":

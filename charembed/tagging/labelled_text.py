@@ -1,45 +1,38 @@
-"""Read labelled sentences from CoNLL columns and CoNLL-U, and divide them into train, dev and test."""
+"""Read labelled sentences from files of every format, with entity tags in BIO whatever the file has."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
-import json
-import random
-import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
 
-from charembed.errors import CharEmbedError, import_extra
-from charembed.text.opening import open_binary
+from charembed.errors import CharEmbedError
+from charembed.tagging.annotations import ANNOTATION_SUFFIXES, read_annotations
+from charembed.tagging.columns import Columns as Columns
+from charembed.tagging.columns import read_columns
+from charembed.tagging.doc_bin import DOC_BIN_SUFFIX, read_doc_bin
+from charembed.tagging.source_file import SourceFile
+from charembed.tagging.tag_schemes import LayerKind as LayerKind
+from charembed.tagging.tag_schemes import bio_tags, detect_scheme, entity_spans, split_tag
+from charembed.tagging.treebank import is_treebank, read_treebank
+from charembed.text.opening import format_suffix
 from charembed.text.words import SpannedText, TextInput
 
-T = TypeVar("T")
-
-
-class InDocument(Protocol):
-    """A sentence that knows its document."""
-
-    @property
-    def document(self) -> int: ...
-
-
-S = TypeVar("S", bound=InDocument)
+NO_TAG = "_"
+"""What many files have where a word has no tag."""
 
 
 @dataclass(frozen=True)
 class LabelledSentence:
-    """A sentence as its file has it."""
+    """A sentence and its tags."""
 
     words: list[str]
     """The words."""
-    tags: list[str]
-    """One tag per word."""
+    tags: dict[str, list[str]]
+    """Tags of each layer, one per word. Entities have BIO tags."""
     original: SpannedText | None = None
-    """The text before tokenization with the spans of the words, where the file gives it (CoNLL-U)."""
+    """The text before tokenization with the spans of the words, where the file gives it."""
     document: int = 0
     """Number of the document in its file."""
 
@@ -52,167 +45,146 @@ class LabelledSentence:
 
 
 @dataclass(frozen=True)
-class Splits(Generic[T]):
-    """The sentences of a task, in some form."""
+class LabelledFile:
+    """The sentences of a file."""
 
-    train: list[T]
-    """Sentences to train on."""
-    dev: list[T]
-    """Sentences that choose the best epoch."""
-    test: list[T]
-    """Sentences to report the score on."""
-
-    def __iter__(self) -> Iterator[list[T]]:
-        return iter((self.train, self.dev, self.test))
+    sentences: list[LabelledSentence]
+    """Sentences in the order of the file."""
+    kinds: dict[str, LayerKind]
+    """Kind of each layer of tags, by its name."""
+    notes: list[str]
+    """What was converted, widened or left out: sentences for a log, each with the name of the file."""
 
 
-# Not str.split: a word may contain other white space, such as a no-break space.
-_COLUMN = re.compile(r"[^ \t\r\n]+")
+def read_labelled(
+    path: str | Path, columns: Columns | None = None, kinds: Mapping[str, LayerKind] | None = None
+) -> LabelledFile:
+    """Read the sentences of a file, which may be compressed.
 
-
-def read_labelled(path: str | Path, token_column: int = 0, tag_column: int = 1) -> list[LabelledSentence]:
-    """Read the sentences of a file: CoNLL-U if the name contains `.conllu`, columns otherwise.
-
-    The file may be compressed. Multi-word tokens and empty nodes of a treebank are left out. A document begins at a
-    `-DOCSTART-` line, in CoNLL-U at a `newdoc` comment; a file without them is one document.
+    The name says what the file is: `.conllu` CoNLL-U, `.jsonl`, `.ndjson` and `.json` records with annotated spans (see
+    `read_annotations`), `.spacy` a DocBin of spaCy, anything else columns (see `read_columns`).
 
     Args:
         path: the file.
-        token_column: column of the word, from 0; not used for CoNLL-U.
-        tag_column: column of the tag, from 0; not used for CoNLL-U, where tags are universal parts of speech.
+        columns: where words and tags are in files of columns and CoNLL-U.
+        kinds: kinds of layers that are known already, such as those of the training file. Other layers are entities if
+            all their tags are O or PREFIX-KIND. If both the file and `kinds` have one layer, and `columns` names none,
+            it gets the name that it has in `kinds`.
 
     Raises:
-        CharEmbedError: a line has too few columns.
-        MissingExtraError: CoNLL-U without the package conllu.
-        OSError: the file cannot be read.
+        CharEmbedError: the file has no sentences or no tags, a line is wrong, or the file cannot be read.
+        MissingExtraError: a package that reads this format is not installed.
     """
-    # utf-8-sig: files from Windows begin with a byte order mark.
-    with open_binary(Path(path)) as content, io.TextIOWrapper(content, encoding="utf-8-sig") as file:
-        if ".conllu" in Path(str(path).lower()).suffixes:
-            return [sentence for sentence in _read_treebank(file) if sentence.words]
-        return list(_read_columns(file, token_column, tag_column, str(path)))
+    path = Path(path)
+    columns = columns or Columns()
+    kinds = kinds or {}
+    source = _read_source(path, columns)
+    if not source.sentences:
+        raise CharEmbedError(f"{path} has no labelled sentences")
+
+    layers: dict[str, list[list[str | None]]] = {}
+    found_kinds: dict[str, LayerKind] = {}
+    notes = list(source.notes)
+    for layer in source.sentences[0].tags:
+        kind = source.kinds.get(layer)
+        name = _layer_name(layer, source, columns, kinds)
+        kind = kinds.get(name) or kind or _find_kind(layer, source, path)
+        name = name or kind
+        found_kinds[name] = kind
+        tags = [sentence.tags[layer] for sentence in source.sentences]
+        _check_any_tag(name, tags, path)
+        layers[name] = _convert_entities(name, layer, source, path, notes) if kind == "entities" else tags
+    sentences = _complete_sentences(source, layers, path, notes)
+    return LabelledFile(sentences, found_kinds, [f"{path.name}: {note}" for note in notes])
 
 
-def _read_columns(lines: Iterable[str], token_column: int, tag_column: int, name: str) -> Iterator[LabelledSentence]:
-    words: list[str] = []
-    tags: list[str] = []
-    document = 0
-    for number, line in enumerate(lines, start=1):
-        columns = _COLUMN.findall(line)
-        begins_document = line.startswith("-DOCSTART-")
-        if columns and not begins_document:
-            try:
-                word, tag = columns[token_column], columns[tag_column]
-            except IndexError as error:
+def _read_source(path: Path, columns: Columns) -> SourceFile:
+    suffix = format_suffix(path)
+    if is_treebank(path):
+        return read_treebank(path, columns)
+    if suffix in ANNOTATION_SUFFIXES:
+        return read_annotations(path)
+    if suffix == DOC_BIN_SUFFIX:
+        return read_doc_bin(path)
+    return read_columns(path, columns)
+
+
+def _layer_name(layer: str, source: SourceFile, columns: Columns, kinds: Mapping[str, LayerKind]) -> str:
+    """Return the name of a layer; an empty one if its kind must be found first."""
+    has_own_name = columns.tags is not None and layer in columns.tags
+    if len(kinds) == 1 and len(source.sentences[0].tags) == 1 and not has_own_name:
+        ((name, kind),) = kinds.items()
+        if source.kinds.get(layer, kind) == kind:
+            return name
+    return layer
+
+
+def _find_kind(layer: str, source: SourceFile, path: Path) -> LayerKind:
+    """Return what a layer holds, judged by its tags.
+
+    Raises:
+        CharEmbedError: few tags keep the others from being entity tags, which is most likely a mistake.
+    """
+    counts = Counter(tag for sentence in source.sentences for tag in sentence.tags[layer])
+    entity_tags = {tag for tag in counts if tag is not None and split_tag(tag) is not None}
+    if entity_tags <= {"O"}:
+        return "tags"
+    other_tags = counts.keys() - entity_tags - {NO_TAG, None}
+    if not other_tags:
+        return "entities"
+    if "O" in entity_tags and sum(counts[tag] for tag in other_tags) < sum(counts[tag] for tag in entity_tags):
+        _refuse_other_tags(layer, source, path)
+    return "tags"
+
+
+def _refuse_other_tags(layer: str, source: SourceFile, path: Path) -> None:
+    """Raise an error that names the first tag of a layer that is not an entity tag, if there is one."""
+    for sentence in source.sentences:
+        for position, tag in enumerate(sentence.tags[layer]):
+            if tag not in (None, NO_TAG) and split_tag(tag) is None:
+                where = str(path) if sentence.lines is None else f"{path}, line {sentence.lines[position]}"
                 raise CharEmbedError(
-                    f"{name}, line {number} has {len(columns)} columns, but token_column is {token_column} and"
-                    f" tag_column is {tag_column} (counted from 0): correct these options"
-                ) from error
-            words.append(word)
-            tags.append(tag)
-        elif words:  # an empty line or a new document ends the sentence
-            yield LabelledSentence(words, tags, document=document)
-            words, tags = [], []
-        document += begins_document
-    if words:
-        yield LabelledSentence(words, tags, document=document)
+                    f"{where}: {tag!r} is not an entity tag, such as O, B-KIND and I-KIND, but those around it are:"
+                    " correct it, or the column of the tags"
+                )
 
 
-def _read_treebank(file: io.TextIOWrapper) -> Iterator[LabelledSentence]:
-    conllu: Any = import_extra("conllu", extra="flair", purpose="reading CoNLL-U")
-    document = 0
-    for rows in conllu.parse_incr(file):
-        document += any(key.startswith("newdoc") for key in rows.metadata)
-        # The ids of multi-word tokens (2-3) and empty nodes (3.1) are tuples.
-        tokens = [row for row in rows if isinstance(row["id"], int)]
-        words = [row["form"] for row in tokens]
-        original = _align(words, rows.metadata.get("text", ""))
-        yield LabelledSentence(words, [row["upos"] for row in tokens], original, document)
+def _check_any_tag(name: str, tags: list[list[str | None]], path: Path) -> None:
+    if all(tag in (None, NO_TAG) for of_sentence in tags for tag in of_sentence):
+        raise CharEmbedError(f"{path} has no tags: layer {name} is empty; choose another column or field")
 
 
-def _align(words: list[str], text: str) -> SpannedText | None:
-    """Return the text with the spans of the words; None if a word is not in it, such as a part of a contraction."""
-    spans = []
-    end = 0
-    for word in words:
-        start = text.find(word, end)
-        if start < 0 or text[end:start].strip():  # only white space may lie between words
-            return None
-        end = start + len(word)
-        spans.append((start, end))
-    return SpannedText.of((text, spans))
+def _convert_entities(
+    name: str, layer: str, source: SourceFile, path: Path, notes: list[str]
+) -> list[list[str | None]]:
+    """Return BIO tags, and note what the file has instead."""
+    _refuse_other_tags(layer, source, path)
+    tags = [["O" if tag in (None, NO_TAG) else str(tag) for tag in one.tags[layer]] for one in source.sentences]
+    scheme = detect_scheme(tags)
+    converted = [bio_tags(entity_spans(of_sentence), len(of_sentence)) for of_sentence in tags]
+    changed = sum(old != new for pair in zip(tags, converted, strict=True) for old, new in zip(*pair, strict=True))
+    untagged = sum(tag in (None, NO_TAG) for sentence in source.sentences for tag in sentence.tags[layer])
+    if scheme != "BIO":
+        notes.append(f"layer {name} has {scheme} tags, read as BIO")
+    elif changed:
+        notes.append(f"{changed} entities of layer {name} begin with I-, read as B-")
+    if untagged:
+        notes.append(f"{untagged} words without a tag in layer {name} are read as O")
+    return [list(of_sentence) for of_sentence in converted]
 
 
-def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[S]:
-    """Draw missing splits from the training sentences: a quarter of them for test, a tenth of the rest for dev.
-
-    The seed of the draw is fixed, so that every tagger gets the same splits. If the training sentences come from
-    several documents, whole documents are drawn until there are enough sentences, because a document repeats its names.
-
-    Args:
-        train: sentences of the training file.
-        dev: sentences of the dev file; None draws them.
-        test: sentences of the test file; None draws them.
-    """
-    # Whole documents are drawn, or single sentences if the file has one document only.
-    groups = [list(group) for _, group in itertools.groupby(train, key=lambda sentence: sentence.document)]
-    if len(groups) == 1:
-        groups = [[sentence] for sentence in train]
-    random.Random(1).shuffle(groups)
-
-    def draw(share: int) -> list[S]:
-        count = max(1, sum(map(len, groups)) // share)
-        drawn: list[S] = []
-        while groups and len(drawn) < count:
-            drawn += groups.pop(0)
-        return drawn
-
-    # Test first: its sentences do not depend on whether there is a dev file.
-    if test is None:
-        test = draw(4)
-    if dev is None:
-        dev = draw(10)
-    return Splits([sentence for group in groups for sentence in group], dev, test)
-
-
-def read_splits(
-    train: str, dev: str | None, test: str | None, token_column: int = 0, tag_column: int = 1
-) -> Splits[LabelledSentence]:
-    """Read the splits of a task; a split without a file is drawn from the training sentences (see `divide`).
-
-    Raises:
-        CharEmbedError: a split is empty, there is nothing to learn, or a line has too few columns.
-    """
-    dev_sentences, test_sentences = (
-        None if path is None else read_labelled(path, token_column, tag_column) for path in (dev, test)
-    )
-    splits = divide(read_labelled(train, token_column, tag_column), dev_sentences, test_sentences)
-    check_splits(splits, train)
-    return splits
-
-
-def check_splits(splits: Splits[LabelledSentence], train: str) -> None:
-    """Check that a tagger can be trained, selected and scored on some splits.
-
-    Args:
-        splits: the splits of a task.
-        train: name of the training file, from which missing splits were drawn.
-
-    Raises:
-        CharEmbedError: a split is empty, or all training tags are O.
-    """
-    for name, split in zip(("train", "dev", "test"), splits, strict=True):
-        if not split:
-            raise CharEmbedError(
-                f"the {name} split has no sentences: give train, dev and test files that contain some, or add"
-                f" sentences to {train} (documents, if it has several: they are never divided)"
-            )
-    # All O: most likely the wrong column, or a task without entities.
-    if {tag for sentence in splits.train for tag in sentence.tags} <= {"O"}:
-        raise CharEmbedError(f"all tags in {train} are O: check token_column and tag_column")
-
-
-def sentences_digest(splits: Splits[LabelledSentence]) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of all words and tags and their division into splits."""
-    content = [[(sentence.words, sentence.tags) for sentence in split] for split in splits]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+def _complete_sentences(
+    source: SourceFile, layers: dict[str, list[list[str | None]]], path: Path, notes: list[str]
+) -> list[LabelledSentence]:
+    """Return the sentences whose words all have tags in all layers."""
+    sentences = []
+    for number, sentence in enumerate(source.sentences):
+        tags = {name: [tag for tag in of_file[number] if tag is not None] for name, of_file in layers.items()}
+        if all(len(of_layer) == len(sentence.words) for of_layer in tags.values()):
+            sentences.append(LabelledSentence(sentence.words, tags, sentence.original, sentence.document))
+    left_out = len(source.sentences) - len(sentences)
+    if not sentences:
+        raise CharEmbedError(f"{path} has no labelled sentences: all {left_out} have words without a tag")
+    if left_out:
+        notes.append(f"{left_out} sentences with words without a tag were left out")
+    return sentences

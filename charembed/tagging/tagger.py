@@ -14,7 +14,8 @@ from tqdm import trange
 
 from charembed.errors import import_extra
 from charembed.recurrent import LSTM
-from charembed.tagging.metrics import Metric
+from charembed.tagging.metrics import METRICS, score_layer
+from charembed.tagging.tag_schemes import LayerKind
 
 MAX_GRADIENT_NORM = 5.0
 POOL_BATCHES = 16
@@ -104,7 +105,7 @@ class FitConfig:
 
 
 def fit(
-    tagger: BiLSTMCRF, train: TaggedSentences, dev: TaggedSentences, metric: Metric, config: FitConfig | None = None
+    tagger: BiLSTMCRF, train: TaggedSentences, dev: TaggedSentences, kind: LayerKind, config: FitConfig | None = None
 ) -> float:
     """Train a tagger with Adam and restore the weights of the epoch with the best dev score.
 
@@ -112,7 +113,7 @@ def fit(
         tagger: the tagger; it knows all tags of `train`.
         train: sentences to train on.
         dev: sentences that choose the best epoch.
-        metric: score to choose it by.
+        kind: whether the tags are entities, which says how to score them.
         config: settings; the defaults if None.
 
     Returns:
@@ -144,10 +145,10 @@ def fit(
             schedule.step()
 
         # Keep the weights if they are the best so far.
-        dev_score = metric.compute(tagger.predict(dev.sentences), dev.tags)
+        dev_score = score_layer(kind, tagger.predict(dev.sentences), dev.tags).score
         if dev_score > best_score:
             best_score, best_weights = dev_score, copy.deepcopy(tagger.state_dict())
-        progress.set_postfix_str(f"dev {metric.name} {dev_score:.2f}, best {best_score:.2f}")
+        progress.set_postfix_str(f"dev {METRICS[kind]} {dev_score:.2f}, best {best_score:.2f}")
     tagger.load_state_dict(best_weights)
     return best_score
 

@@ -55,7 +55,7 @@ PRODUCTS = 10
 
 def _read_sentences(name: str, count: int | None) -> Sentences:
     """Return sentences of a CoNLL-U file, drawn with a fixed seed; all of them if `count` is None."""
-    sentences = [sentence.words for sentence in read_labelled(name)]
+    sentences = [sentence.words for sentence in read_labelled(name).sentences]
     return sentences if count is None else random.Random(1).sample(sentences, min(count, len(sentences)))
 
 

@@ -22,7 +22,8 @@ from charembed.errors import import_extra
 from charembed.lm.model import BiCharLM, Readout
 from charembed.pretrained.model_folder import Pretrained, join
 from charembed.pretrained.parts import Part
-from charembed.tagging.labelled_text import LabelledSentence, Splits
+from charembed.tagging.labelled_text import LabelledSentence
+from charembed.tagging.splits import Splits
 from charembed.text.words import TextInput
 
 Vectors = list[NDArray[np.float32]]
@@ -112,8 +113,19 @@ class EmbeddedSentence:
         """Number of the sentence's document in its file."""
         return self.labelled.document
 
+    @property
+    def tags(self) -> list[str]:
+        """Tags of the only layer."""
+        return only_tags(self.labelled)
+
 
 EmbeddedTask = Splits[EmbeddedSentence]
+
+
+def only_tags(sentence: LabelledSentence) -> list[str]:
+    """Return the tags of the only layer of a sentence."""
+    (tags,) = sentence.tags.values()
+    return tags
 
 
 def load_embedder(config: EmbedderConfig, threads: int = 1) -> ComparedEmbedder:

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from charembed import CharEmbedError
 from charembed.cli.runner import run_script
-from charembed.tagging.labelled_text import divide, read_labelled, sentences_digest
 from charembed.tagging.metrics import METRICS
+from charembed.tagging.splits import divide, sentences_digest
 from scripts.benchmarks.interleaved import interleaved
 from scripts.quality.embedders import ComparedEmbedder, EmbedderConfig, load_embedder
 from scripts.quality.results import (
@@ -132,7 +132,7 @@ class Scores:
 
         for tagger in self.taggers:
             columns = _select("tasks", list(self.tasks), self.only_tasks)
-            metrics = {name: METRICS[self.tasks[name].task].name for name in columns}
+            metrics = {name: METRICS[self.tasks[name].kind] for name in columns}
             print_table(results, list(self.embedders), metrics, tagger)
 
     def _settings(self, results: Iterable[Result]) -> Iterator[Setting]:
@@ -181,7 +181,7 @@ class Scores:
         task = self.tasks[job.task]
         return Result(
             **asdict(job),
-            metric=METRICS[task.task].name,
+            metric=METRICS[task.kind],
             score=round(scores.test, 4),
             dev_score=None if scores.dev is None else round(scores.dev, 4),
             minutes=round(minutes, 2),
@@ -240,7 +240,7 @@ class Speed:
         name = self.task or next(iter(self.tasks))
         _select("tasks", list(self.tasks), [name])
         task = self.tasks[name]
-        sentences = read_labelled(Path(self.labelled, task.test or task.train), task.token_column, task.tag_column)
+        sentences = task.read(Path(self.labelled, task.test or task.train))
         rows = _select("embedders", list(self.embedders), self.only_embedders)
         embedders = {row: load_embedder(self.embedders[row], self.threads) for row in rows}
         seconds = interleaved({row: partial(each.read, sentences) for row, each in embedders.items()}, self.rounds)

@@ -13,9 +13,11 @@ from flair.embeddings.base import TokenEmbeddings, register_embeddings
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
 
-from charembed.tagging.labelled_text import LabelledSentence, Splits
-from charembed.tagging.metrics import Task, entities
-from scripts.quality.embedders import EmbeddedTask
+from charembed.tagging.labelled_text import LabelledSentence
+from charembed.tagging.splits import Splits
+from charembed.tagging.tag_schemes import entity_spans
+from scripts.quality.embedders import EmbeddedTask, only_tags
+from scripts.quality.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ def flair_sentence(labelled: LabelledSentence, task: Task) -> Sentence:
     """Convert a labelled sentence to Flair's class."""
     sentence = Sentence(labelled.words)
     if task == "ner":
-        for start, end, kind in sorted(entities(labelled.tags)):
+        for start, end, kind in entity_spans(only_tags(labelled)):
             sentence[start:end].add_label(task, kind)
     else:
-        for token, tag in zip(sentence, labelled.tags, strict=True):
+        for token, tag in zip(sentence, only_tags(labelled), strict=True):
             token.add_label(task, tag)
     return sentence
 

@@ -67,7 +67,7 @@ class LinearTagger:
             config: settings.
         """
         self._config = config
-        self._tags = sorted({tag for sentence in train for tag in sentence.labelled.tags})
+        self._tags = sorted({tag for sentence in train for tag in sentence.tags})
         vectors = torch.cat([sentence.vectors for sentence in train])
         self._whitening = Whitening.fit(vectors[:: 1 + len(vectors) // FITTED_WORDS], config.axes)
         axes = self._whitening.matrix.shape[1]
@@ -82,7 +82,7 @@ class LinearTagger:
         # One target per word, and one for each row between sentences (see `_rows`).
         targets = []
         for sentence in sentences:
-            targets += [number.get(tag, IGNORED) for tag in sentence.labelled.tags] + [IGNORED]
+            targets += [number.get(tag, IGNORED) for tag in sentence.tags] + [IGNORED]
         expected = torch.tensor(targets[:-1])
         words = int((expected != IGNORED).sum())
         optimizer = torch.optim.LBFGS(

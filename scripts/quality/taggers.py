@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from charembed.errors import import_extra
-from charembed.tagging.metrics import METRICS
+from charembed.tagging.metrics import score_layer
 from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit
 from scripts.quality.embedders import EmbeddedSentence, EmbeddedTask
 from scripts.quality.linear_tagger import LinearConfig, LinearTagger
@@ -116,7 +116,7 @@ def score_tagger(
 
 
 def _score(predict: Predict, sentences: list[EmbeddedSentence], task: TaskConfig) -> float:
-    return METRICS[task.task].compute(predict(sentences), [sentence.labelled.tags for sentence in sentences])
+    return score_layer(task.kind, predict(sentences), [sentence.tags for sentence in sentences]).score
 
 
 def _train_probe(
@@ -124,13 +124,11 @@ def _train_probe(
 ) -> tuple[Predict, float]:
     """Return the function that predicts with the trained tagger, and its score on dev."""
     torch.manual_seed(seed)
-    tags = sorted({tag for sentence in embedded.train for tag in sentence.labelled.tags})
+    tags = sorted({tag for sentence in embedded.train for tag in sentence.tags})
     train_vectors = torch.cat([sentence.vectors for sentence in embedded.train])
     encoder = ScaledProjection(train_vectors, settings["projection_size"], settings["dropout"])
     tagger = BiLSTMCRF(encoder, settings["projection_size"], tags, settings["hidden_size"], settings["dropout"])
-    train, dev = (
-        TaggedSentences(split, [one.labelled.tags for one in split]) for split in (embedded.train, embedded.dev)
-    )
+    train, dev = (TaggedSentences(split, [one.tags for one in split]) for split in (embedded.train, embedded.dev))
     # The encoder has no pretrained weights, so it learns at the same rate as the rest.
     config = FitConfig(
         learning_rate=settings["learning_rate"],
@@ -139,7 +137,7 @@ def _train_probe(
         epochs=settings["epochs"],
         seed=seed,
     )
-    dev_score = fit(tagger, train, dev, METRICS[task.task], config)
+    dev_score = fit(tagger, train, dev, task.kind, config)
     return tagger.predict, dev_score
 
 

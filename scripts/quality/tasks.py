@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +10,19 @@ from typing import Any, Literal
 import torch
 
 from charembed import CharEmbedError
-from charembed.tagging.labelled_text import LabelledSentence, check_splits, divide, read_labelled
-from charembed.tagging.metrics import Task
+from charembed.tagging.columns import Columns
+from charembed.tagging.labelled_text import LabelledSentence, read_labelled
+from charembed.tagging.splits import check_splits, divide
+from charembed.tagging.tag_schemes import LayerKind
+from charembed.tagging.treebank import is_treebank
 from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbeddedTask
 from scripts.quality.noise import add_noise
+
+logger = logging.getLogger(__name__)
+
+Task = Literal["ner", "upos"]
+"""Named entities in the tags of any scheme, or parts of speech."""
+KINDS: dict[Task, LayerKind] = {"ner": "entities", "upos": "tags"}
 
 
 @dataclass
@@ -24,8 +34,8 @@ class TaskConfig:
         dev: labelled file that chooses the epoch; a tenth of `train` by default.
         test: labelled file to report the score on; a quarter of `train` by default.
         split: "last" makes the last quarter of the sentences of `train` the test sentences; by default whole documents
-            (see `charembed.tagging.labelled_text.divide`).
-        task: named entities (BIO or IO tags) or parts of speech.
+            (see `charembed.tagging.splits.divide`).
+        task: named entities or parts of speech.
         token_column: column of the word in files of columns, from 0.
         tag_column: column of the tag, from 0.
         epochs: epochs of the probe.
@@ -56,6 +66,19 @@ class TaskConfig:
         """The settings that define the sentences and their tags, for results files."""
         return {key: value for key, value in asdict(self).items() if key not in ("epochs", "flair_epochs")}
 
+    @property
+    def kind(self) -> LayerKind:
+        """Whether the tags are entities."""
+        return KINDS[self.task]
+
+    def read(self, path: Path) -> list[LabelledSentence]:
+        """Read a file of the task, with its tags as the only layer."""
+        columns = Columns(self.token_column, {self.task: "upos" if is_treebank(path) else self.tag_column})
+        labelled = read_labelled(path, columns, {self.task: self.kind})
+        for note in labelled.notes:
+            logger.info(note)
+        return labelled.sentences
+
 
 @dataclass(frozen=True)
 class TaskFiles:
@@ -82,9 +105,7 @@ def read_task(task: TaskConfig, labelled: str) -> TaskFiles:
     for path in paths:
         if path is not None and not path.is_file():
             raise CharEmbedError(f"no such file: {path}; set --labelled to the folder of the labelled files")
-    train, dev, test = (
-        None if path is None else read_labelled(path, task.token_column, task.tag_column) for path in paths
-    )
+    train, dev, test = (None if path is None else task.read(path) for path in paths)
     # Check before embedding, which takes much longer.
     train = _thin(train or [], task.train_limit)
     dev = _thin(dev, task.dev_limit) if dev else dev

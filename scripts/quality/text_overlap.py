@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 
 from charembed.cli.runner import run_script
+from charembed.tagging.columns import Columns
 from charembed.tagging.labelled_text import read_labelled
+from charembed.tagging.treebank import is_treebank
 from charembed.text.corpus import Corpus
 
 WORD = re.compile(r"\w+")
@@ -26,8 +28,9 @@ def main(text: str, labelled: str, run: int = 8, token_column: int = 0, tag_colu
         token_column: column of the word, from 0.
         tag_column: column of the tag, from 0.
     """
+    columns = None if is_treebank(labelled) else Columns(token_column, {"tags": tag_column})
     sentences = [
-        WORD.findall(" ".join(sentence.words).lower()) for sentence in read_labelled(labelled, token_column, tag_column)
+        WORD.findall(" ".join(sentence.words).lower()) for sentence in read_labelled(labelled, columns).sentences
     ]
     sequences = {each for words in sentences for each in _sequences(words, run)}
 

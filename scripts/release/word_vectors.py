@@ -81,7 +81,7 @@ def _read_words(transformer: str, words: list[str]) -> Vectors:
     embedder = load_embedder(EmbedderConfig(transformer=transformer))
     vectors = []
     for start in tqdm(range(0, len(words), WORDS_PER_UPDATE), desc="transformer", unit=" thousand words", disable=None):
-        sentences = [LabelledSentence([word], ["O"]) for word in words[start : start + WORDS_PER_UPDATE]]
+        sentences = [LabelledSentence([word], {}) for word in words[start : start + WORDS_PER_UPDATE]]
         vectors += embedder.read(sentences)
     return np.concatenate(vectors)
 

@@ -18,8 +18,8 @@ from charembed.tagging.labelled_text import LabelledSentence, read_labelled
 from scripts.quality.embedders import EmbedderConfig, load_embedder, weights_digest
 
 SENTENCES = [
-    LabelledSentence(["George", "went"], ["B-PER", "O"]),
-    LabelledSentence(["to", "Washington", "unbelievably"], ["O", "B-LOC", "O"]),
+    LabelledSentence(["George", "went"], {"ner": ["B-PER", "O"]}),
+    LabelledSentence(["to", "Washington", "unbelievably"], {"ner": ["O", "B-LOC", "O"]}),
 ]
 
 
@@ -135,7 +135,7 @@ def test_an_untrained_model_has_the_shape_but_not_the_weights(model: Path) -> No
 
 def test_sentences_as_they_were_written(model: Path, embedder, tmp_path: Path) -> None:
     (tmp_path / "a.conllu").write_text(TREEBANK)
-    sentences = read_labelled(tmp_path / "a.conllu")
+    sentences = read_labelled(tmp_path / "a.conllu").sentences
     for original in (True, False):
         texts = [sentence.text if original else sentence.words for sentence in sentences]
         expected = [embeddings.vectors for embeddings in embedder.embed(texts)]

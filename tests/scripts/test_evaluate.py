@@ -15,7 +15,8 @@ import yaml
 from helpers import COLUMNS, ROOT, run_script
 
 from charembed import CharEmbedError
-from charembed.tagging.labelled_text import LabelledSentence, divide
+from charembed.tagging.labelled_text import LabelledSentence
+from charembed.tagging.splits import divide
 from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbedderConfig
 from scripts.quality.evaluate import Scores
 from scripts.quality.results import drop_incomplete_line, read_results
@@ -71,7 +72,7 @@ def test_the_probe_centers_and_scales_its_input() -> None:
     encoder = ScaledProjection(train, 4, dropout=0.5).eval()
     torch.nn.init.eye_(encoder.projection.weight)
     torch.nn.init.zeros_(encoder.projection.bias)
-    sentences = [EmbeddedSentence(LabelledSentence([], []), vectors) for vectors in train.split([400, 600])]
+    sentences = [EmbeddedSentence(LabelledSentence([], {}), vectors) for vectors in train.split([400, 600])]
     with torch.no_grad():
         vectors, mask = encoder(sentences)
     assert mask.sum(dim=1).tolist() == [400, 600]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from charembed.tagging.labelled_text import LabelledSentence, Splits
+from charembed.tagging.labelled_text import LabelledSentence
+from charembed.tagging.splits import Splits
 from scripts.quality.embedders import EmbeddedSentence
 from scripts.quality.linear_tagger import LinearConfig, LinearTagger, Whitening
 from scripts.quality.taggers import score_tagger
@@ -24,7 +25,7 @@ def sentences(count: int, seed: int) -> list[EmbeddedSentence]:
         following = np.append(vectors[1:, 1], 4)
         noise = generator.normal(size=len(vectors))
         tags = [KINDS[number] for number in np.digitize(vectors[:, 0] + following + noise, [7, 10])]
-        labelled = LabelledSentence([f"w{number}" for number in range(len(vectors))], tags)
+        labelled = LabelledSentence([f"w{number}" for number in range(len(vectors))], {"ner": tags})
         drawn.append(EmbeddedSentence(labelled, torch.from_numpy(vectors).float()))
     return drawn
 
@@ -48,7 +49,7 @@ def test_the_tagger_is_the_logistic_regression_of_scikit_learn() -> None:
     config = LinearConfig(axes=3, c=0.1)
     tagger = LinearTagger(train, config)
     tagger.fit(train)
-    tags = [tag for sentence in train for tag in sentence.labelled.tags]
+    tags = [tag for sentence in train for tag in sentence.tags]
     # scikit-learn divides by the number of words less one when it whitens, which moves no prediction here.
     reference = LogisticRegression(C=0.1, max_iter=1_000, tol=1e-6).fit(features(train, train, 3), tags)
     expected = reference.predict(features(test, train, 3)).tolist()
@@ -80,7 +81,7 @@ def test_axes_without_variance_are_left_out() -> None:
 
 def test_the_score_has_no_seed_and_a_tag_of_dev_alone_is_no_error() -> None:
     train, dev, test = sentences(100, seed=1), sentences(20, seed=2), sentences(100, seed=3)
-    dev.append(EmbeddedSentence(LabelledSentence(["w"], ["B-NEW"]), torch.zeros(1, 5)))
+    dev.append(EmbeddedSentence(LabelledSentence(["w"], {"ner": ["B-NEW"]}), torch.zeros(1, 5)))
     splits = Splits(train, dev, test)
     scores = [score_tagger("linear", splits, {}, TaskConfig("train.conll"), seed) for seed in (0, 1)]
     assert scores[0] == scores[1]

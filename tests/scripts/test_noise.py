@@ -12,16 +12,16 @@ from charembed.tagging.labelled_text import LabelledSentence
 from charembed.text.words import SpannedText
 from scripts.quality.noise import add_noise
 
-SENTENCES = [LabelledSentence(["abcdefghij", "klmnopqrst", "u"], ["O", "B-A", "O"], document=3)] * 500
+SENTENCES = [LabelledSentence(["abcdefghij", "klmnopqrst", "u"], {"ner": ["O", "B-A", "O"]}, document=3)] * 500
 
 
 def test_words_tags_and_documents_stay() -> None:
     original = SpannedText.of(("ab c", [(0, 2), (3, 4)]))
-    sentences = [*SENTENCES, LabelledSentence(["ab", "c"], ["O", "B-A"], original)]
+    sentences = [*SENTENCES, LabelledSentence(["ab", "c"], {"ner": ["O", "B-A"]}, original)]
     for rate in (0.1, 1.0):
         noisy = add_noise(sentences, rate)
         assert [(one.tags, one.document) for one in noisy] == [(one.tags, one.document) for one in sentences]
-        assert all(len(one.words) == len(one.tags) and all(one.words) for one in noisy)
+        assert all(len(one.words) == len(one.tags["ner"]) and all(one.words) for one in noisy)
         assert noisy[-1].text == noisy[-1].words  # the original text would be without noise
         assert {character for one in noisy for word in one.words for character in word} <= set("abcdefghijklmnopqrstuc")
     assert add_noise(sentences, 0.1) == add_noise(sentences, 0.1)

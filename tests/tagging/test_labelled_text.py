@@ -1,95 +1,100 @@
-"""Labelled sentences: columns, CoNLL-U, documents and splits."""
+"""Layers of labelled files: names, kinds and schemes, whatever the format."""
 
 from __future__ import annotations
 
-import lzma
+import json
 from pathlib import Path
 
 import pytest
 from helpers import TREEBANK
 
 from charembed import CharEmbedError
-from charembed.tagging.labelled_text import LabelledSentence, divide, read_labelled, read_splits
+from charembed.tagging.labelled_text import Columns, LabelledSentence, read_labelled
+from charembed.text.words import SpannedText
 
 
-def test_columns(columns: Path) -> None:
-    first, second, third = read_labelled(columns)
-    assert (first.words, first.tags) == (["EU", "rejects", "German", "call"], ["B-ORG", "O", "B-MISC", "O"])
-    assert second.text == ["Peter", "Blackburn"]
-    assert third.tags == ["B-LOC"]
-    message = r"train.conll, line 1 has 2 columns, but token_column is 0 and tag_column is 2 \(counted from 0\)"
-    with pytest.raises(CharEmbedError, match=message):
-        read_labelled(columns, 0, 2)
+def test_the_text_of_a_sentence() -> None:
+    original = SpannedText.of(("ab c", [(0, 2), (3, 4)]))
+    assert LabelledSentence(["ab", "c"], {}, original).text == ("ab c", [(0, 2), (3, 4)])
+    assert LabelledSentence(["ab", "c"], {}).text == ["ab", "c"]
 
 
-def test_byte_order_mark_line_ends_and_unusual_white_space(tmp_path: Path) -> None:
-    """Only spaces and tabs separate columns; the suffix may be in capitals."""
-    (tmp_path / "a.conll").write_bytes("\ufeff-DOCSTART- O\r\n\r\n10\u00a0000\tO\r\n\u3000 O \r\n".encode())
-    (sentence,) = read_labelled(tmp_path / "a.conll")
-    assert (sentence.words, sentence.tags) == (["10\u00a0000", "\u3000"], ["O", "O"])
-    (tmp_path / "B.CONLLU").write_text("\ufeff" + TREEBANK)
-    assert [len(sentence.words) for sentence in read_labelled(tmp_path / "B.CONLLU")] == [8, 3]
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        (["B-A", "I-A", "B-A", "O"], None),
+        (["I-A", "I-A", "B-A", "O"], "layer entities has IOB1 tags, read as BIO"),
+        (["B-A", "E-A", "S-A", "O"], "layer entities has IOBES tags, read as BIO"),
+        (["B-A", "L-A", "U-A", "O"], "layer entities has BILOU tags, read as BIO"),
+        (["B-A", "I-A", "B-A", "_"], "1 words without a tag in layer entities are read as O"),
+    ],
+)
+def test_schemes_are_read_as_what_they_are_and_noted(tmp_path: Path, tags: list[str], note: str | None) -> None:
+    (tmp_path / "a.conll").write_text("".join(f"w {tag}\n" for tag in tags))
+    labelled = read_labelled(tmp_path / "a.conll")
+    assert labelled.kinds == {"entities": "entities"}
+    assert labelled.sentences[0].tags == {"entities": ["B-A", "I-A", "B-A", "O"]}
+    assert labelled.notes == ([] if note is None else [f"a.conll: {note}"])
 
 
-def test_documents(tmp_path: Path) -> None:
-    (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nOne O\n\nTwo O\n-DOCSTART- O\nThree O\n")
-    (tmp_path / "b.conll").write_text("One O\n\nTwo O\n")
-    rows = [f"1\t{word}\t_\tX\t_\t_\t0\t_\t_\t_\n\n" for word in ("One", "Two", "Three")]
-    (tmp_path / "c.conllu").write_text(f"# newdoc id = 1\n{rows[0]}{rows[1]}# newdoc\n# newpar\n{rows[2]}")
-    first, second, third = read_labelled(tmp_path / "a.conll")
-    assert first.document == second.document != third.document
-    assert third.words == ["Three"]
-    assert len({sentence.document for sentence in read_labelled(tmp_path / "b.conll")}) == 1
-    first, second, third = read_labelled(tmp_path / "c.conllu")
-    assert first.document == second.document != third.document
+def test_io_tags_and_mistakes_in_bio_tags_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("w I-A\nw I-A\nw I-B\n")
+    labelled = read_labelled(tmp_path / "a.conll")
+    assert labelled.sentences[0].tags == {"entities": ["B-A", "I-A", "B-B"]}
+    assert labelled.notes == ["a.conll: layer entities has IO tags, read as BIO"]
+    (tmp_path / "a.conll").write_text("w B-A\nw I-A\nw I-B\nw O\nw I-B\n")
+    assert read_labelled(tmp_path / "a.conll").notes == [
+        "a.conll: 2 entities of layer entities begin with I-, read as B-"
+    ]
 
 
-def test_treebank(tmp_path: Path) -> None:
-    with lzma.open(tmp_path / "train.conllu.xz", "wt", encoding="utf-8") as file:
-        file.write(TREEBANK)
-    first, second = read_labelled(tmp_path / "train.conllu.xz")
-    assert first.words == ["I", "do", "n't", "go", "(", "now", ")", "."]
-    assert first.tags == ["PRON", "AUX", "PART", "VERB", "PUNCT", "ADV", "PUNCT", "PUNCT"]
-    text, spans = first.text
-    assert text == "I don't  go (now)."
-    assert [text[start:end] for start, end in spans] == first.words
-    assert second.text == ["in", "dem", "Haus"]  # the text has "im" instead of "in dem"
+def test_each_layer_has_its_own_scheme(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("w I-A S-B X\nw O O B-C\n")
+    labelled = read_labelled(tmp_path / "a.conll", Columns(tags={"one": 1, "two": 2, "three": 3}))
+    assert labelled.kinds == {"one": "entities", "two": "entities", "three": "tags"}
+    assert labelled.sentences[0].tags == {"one": ["B-A", "O"], "two": ["B-B", "O"], "three": ["X", "B-C"]}
+    assert labelled.notes == [
+        "a.conll: layer one has IO tags, read as BIO",
+        "a.conll: layer two has IOBES tags, read as BIO",
+    ]
 
 
-def test_missing_splits_are_drawn_from_the_training_sentences() -> None:
-    sentences = [LabelledSentence([str(number)], ["O"]) for number in range(40)]
-    splits = divide(sentences, None, None)
-    assert [len(split) for split in splits] == [27, 3, 10]
-    assert sorted((sentence for split in splits for sentence in split), key=sentences.index) == sentences
-    assert list(divide(sentences, None, None)) == list(splits)
-    assert divide(sentences, sentences[:1], sentences[1:3]).test == sentences[1:3]
+@pytest.mark.parametrize("wrong", ["o", "LOC", "B", "B_LOC", "b-LOC"])
+def test_a_wrong_tag_among_entity_tags_is_named(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "a.conll").write_text("Anna B-PER\nsails O\n\n" * 5 + f"# a comment\nMalta B-LOC\nis {wrong}\n")
+    with pytest.raises(CharEmbedError, match=rf"a\.conll, line 18: '{wrong}' is not an entity tag, such as O, B-KIND"):
+        read_labelled(tmp_path / "a.conll")
+    assert read_labelled(tmp_path / "a.conll", kinds={"tags": "tags"}).sentences[-1].tags == {"tags": ["B-LOC", wrong]}
 
 
-def test_documents_are_not_divided() -> None:
-    sentences = [LabelledSentence([str(number)], ["O"], document=number // 3) for number in range(60)]
-    splits = divide(sentences, None, None)
-    assert [len(split) for split in splits] == [39, 6, 15]
-    assert sorted((sentence for split in splits for sentence in split), key=sentences.index) == sentences
-    documents = [{sentence.document for sentence in split} for split in splits]
-    assert sum(map(len, documents)) == len(set.union(*documents)) == 20
+def test_tags_that_only_look_like_entity_tags(tmp_path: Path) -> None:
+    """In the tag set of Gimpel et al. (2011), O is a pronoun; a tag set may have prefixes of its own."""
+    for tags in (["O", "V", "L", "E"], ["O", "V-X", "B-X", "N-X"], ["O", "O", "O", "O"]):
+        (tmp_path / "a.conll").write_text("".join(f"w {tag}\n" for tag in tags))
+        labelled = read_labelled(tmp_path / "a.conll")
+        assert (labelled.kinds, labelled.notes) == ({"tags": "tags"}, [])
+        assert labelled.sentences[0].tags == {"tags": tags}
 
 
-def test_unusable_splits_are_refused(columns: Path) -> None:
-    (columns.parent / "empty.conll").write_text("\n\n")
-    (columns.parent / "plain.conll").write_text("Nothing O\nhere O\n\n" * 20)
-    (columns.parent / "two.conll").write_text("EU B-ORG\n\nrejects O\n\n")
-    train, empty, plain, two = (str(columns.parent / f"{name}.conll") for name in ("train", "empty", "plain", "two"))
-    for files, lacking in (
-        ((empty, train, train), "train"),
-        ((train, empty, train), "dev"),
-        ((train, train, empty), "test"),
-        ((two, None, None), "train"),
-        ((empty, None, None), "train"),
-    ):
-        message = f"the {lacking} split has no sentences: give train, dev and test files"
-        with pytest.raises(CharEmbedError, match=message):
-            read_splits(*files)
-    with pytest.raises(CharEmbedError, match=r"all tags in .*plain\.conll are O: check token_column and tag_column"):
-        read_splits(plain, None, None)
-    assert [len(split) for split in read_splits(train, train, plain)] == [3, 3, 20]
-    assert [len(split) for split in read_splits(train, None, None)] == [1, 1, 1]
+def test_known_kinds_and_names(tmp_path: Path) -> None:
+    """A file gets the name and the kind of the only layer that is known, unless its own are given."""
+    file = tmp_path / "a.conll"
+    file.write_text("Nothing O\n")
+    labelled = read_labelled(file, kinds={"ner": "entities"})
+    assert (labelled.kinds, labelled.sentences[0].tags) == ({"ner": "entities"}, {"ner": ["O"]})
+    assert read_labelled(file, Columns(tags={"x": 1}), {"ner": "entities"}).kinds == {"x": "tags"}
+    assert read_labelled(file, Columns(tags={"x": 1}), {"x": "entities", "y": "tags"}).kinds == {"x": "entities"}
+
+    file.write_text("w\tI-A\nw\tNN\n")
+    with pytest.raises(CharEmbedError, match=r"a\.conll, line 2: 'NN' is not an entity tag"):
+        read_labelled(file, kinds={"ner": "entities"})
+    file.write_text("w\tI-A\nw\tO\n")
+    assert read_labelled(file, kinds={"ner": "tags"}).sentences[0].tags == {"ner": ["I-A", "O"]}
+
+    # Records have entities, so they cannot be the tags that are known.
+    record = {"text": "Anna", "label": [[0, 4, "PER"]]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    assert read_labelled(tmp_path / "a.jsonl", kinds={"ner": "entities"}).kinds == {"ner": "entities"}
+    assert read_labelled(tmp_path / "a.jsonl", kinds={"pos": "tags"}).kinds == {"entities": "entities"}
+    (tmp_path / "a.conllu").write_text(TREEBANK)
+    assert read_labelled(tmp_path / "a.conllu", kinds={"pos": "tags"}).kinds == {"pos": "tags"}

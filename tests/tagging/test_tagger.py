@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import random
 import sys
-from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from charembed.errors import MissingExtraError
-from charembed.tagging.metrics import Metric
+from charembed.tagging import tagger as tagger_module
 from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit, random_batches
 
 
@@ -31,17 +32,18 @@ def small_tagger() -> tuple[BiLSTMCRF, TaggedSentences]:
     return BiLSTMCRF(TensorEncoder(), 2, ["A", "O"], 3, 0.0), sentences
 
 
-def test_the_weights_of_the_best_epoch_are_restored() -> None:
+def test_the_weights_of_the_best_epoch_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     tagger, sentences = small_tagger()
     weights: list[dict[str, Tensor]] = []
     dev_scores = [30.0, 50.0, 40.0]
 
-    def compute(_predicted: Iterable[list[str]], _expected: Iterable[list[str]]) -> float:
+    def score(*_arguments: Any) -> SimpleNamespace:
         weights.append(copy.deepcopy(tagger.state_dict()))
-        return dev_scores[len(weights) - 1]
+        return SimpleNamespace(score=dev_scores[len(weights) - 1])
 
+    monkeypatch.setattr(tagger_module, "score_layer", score)
     config = FitConfig(learning_rate=0.1, batch_size=1, epochs=3)
-    assert fit(tagger, sentences, sentences, Metric("score", compute), config) == 50.0
+    assert fit(tagger, sentences, sentences, "tags", config) == 50.0
     for name, weight in tagger.state_dict().items():
         assert torch.equal(weight, weights[1][name])
     assert not torch.equal(weights[1]["linear.weight"], weights[2]["linear.weight"])
