@@ -12,6 +12,7 @@ from charembed.cli.embed import EMBED, NEIGHBORS
 from charembed.cli.models import ADD_PROJECTION, ADD_WORDS, EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
 from charembed.cli.parser import Parser
 from charembed.cli.runner import run_program
+from charembed.cli.tag import TAG
 from charembed.cli.train import REPORT, TRAIN
 from charembed.errors import CharEmbedError
 from charembed.version import __version__
@@ -20,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "report": REPORT,
     "embed": EMBED,
+    "tag": TAG,
     "evaluate": EVALUATE,
     "generate": GENERATE,
     "neighbors": NEIGHBORS,
@@ -41,8 +43,8 @@ def build_parser(argv: Sequence[str] | None = None) -> Parser:
     parser = Parser(
         prog="charembed",
         version=__version__,
-        description="Contextual character embeddings: train character language models on your own text, embed words"
-        " with them.",
+        description="Contextual character embeddings: train character language models on your own text, embed and tag"
+        " words with them.",
         examples=(
             "charembed train --data.train my_text.txt --output runs/mine --budget.minutes 60",
             "charembed embed --model runs/mine/best my_text.txt --output vectors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,12 +42,28 @@ def resolve_folder(name: str | os.PathLike[str]) -> Path:
         # A folder without a model does not hide a bundled one: the run of a model named en may be the folder en.
         is_bundled = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
         return BUNDLED_MODELS / name if is_bundled else path
-    match = _ADDRESS.fullmatch(name)
+    return download(name, FILES)
+
+
+def download(address: str, files: Sequence[str]) -> Path:
+    """Return the folder in the local cache that holds the files of a repository, after downloading what is missing.
+
+    Args:
+        address: `hf://owner/name` or `hf://owner/name@revision`.
+        files: paths of the files in the repository. No others are downloaded: some may be unsafe to load.
+
+    Raises:
+        CharEmbedError: not an address, or the Hub has no such repository, denies access to it or cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    match = _ADDRESS.fullmatch(address)
     if match is None:
         raise CharEmbedError(
-            f"{name} is not the address of a model: expected {SCHEME}owner/name or {SCHEME}owner/name@revision"
+            f"{address} is not the address of a model: expected {SCHEME}owner/name or {SCHEME}owner/name@revision"
         )
-    return _download(name, match["repo"], match["revision"])
+    with _hub_errors(address):
+        return Path(snapshot_download(match["repo"], revision=match["revision"], allow_patterns=[*files]))
 
 
 def model_not_found(name: str | os.PathLike[str]) -> CharEmbedError:
@@ -83,15 +99,6 @@ def upload(files: Mapping[str, bytes], repo_id: str, *, private: bool | None, me
         full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         return str(api.create_commit(full_id, operations, commit_message=message).commit_url)
-
-
-def _download(address: str, repo: str, revision: str | None) -> Path:
-    """Return the folder in the local cache that holds a repository's model, after downloading what is missing."""
-    from huggingface_hub import snapshot_download
-
-    with _hub_errors(address):
-        # No others: some may be unsafe to load.
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=[*FILES]))
 
 
 @contextmanager

@@ -1,173 +1,294 @@
-"""Train a BiLSTM-CRF on word vectors, in plain PyTorch."""
+"""Tag texts with a trained tagger."""
 
 from __future__ import annotations
 
-import copy
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Unpack
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import trange
+from numpy.typing import NDArray
+from torch import Tensor
 
-from charembed.errors import import_extra
-from charembed.recurrent import LSTM
-from charembed.tagging.metrics import METRICS, score_layer
-from charembed.tagging.tag_schemes import LayerKind
+from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.options import EmbedderOptions
+from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
+from charembed.errors import CharEmbedError
+from charembed.pretrained.hub import SCHEME, upload
+from charembed.static_vectors import StaticVectors
+from charembed.tagging.decoding import TagLattice
+from charembed.tagging.network import TaggerNetwork
+from charembed.tagging.tag_layer import TagLayer
+from charembed.tagging.tag_schemes import entity_spans
+from charembed.tagging.tagged_text import Entity, TaggedText
+from charembed.tagging.tagger_folder import ModelStorage, TaggerFiles, load_tagger_files, save_tagger
+from charembed.text.words import TextInput
 
-MAX_GRADIENT_NORM = 5.0
-POOL_BATCHES = 16
-"""Number of batches whose sentences are sorted by length together."""
+MAX_WORDS = 256
+"""Number of words that the network reads at once. Longer texts are cut, at the end of a sentence if there is one."""
+BATCH_WORDS = 4096
+"""Number of words, with padding, that the network reads in one batch."""
+_SENTENCE_ENDS = frozenset(".!?…。！？؟।")
 
 
-class BiLSTMCRF(nn.Module):
-    """A sequence tagger: bidirectional LSTM and conditional random field (Huang, Xu & Yu 2015)."""
+@dataclass
+class _PartialText:
+    """A text while its words are tagged."""
 
-    def __init__(self, encoder: nn.Module, input_size: int, tags: list[str], hidden_size: int, dropout: float) -> None:
+    text: str
+    words: list[str] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    tags: dict[str, list[str]] = field(default_factory=dict)
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    entities: list[Entity] = field(default_factory=list)
+
+    def finished(self) -> TaggedText:
+        self.entities.sort(key=lambda entity: (entity.start, entity.end))
+        return TaggedText(self.text, self.words, self.spans, self.tags, self.scores, self.entities)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Consecutive words of a text that the network reads together."""
+
+    text: _PartialText
+    embeddings: WordEmbeddings
+    ends_text: bool
+
+
+class Tagger:
+    """Finds entities, parts of speech and any other tags in texts.
+
+    Word vectors of a `CharEmbedder` are read by a `TaggerNetwork`. Each text is read on its own, so its tags do not
+    depend on the texts beside it.
+    """
+
+    def __init__(
+        self,
+        embedder: CharEmbedder,
+        network: TaggerNetwork,
+        static: StaticVectors | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
         """
         Args:
-            encoder: module from a list of sentences to word vectors and mask, such as `WordEncoder`.
-            input_size: dimensions of the word vectors.
-            tags: all tags.
-            hidden_size: width of the LSTM in each direction.
-            dropout: probability of dropping units of the LSTM's input and output.
+            embedder: computes the word vectors.
+            network: the trained network.
+            static: static vectors that follow those of the embedder in the input of the network.
+            provenance: what the tagger was trained on and its scores. JSON values.
 
         Raises:
-            MissingExtraError: pytorch-crf is not installed.
+            CharEmbedError: the network is for vectors of another size.
         """
-        super().__init__()
-        torchcrf: Any = import_extra("torchcrf", extra="crf", purpose="a BiLSTM-CRF tagger")
-        self.encoder = encoder
-        self.tags = tags
-        self._tag_ids = {tag: number for number, tag in enumerate(tags)}
-        self.dropout = nn.Dropout(dropout)
-        self.lstm = LSTM(input_size, hidden_size, bidirectional=True)
-        self.linear = nn.Linear(self.lstm.output_size, len(tags))
-        # The CRF also scores pairs of neighboring tags, which a classifier of single words ignores.
-        self.crf = torchcrf.CRF(len(tags), batch_first=True)
+        size = embedder.embedding_dim + (0 if static is None else static.dim)
+        if network.config.input_size != size:
+            raise CharEmbedError(
+                f"the tagger is for word vectors of {network.config.input_size} dimensions, but these have {size}"
+            )
+        self.embedder = embedder
+        self.network = network.eval()
+        self.static = static
+        self.provenance = provenance or {}
 
-    def emissions(self, sentences: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """Return the score of each tag at each word, and the mask of words.
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{layer.name}: {' '.join(layer.labels)}" for layer in self.layers)
+        return f"Tagger({layers})"
 
-        Shape: (batch, words, tags), (batch, words)
+    @property
+    def layers(self) -> tuple[TagLayer, ...]:
+        """The layers of tags."""
+        return self.network.layers
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike[str], **options: Unpack[EmbedderOptions]) -> Tagger:
+        """Load a tagger. Nothing in its folder is ever unpickled.
+
+        Args:
+            name_or_path: path of a tagger folder, name of a bundled tagger such as "en-ner", or `hf://owner/name` for a
+                tagger on the Hugging Face Hub.
+            options: options of `CharEmbedder.from_pretrained` that do not change what the vectors mean: device, engine,
+                precision, threads, batch_size, memory_mb, cache_mb.
+
+        Raises:
+            CharEmbedError: no such tagger, a missing or damaged file, a newer format, or a language model that is not
+                the one that the tagger was trained with.
+            MissingExtraError: ONNX Runtime is requested but not installed.
         """
-        vectors, mask = self.encoder(sentences)
-        output, _ = self.lstm(self.dropout(vectors).transpose(0, 1), lengths=mask.sum(dim=1).cpu())
-        return self.linear(self.dropout(output)).transpose(0, 1), mask
+        fixed = sorted({"readout", "parts", "dim"} & options.keys())
+        if fixed:
+            raise CharEmbedError(f"{', '.join(fixed)} cannot be set: the tagger was trained with its own")
+        device = options.pop("device", None)
+        files = load_tagger_files(name_or_path, device)
+        embedder = CharEmbedder(files.pretrained, **{**options, **files.embedder_options})
+        return cls(embedder, files.network.to(device), files.static, files.provenance)
 
-    def loss(self, sentences: Sequence[Any], tags: Sequence[list[str]]) -> Tensor:
-        """Return the negative log-likelihood of the tags, averaged over sentences."""
-        scores, mask = self.emissions(sentences)
-        # Padding has tag 0, which the mask excludes from the likelihood.
-        target = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
-        for row, sentence_tags in zip(target, tags, strict=True):
-            row[: len(sentence_tags)] = torch.tensor([self._tag_ids[tag] for tag in sentence_tags])
-        log_likelihood: Tensor = self.crf(scores, target, mask=mask, reduction="mean")
-        return -log_likelihood
+    def save(self, folder: str | os.PathLike[str], model: ModelStorage = "auto") -> None:
+        """Write the tagger folder atomically. An existing tagger folder is replaced.
 
-    @torch.no_grad()
-    def predict(self, sentences: Sequence[Any], batch_size: int = 64) -> list[list[str]]:
-        """Return the most likely tags of each sentence."""
-        self.eval()
-        predicted: list[list[str]] = []
-        for start in range(0, len(sentences), batch_size):
-            scores, mask = self.emissions(sentences[start : start + batch_size])
-            predicted += [[self.tags[number] for number in path] for path in self.crf.decode(scores, mask=mask)]
-        return predicted
+        Args:
+            folder: path of the folder.
+            model: how the language model is stored: "float32" or "float16" put it into the folder, "reference" stores
+                the name of a bundled model and a digest of its weights. "auto" is "reference" for a bundled model and
+                "float32" for any other.
+
+        Raises:
+            CharEmbedError: the folder contains anything else, or the model is no bundled one and cannot be referred to.
+            OSError: the folder cannot be written; an existing one is left unchanged.
+        """
+        save_tagger(self.files(), folder, model)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, commit_message: str = "Upload a charembed tagger"
+    ) -> str:
+        """Upload the tagger folder to the Hugging Face Hub; `Tagger.load("hf://owner/name")` loads it from there.
+
+        Log in with `hf auth login` or set the environment variable HF_TOKEN.
+
+        Args:
+            repo_id: repository, as owner/name. It is created if it does not exist.
+            private: whether a new repository is private; by default the owner's setting.
+            commit_message: message of the commit.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            CharEmbedError: the Hub refuses the upload or cannot be reached.
+        """
+        repo_id = repo_id.removeprefix(SCHEME)
+        files = self.files().contents("auto", address=SCHEME + repo_id)
+        return upload(files, repo_id, private=private, message=commit_message)
+
+    def predict(self, texts: Iterable[TextInput]) -> list[TaggedText]:
+        """Tag texts.
+
+        Args:
+            texts: texts in any form that `CharEmbedder.embed` accepts: `str`, lists of words, or pairs of a text and
+                the spans of its words.
+
+        Raises:
+            CharEmbedError: a span lies outside its text.
+            TypeError: `texts` is a single `str`, or an item has another form.
+        """
+        return list(self.iter_predict(texts))
+
+    def iter_predict(self, texts: Iterable[TextInput]) -> Iterator[TaggedText]:
+        """Yield what `predict` returns, text by text and in order, without keeping the texts in memory."""
+        batch: list[_Piece] = []
+        longest = 0
+        for piece in self._pieces(texts):
+            longest = max(longest, len(piece.embeddings))
+            batch.append(piece)
+            if longest * (len(batch) + 1) > BATCH_WORDS or len(batch) == BATCH_WORDS // 8:
+                yield from self._tag(batch)
+                batch, longest = [], 0
+        yield from self._tag(batch)
+
+    def files(self) -> TaggerFiles:
+        """Return the content of the tagger folder."""
+        embedder = self.embedder
+        dim = None if embedder.projection is None else embedder.embedding_dim
+        options = {"parts": list(embedder.parts), "dim": dim}
+        return TaggerFiles(embedder.pretrained, self.network, self.static, options, self.provenance)
+
+    def _pieces(self, texts: Iterable[TextInput]) -> Iterator[_Piece]:
+        """Yield the embedded words of the texts in pieces that the network can read at once."""
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of texts, got a single str: put it in a list")
+        # The embedder reads ahead: keep the texts until their words arrive.
+        ahead: deque[str] = deque()
+
+        def remember() -> Iterator[TextInput]:
+            for item in texts:
+                ahead.append(_text_of(item))
+                yield item
+
+        partial: _PartialText | None = None
+        for part in self.embedder.iter_parts(remember()):
+            if partial is None:
+                partial = _PartialText(ahead.popleft())
+            yield from _cut(part, partial)
+            if part.ends_text:
+                partial = None
+
+    def _tag(self, pieces: list[_Piece]) -> Iterator[TaggedText]:
+        """Tag the words of a batch, and yield the texts that are complete."""
+        filled = [piece for piece in pieces if len(piece.embeddings)]
+        if filled:
+            vectors = [self.input_vectors(piece.embeddings) for piece in filled]
+            for layer, lattice in zip(self.layers, self.network.lattices(vectors), strict=True):
+                for number, (piece, path) in enumerate(zip(filled, lattice.best_paths(), strict=True)):
+                    _add_tags(piece, layer, path, lattice, number)
+        for piece in pieces:
+            piece.text.words += piece.embeddings.words
+            piece.text.spans += piece.embeddings.spans
+            if piece.ends_text:
+                for layer in self.layers:  # also of a text without words
+                    piece.text.tags.setdefault(layer.name, [])
+                    piece.text.scores.setdefault(layer.name, [])
+                yield piece.text.finished()
+
+    def input_vectors(self, embeddings: WordEmbeddings) -> Tensor:
+        """Return the vectors that the network reads: those of the embedder, then the static ones.
+
+        Shape: (words, input_size)
+        """
+        return torch.from_numpy(with_static(embeddings, self.static)).to(self.network.center.device)
 
 
-@dataclass(frozen=True)
-class TaggedSentences:
-    """Sentences and their tags."""
-
-    sentences: Sequence[Any]
-    """Sentences in the form that the tagger's encoder takes."""
-    tags: list[list[str]]
-    """Tags of each sentence."""
+def with_static(embeddings: WordEmbeddings, static: StaticVectors | None) -> NDArray[np.float32]:
+    """Return the vectors of words, followed by their static vectors if there are any. Shape: (words, input_size)"""
+    if static is None:
+        return embeddings.vectors
+    return np.concatenate([embeddings.vectors, static.lookup(embeddings.words)], axis=1)
 
 
-@dataclass(frozen=True)
-class FitConfig:
-    """Settings of `fit`."""
-
-    learning_rate: float = 0.002
-    """Initial learning rate of Adam, which decreases linearly to zero."""
-    encoder_learning_rate: float = 0.0002
-    """Initial learning rate of the encoder's weights, if they are trained."""
-    batch_size: int = 32
-    """Sentences per step."""
-    epochs: int = 15
-    """Passes over the training sentences."""
-    seed: int = 1
-    """Seed of the order of the sentences."""
+def _text_of(item: TextInput) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and not isinstance(item[1], str):
+        return item[0]
+    return " ".join(item) if all(isinstance(word, str) for word in item) else ""  # the embedder raises the error
 
 
-def fit(
-    tagger: BiLSTMCRF, train: TaggedSentences, dev: TaggedSentences, kind: LayerKind, config: FitConfig | None = None
-) -> float:
-    """Train a tagger with Adam and restore the weights of the epoch with the best dev score.
+def _cut(part: EmbeddedPart, text: _PartialText) -> Iterator[_Piece]:
+    """Cut the words of a text into pieces of at most `MAX_WORDS`, after the last end of a sentence in each."""
+    embeddings = part.embeddings
+    starts = [0]
+    while len(embeddings) - starts[-1] > MAX_WORDS:
+        limit = starts[-1] + MAX_WORDS
+        # The second half only: pieces should not be short.
+        ends = [k + 1 for k in range(limit - MAX_WORDS // 2, limit) if embeddings.words[k][-1:] in _SENTENCE_ENDS]
+        starts.append(ends[-1] if ends else limit)
+    for start, end in itertools.pairwise([*starts, len(embeddings)]):
+        words = slice(start, end)
+        piece = WordEmbeddings(embeddings.words[words], embeddings.spans[words], embeddings.vectors[words])
+        yield _Piece(text, piece, part.ends_text and end == len(embeddings))
+
+
+def _add_tags(piece: _Piece, layer: TagLayer, path: Sequence[int], lattice: TagLattice, number: int) -> None:
+    """Add the tags of a piece to its text.
 
     Args:
-        tagger: the tagger; it knows all tags of `train`.
-        train: sentences to train on.
-        dev: sentences that choose the best epoch.
-        kind: whether the tags are entities, which says how to score them.
-        config: settings; the defaults if None.
-
-    Returns:
-        The best score on dev, in per cent.
+        piece: the piece.
+        layer: the layer of the tags.
+        path: numbers of the tags.
+        lattice: the lattice of the batch.
+        number: number of the piece in the batch.
     """
-    config = config or FitConfig()
-    rng = random.Random(config.seed)
-
-    # Adam with two learning rates, each of which decreases linearly.
-    encoder = [weight for weight in tagger.encoder.parameters() if weight.requires_grad]
-    others = [weight for name, weight in tagger.named_parameters() if not name.startswith("encoder.")]
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": encoder, "lr": config.encoder_learning_rate}]
-    optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
-    steps = config.epochs * -(-len(train.sentences) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
-
-    best_score, best_weights = -1.0, tagger.state_dict()
-    lengths = [len(tags) for tags in train.tags]
-    progress = trange(config.epochs, unit="epoch", leave=False)
-    for _ in progress:
-        # One pass over the training sentences.
-        tagger.train()
-        for batch in random_batches(lengths, config.batch_size, rng):
-            optimizer.zero_grad()
-            loss = tagger.loss([train.sentences[k] for k in batch], [train.tags[k] for k in batch])
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(tagger.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            schedule.step()
-
-        # Keep the weights if they are the best so far.
-        dev_score = score_layer(kind, tagger.predict(dev.sentences), dev.tags).score
-        if dev_score > best_score:
-            best_score, best_weights = dev_score, copy.deepcopy(tagger.state_dict())
-        progress.set_postfix_str(f"dev {METRICS[kind]} {dev_score:.2f}, best {best_score:.2f}")
-    tagger.load_state_dict(best_weights)
-    return best_score
-
-
-def random_batches(lengths: list[int], batch_size: int, rng: random.Random) -> list[list[int]]:
-    """Return indices of sentences in random batches of similar length, which need little padding.
-
-    Args:
-        lengths: length of each sentence in words.
-        batch_size: sentences per batch.
-        rng: random number generator of the order.
-    """
-    # Sort by length within random pools, so that batches differ from epoch to epoch.
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    batches = []
-    pool_size = POOL_BATCHES * batch_size
-    for start in range(0, len(order), pool_size):
-        pool = sorted(order[start : start + pool_size], key=lambda index: lengths[index])
-        batches += [pool[k : k + batch_size] for k in range(0, len(pool), batch_size)]
-    rng.shuffle(batches)
-    return batches
+    text, spans = piece.text, piece.embeddings.spans
+    tags = [layer.tags[tag] for tag in path]
+    text.tags.setdefault(layer.name, []).extend(tags)
+    marginals = lattice.marginals[number, np.arange(len(path)), path]
+    text.scores.setdefault(layer.name, []).extend(np.minimum(marginals, 1).tolist())
+    if layer.kind != "entities":
+        return
+    for start, end, label in entity_spans(tags):
+        first, last = spans[start][0], spans[end - 1][1]
+        ids = layer.ids
+        score = lattice.span_probability(number, start, end, ids[f"B-{label}"], ids[f"I-{label}"])
+        text.entities.append(Entity(first, last, label, text.text[first:last], score, layer.name))

@@ -1,0 +1,232 @@
+"""The command that trains and uses taggers: tag train, tag predict, tag evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from jsonargparse import Namespace
+
+from charembed.cli.command import Command
+from charembed.cli.options import add_device, add_files, read_corpus
+from charembed.cli.parser import Parser
+from charembed.errors import CharEmbedError
+
+if TYPE_CHECKING:
+    from charembed.tagging.tagged_text import TaggedText
+    from charembed.tagging.tagger import Tagger
+
+_SUFFIXES = (".jsonl", ".conll")
+
+
+def run_tag(arguments: Namespace) -> int:
+    """Run one of the commands of `charembed tag`."""
+    name = arguments.tag_command
+    options = arguments[name]
+    options.pop("config", None)
+    return TAG_COMMANDS[name].run(options)
+
+
+def _add_tag_commands(parser: Parser) -> None:
+    commands = parser.add_subcommands(required=True, dest="tag_command")
+    for name, command in TAG_COMMANDS.items():
+        subparser = command.parser(with_options=True)
+        commands.add_subcommand(name, subparser, help=command.summary)
+        subparser.prog = f"charembed tag {name}"
+
+
+def run_tag_train(arguments: Namespace) -> int:
+    """Train a tagger on a labelled file."""
+    import torch
+
+    from charembed.tagging.training import TaggerConfig, train_tagger
+
+    config = TaggerConfig(**vars(arguments))
+    torch.set_num_threads(config.threads)
+    try:
+        _, report = train_tagger(config)
+    except KeyboardInterrupt:
+        print("charembed: to resume after the last epoch, run the same command again", file=sys.stderr)
+        raise
+    print(report.table())
+    print(f"{config.output}: best epoch {report.best_epoch} of {len(report.curve)}; details in report.json")
+    return 0
+
+
+def _add_train_options(parser: Parser) -> None:
+    from charembed.tagging.training import TaggerConfig
+
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with any of the options below; options after it on the command line override it",
+    )
+    parser.add_class_arguments(TaggerConfig)
+
+
+def run_tag_predict(arguments: Namespace) -> int:
+    """Tag the lines of files."""
+    from tqdm import tqdm
+
+    tagger = _load(arguments)
+    corpus = read_corpus(arguments)
+    texts = corpus.texts()
+    sources: deque[tuple[str, int]] = deque()
+
+    def remember() -> Iterator[str]:
+        for text in texts:
+            sources.append((text.source, text.number))
+            yield text.text
+
+    word_layers = [layer.name for layer in tagger.layers if layer.kind != "entities"]
+    # The tagger reads ahead, but keeps the order: the sources of texts that are written already are dropped.
+    with _open_output(arguments.output) as (file, form):
+        for tagged in tqdm(tagger.iter_predict(remember()), unit="text", disable=arguments.output == "-" or None):
+            source, number = sources.popleft()
+            file.write(_json_line(tagged, source, number, word_layers) if form == ".jsonl" else _columns(tagged))
+    return 0
+
+
+def _add_predict_options(parser: Parser) -> None:
+    _add_tagger(parser)
+    add_files(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="-",
+        type=str,
+        help="File to write: .jsonl (one record per line or record of the input, with character offsets and scores) or"
+        " .conll (columns of words and tags); - writes JSONL to the terminal",
+    )
+    _add_engine(parser)
+
+
+def run_tag_evaluate(arguments: Namespace) -> int:
+    """Print the scores of a tagger on a labelled file."""
+    from charembed.tagging.evaluation import evaluate_tagger
+    from charembed.tagging.labelled_text import Columns
+    from charembed.tagging.training_report import scores_table
+
+    tagger = _load(arguments)
+    columns = Columns(arguments.token_column, arguments.tag_columns)
+    for name, scores in evaluate_tagger(tagger, arguments.file, columns).items():
+        print(scores_table(name, scores))
+    return 0
+
+
+def _add_evaluate_options(parser: Parser) -> None:
+    from charembed.tagging.training import TaggerConfig
+
+    _add_tagger(parser)
+    parser.add_argument("file", type=str, help="Labelled file, as for charembed tag train")
+    parser.add_class_arguments(
+        TaggerConfig,
+        skip={field.name for field in dataclasses.fields(TaggerConfig)} - {"token_column", "tag_columns"},
+    )
+    _add_engine(parser)
+
+
+def _add_tagger(parser: Parser) -> None:
+    parser.add_argument(
+        "tagger", type=str, help="Folder of a tagger, name of a bundled one, such as en-ner, or hf://owner/name"
+    )
+
+
+def _add_engine(parser: Parser) -> None:
+    from charembed.embedding.embedder import CharEmbedder
+
+    add_device(parser)
+    parser.add_class_arguments(
+        CharEmbedder, skip={"pretrained", "device", "readout", "parts", "cache_mb", "dim", "limits"}
+    )
+
+
+def _load(arguments: Namespace) -> Tagger:
+    from charembed.embedding.options import EmbedderOptions
+    from charembed.tagging.tagger import Tagger
+
+    names = EmbedderOptions.__annotations__.keys()
+    return Tagger.load(arguments.tagger, **{name: arguments[name] for name in names if name in arguments})
+
+
+@contextlib.contextmanager
+def _open_output(output: str) -> Iterator[tuple[TextIO, str]]:
+    """Open the file to write, which appears under its name when it is complete, and yield it with its format."""
+    from charembed.util.files import atomic_file, user_path
+
+    if output == "-":
+        yield sys.stdout, ".jsonl"
+        return
+    path = user_path(output)
+    if path.suffix not in _SUFFIXES:
+        raise CharEmbedError(f"output {output} must end in {' or '.join(_SUFFIXES)}, or be - for the terminal")
+    with atomic_file(path) as temporary, Path(temporary).open("w", encoding="utf-8", errors="backslashreplace") as file:
+        yield file, path.suffix
+
+
+def _json_line(tagged: TaggedText, source: str, number: int, word_layers: list[str]) -> str:
+    """Return the record of a text: its entities, and its words if the tagger has layers with a tag for each."""
+    record: dict[str, Any] = {"source": source, "number": number, "text": tagged.text}
+    record["entities"] = [
+        {key: round(value, 4) if key == "score" else value for key, value in dataclasses.asdict(entity).items()}
+        for entity in tagged.entities
+    ]
+    if word_layers:
+        record["tokens"] = [
+            {"start": start, "end": end, "text": word}
+            | {name: tagged.tags[name][k] for name in word_layers}
+            | {f"{name}_score": round(tagged.scores[name][k], 4) for name in word_layers}
+            for k, (word, (start, end)) in enumerate(zip(tagged.words, tagged.spans, strict=True))
+        ]
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _columns(tagged: TaggedText) -> str:
+    """Return the words and tags of a text as lines of columns, with a blank line after them."""
+    rows = zip(tagged.words, *tagged.tags.values(), strict=True)
+    # White space in a word would make it two columns.
+    return "".join("\t".join((word.replace("\t", " ").replace("\n", " "), *tags)) + "\n" for word, *tags in rows) + "\n"
+
+
+TAG_COMMANDS = {
+    "train": Command(
+        run_tag_train,
+        _add_train_options,
+        "Train a tagger (named entities, parts of speech or any other tags) on a labelled file.",
+        examples=(
+            "charembed tag train --train train.conll --dev dev.conll --test test.conll --model en --output runs/tagger",
+            "charembed tag train --train notes.jsonl --model runs/mine/best --output runs/notes",
+            "charembed tag train --train train.conll --tag-columns '{pos: 1, ner: 3}' --output runs/both",
+        ),
+    ),
+    "predict": Command(
+        run_tag_predict,
+        _add_predict_options,
+        "Tag the words of text files; each line or record is one text.",
+        examples=(
+            "charembed tag predict en-ner my_text.txt",
+            "charembed tag predict runs/tagger 'notes/*.txt' -o notes.jsonl --precision int8",
+        ),
+    ),
+    "evaluate": Command(
+        run_tag_evaluate,
+        _add_evaluate_options,
+        "Score a tagger on a labelled file.",
+        examples=("charembed tag evaluate runs/tagger test.conll",),
+    ),
+}
+TAG = Command(
+    run_tag,
+    _add_tag_commands,
+    "Train a tagger on labelled text, and tag text with it.",
+    examples=(
+        "charembed tag train --train train.conll --model en --output runs/tagger",
+        "charembed tag predict runs/tagger my_text.txt -o tagged.jsonl",
+    ),
+)

@@ -1,0 +1,63 @@
+"""One layer of tags: its name, its kind and all tags that a tagger can give to a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charembed.tagging.labelled_text import LabelledSentence, LayerKind
+
+
+@dataclass(frozen=True)
+class TagLayer:
+    """A layer of tags that a tagger predicts."""
+
+    name: str
+    """Name of the layer, for example "ner"."""
+    kind: LayerKind
+    """Whether the tags are BIO tags of entities or of any other kind."""
+    tags: tuple[str, ...]
+    """All tags. For entities: O, and B and I of each label."""
+
+    @classmethod
+    def of(cls, name: str, kind: LayerKind, sentences: Iterable[LabelledSentence]) -> TagLayer:
+        """Collect the tags of a layer from labelled sentences.
+
+        Every label of an entity gets both of its tags, even if the sentences have no entity of several words.
+
+        Args:
+            name: name of the layer.
+            kind: its kind.
+            sentences: the sentences to train on.
+        """
+        tags = {tag for sentence in sentences for tag in sentence.tags[name]}
+        if kind == "tags":
+            return cls(name, kind, tuple(sorted(tags)))
+        labels = sorted({tag[2:] for tag in tags if tag != "O"})
+        return cls(name, kind, ("O", *(prefix + label for label in labels for prefix in ("B-", "I-"))))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of entities, or the tags of another layer, sorted."""
+        return sorted({tag[2:] for tag in self.tags if tag != "O"}) if self.kind == "entities" else sorted(self.tags)
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The number of each tag."""
+        return {tag: number for number, tag in enumerate(self.tags)}
+
+    def possible_first(self) -> NDArray[np.bool_]:
+        """Return which tags a sentence can begin with. Shape: (tags,)"""
+        return np.array([self._can_follow("O", tag) for tag in self.tags], dtype=np.bool_)
+
+    def possible_transitions(self) -> NDArray[np.bool_]:
+        """Return which tag can follow which. Shape: (tags, tags), the earlier tag first"""
+        allowed = [[self._can_follow(before, tag) for tag in self.tags] for before in self.tags]
+        return np.array(allowed, dtype=np.bool_)
+
+    def _can_follow(self, before: str, tag: str) -> bool:
+        """Return whether a tag can follow another one: I-X follows B-X and I-X only."""
+        return self.kind != "entities" or not tag.startswith("I-") or (before != "O" and before[2:] == tag[2:])

@@ -1,0 +1,255 @@
+"""Read and write tagger folders; docs/reference/tagger-folder.md specifies them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from charembed.errors import CharEmbedError
+from charembed.pretrained.hub import SCHEME, bundled_models, download
+from charembed.pretrained.model_files import FILES as MODEL_FILES
+from charembed.pretrained.model_folder import Pretrained
+from charembed.static_vectors import StaticVectors
+from charembed.static_vectors.word_vectors import FILE_NAME as STATIC
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.tag_layer import TagLayer
+from charembed.tagging.tagger_card import tagger_card
+from charembed.util.checks import check_choice
+from charembed.util.files import atomic_folder, user_path
+from charembed.version import __version__
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, CARD, MODEL = "tagger.json", "tagger.safetensors", "README.md", "language_model"
+REPORT = "report.json"
+"""Report of the training run, which is written into the folder of the tagger."""
+TRAINING = ".training"
+"""Folder inside that of a tagger for the state of its training, which is gone when training ends."""
+BUNDLED_TAGGERS = Path(str(importlib.resources.files("charembed.tagging").joinpath("models")))
+"""Folder of the taggers that are part of this package."""
+_DOWNLOADS = (CONFIG, WEIGHTS, CARD, STATIC, *(f"{MODEL}/{name}" for name in MODEL_FILES))
+ModelStorage = Literal["auto", "reference", "float32", "float16"]
+
+
+@dataclass(frozen=True)
+class TaggerFiles:
+    """Everything in a tagger folder."""
+
+    pretrained: Pretrained
+    """The language model."""
+    network: TaggerNetwork
+    """The trained network."""
+    static: StaticVectors | None
+    """Static vectors beside those of the language model."""
+    embedder_options: dict[str, Any]
+    """Options of `CharEmbedder` that the network depends on: parts, dim."""
+    provenance: dict[str, Any]
+    """What the tagger was trained on and its scores."""
+
+    def contents(self, model: ModelStorage, address: str = "path/to/this/folder") -> dict[str, bytes]:
+        """Return the content of each file by its path in the folder.
+
+        Args:
+            model: how the language model is stored (see `Tagger.save`).
+            address: name from which the example on the card loads the tagger.
+
+        Raises:
+            CharEmbedError: a reference to a model that is not bundled, or weights that are too large for float16.
+        """
+        check_choice("model", model, get_args(ModelStorage))
+        name = _bundled_name(self.pretrained)
+        if model == "reference" and name is None:
+            raise CharEmbedError("the language model is not bundled: store it in the folder, as float32 or float16")
+        refers = name is not None and model in ("auto", "reference")
+        language_model: dict[str, Any] = {"digest": self.pretrained.digest(), "readout": self.pretrained.readout}
+        config = {
+            "format_version": FORMAT_VERSION,
+            "charembed_version": __version__,
+            "network": dataclasses.asdict(self.network.config),
+            "layers": [dataclasses.asdict(layer) for layer in self.network.layers],
+            "language_model": language_model | ({"name": name} if refers else {}),
+            "embedder": self.embedder_options,
+            "static_vectors": self.static is not None,
+            "provenance": self.provenance,
+        }
+        weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
+        contents = {
+            CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
+            WEIGHTS: safetensors.torch.save(weights),
+            CARD: tagger_card(self.network.layers, self.provenance, address).encode(),
+        }
+        if self.static is not None:
+            contents[STATIC] = self.static.to_bytes()
+        if not refers:
+            files = self.pretrained.files(dtype="float16" if model == "float16" else "float32")
+            contents |= {f"{MODEL}/{file}": content for file, content in files.items()}
+            if model == "float16":
+                # The rounded weights are those that the tagger finds when it is loaded.
+                language_model["digest"] = Pretrained.from_files(files, MODEL).digest()
+                contents[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+        return contents
+
+
+def bundled_taggers() -> list[str]:
+    """Return the names of the taggers that are part of this package."""
+    return sorted(config.parent.name for config in BUNDLED_TAGGERS.glob(f"*/{CONFIG}"))
+
+
+def save_tagger(
+    files: TaggerFiles, folder: str | os.PathLike[str], model: ModelStorage, report: bytes | None = None
+) -> None:
+    """Write a tagger folder atomically; see `Tagger.save`.
+
+    Args:
+        files: the content.
+        folder: path of the folder.
+        model: how the language model is stored.
+        report: the report of the training run, which is stored beside the tagger; None for none.
+    """
+    target = user_path(folder).resolve()
+    check_tagger_replaceable(target)
+    contents = files.contents(model) | ({} if report is None else {REPORT: report})
+    with atomic_folder(target) as new:
+        for name, content in contents.items():
+            (new / name).parent.mkdir(exist_ok=True)
+            (new / name).write_bytes(content)
+
+
+def check_tagger_replaceable(target: Path) -> None:
+    """Check that a path is unused, an empty folder or a tagger folder, so that saving there is safe.
+
+    Raises:
+        CharEmbedError: the target is a file, or a folder with any other content.
+    """
+    if target.is_file():
+        raise CharEmbedError(f"{target} is a file: name a folder")
+    if target.is_dir() and not (target / CONFIG).is_file() and any(path.name != TRAINING for path in target.iterdir()):
+        raise CharEmbedError(f"{target} is not a tagger folder of charembed: name another folder")
+
+
+def load_tagger_files(name: str | os.PathLike[str], device: torch.device | str | None = None) -> TaggerFiles:
+    """Read a tagger folder; see `Tagger.load`."""
+    folder = _resolve(name)
+    path = folder / CONFIG
+    config = _parse_config(_read(folder, CONFIG), path)
+    try:
+        network_config = NetworkConfig(**config["network"])
+        layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
+        network = TaggerNetwork(network_config, layers)
+        static_file, reference = config["static_vectors"], config["language_model"]
+        digest, readout = reference["digest"], reference["readout"]
+        embedder_options = {"parts": config["embedder"]["parts"], "dim": config["embedder"]["dim"]}
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, CharEmbedError) as error:
+        raise CharEmbedError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    _load_weights(network, folder)
+    static = StaticVectors.from_bytes(_read(folder, STATIC), str(folder / STATIC)) if static_file else None
+
+    # The language model: in the folder, or a bundled one with the same weights.
+    bundled = reference.get("name")
+    if bundled is not None and bundled not in bundled_models():
+        raise CharEmbedError(
+            f"{path} refers to the language model {bundled!r}, which this version of charembed ({__version__}) lacks"
+        )
+    pretrained = Pretrained.load(folder / MODEL if bundled is None else bundled, "cpu" if device is None else device)
+    pretrained = dataclasses.replace(pretrained, readout=readout)
+    if pretrained.digest() != digest:
+        raise CharEmbedError(
+            f"the language model {bundled or folder / MODEL} is not the one that the tagger {folder} was trained with:"
+            " its vectors mean something else. Train the tagger again, or use the version of charembed that made it"
+            f" ({config.get('charembed_version')})"
+        )
+    return TaggerFiles(pretrained, network, static, embedder_options, config["provenance"])
+
+
+def _resolve(name: str | os.PathLike[str]) -> Path:
+    """Return the folder of a tagger.
+
+    Raises:
+        CharEmbedError: there is none, or the folder is that of a language model.
+    """
+    if isinstance(name, str) and name.startswith(SCHEME):
+        return download(name, _DOWNLOADS)
+    path = user_path(name)
+    if (path / CONFIG).is_file():
+        return path
+    if isinstance(name, str) and name in bundled_taggers():
+        return BUNDLED_TAGGERS / name
+    if (path / "config.json").is_file() or (isinstance(name, str) and name in bundled_models()):
+        raise CharEmbedError(
+            f"{name} is a language model, not a tagger: train a tagger with"
+            f" charembed tag train --model {name} --train LABELLED_FILE --output FOLDER"
+        )
+    if path.is_dir():
+        raise CharEmbedError(f"{path} is not a tagger folder: {CONFIG} missing; training may not have finished")
+    raise CharEmbedError(
+        f"no tagger '{os.fspath(name)}': there is no such folder, and the bundled taggers are"
+        f" {', '.join(bundled_taggers()) or '(none)'}"
+    )
+
+
+def _parse_config(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CharEmbedError(f"{path} is not JSON: {error}") from error
+    config: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
+    version = config.get("format_version")
+    if type(version) is not int or version < 1:  # a bool is an int
+        raise CharEmbedError(f"{path} is not the {CONFIG} of a charembed tagger: it has no format_version")
+    if version > FORMAT_VERSION:
+        raise CharEmbedError(
+            f"{path} has format version {version}, but this version of charembed ({__version__}) reads versions up to"
+            f" {FORMAT_VERSION}: upgrade with pip install -U charembed"
+        )
+    if not isinstance(config.get("provenance"), dict):
+        raise CharEmbedError(f"{path}: provenance is missing or not a dict")
+    return config
+
+
+def _load_weights(network: TaggerNetwork, folder: Path) -> None:
+    """Load the weights of a network.
+
+    Raises:
+        CharEmbedError: they cannot be read, or do not fit the network.
+    """
+    path = folder / WEIGHTS
+    try:
+        tensors: Mapping[str, Tensor] = safetensors.torch.load(_read(folder, WEIGHTS))
+    except safetensors.SafetensorError as error:
+        raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected:
+            raise CharEmbedError(f"{path} {'lacks' if name in expected else 'has unexpected'} tensor {name}")
+        if tensors[name].shape != expected[name].shape:
+            shapes = tuple(tensors[name].shape), tuple(expected[name].shape)
+            raise CharEmbedError(f"{path}: {name} has shape {shapes[0]}, expected {shapes[1]}")
+        if not (tensors[name].is_floating_point() and tensors[name].isfinite().all()):
+            raise CharEmbedError(f"{path}: {name} has values that are not finite numbers")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise CharEmbedError(f"{folder} is not a complete tagger folder: {name} missing") from error
+
+
+def _bundled_name(pretrained: Pretrained) -> str | None:
+    """Return the name of the bundled model with the same vectors, if there is one."""
+    digest = pretrained.digest()
+    for name in bundled_models():
+        if dataclasses.replace(Pretrained.load(name), readout=pretrained.readout).digest() == digest:
+            return name
+    return None
