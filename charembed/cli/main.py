@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jsonargparse import set_parsing_settings
 
-from charembed.cli.command import Command
+from charembed.cli.command import Command, add_commands
 from charembed.cli.embed import EMBED, NEIGHBORS
 from charembed.cli.models import ADD_PROJECTION, ADD_WORDS, EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
 from charembed.cli.parser import Parser
@@ -50,11 +50,7 @@ def build_parser(argv: Sequence[str] | None = None) -> Parser:
             "charembed embed --model runs/mine/best my_text.txt --output vectors",
         ),
     )
-    commands = parser.add_subcommands(required=True, dest="command")
-    for name, command in COMMANDS.items():
-        subparser = command.parser(with_options=argv is None or name in argv[:1])
-        commands.add_subcommand(name, subparser, help=command.summary)
-        subparser.prog = f"charembed {name}"  # instead of "charembed [options] name": there are no options before it
+    add_commands(parser, COMMANDS, argv, dest="command")
     return parser
 
 
@@ -78,7 +74,4 @@ def _run(argv: Sequence[str]) -> int:
         options = parser.instantiate(parser.parse_args(argv))
     except UnicodeDecodeError as error:
         raise CharEmbedError(f"a configuration file is not UTF-8 text: {error}") from error
-    # The path of the configuration file is not an option of the run.
-    name = options.command
-    options[name].pop("config", None)
-    return COMMANDS[name].run(options[name])
+    return COMMANDS[options.command].run(options[options.command])

@@ -25,28 +25,13 @@ if TYPE_CHECKING:
 _SUFFIXES = (".jsonl", ".conll")
 
 
-def run_tag(arguments: Namespace) -> int:
-    """Run one of the commands of `charembed tag`."""
-    name = arguments.tag_command
-    options = arguments[name]
-    options.pop("config", None)
-    return TAG_COMMANDS[name].run(options)
-
-
-def _add_tag_commands(parser: Parser) -> None:
-    commands = parser.add_subcommands(required=True, dest="tag_command")
-    for name, command in TAG_COMMANDS.items():
-        subparser = command.parser(with_options=True)
-        commands.add_subcommand(name, subparser, help=command.summary)
-        subparser.prog = f"charembed tag {name}"
-
-
 def run_tag_train(arguments: Namespace) -> int:
     """Train a tagger on a labelled file."""
     import torch
 
     from charembed.tagging.training import TaggerConfig, train_tagger
 
+    arguments.pop("config")  # the path of the configuration file is not an option of the run
     config = TaggerConfig(**vars(arguments))
     torch.set_num_threads(config.threads)
     try:
@@ -194,7 +179,7 @@ def _columns(tagged: TaggedText) -> str:
     return "".join("\t".join((word.replace("\t", " ").replace("\n", " "), *tags)) + "\n" for word, *tags in rows) + "\n"
 
 
-TAG_COMMANDS = {
+_COMMANDS = {
     "train": Command(
         run_tag_train,
         _add_train_options,
@@ -221,10 +206,9 @@ TAG_COMMANDS = {
         examples=("charembed tag evaluate runs/tagger test.conll",),
     ),
 }
-TAG = Command(
-    run_tag,
-    _add_tag_commands,
-    "Train a tagger on labelled text, and tag text with it.",
+TAG = Command.group(
+    "Train a tagger on labelled text, tag text with it, score it.",
+    _COMMANDS,
     examples=(
         "charembed tag train --train train.conll --model en --output runs/tagger",
         "charembed tag predict runs/tagger my_text.txt -o tagged.jsonl",

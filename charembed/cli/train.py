@@ -21,6 +21,7 @@ def run_train(arguments: Namespace) -> int:
     from charembed.training.train import train
 
     only_estimate = arguments.pop("dry_run")
+    arguments.pop("config")  # the path of the configuration file is not an option of the run
     config = TrainConfig(**vars(arguments))
     if only_estimate:
         print(dry_run(config))
