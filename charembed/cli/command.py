@@ -43,7 +43,10 @@ class Command:
             name = arguments.subcommand
             return commands[name].run(arguments[name])
 
-        return cls(run, lambda parser: None, summary, examples, commands=commands)
+        def no_options(_: Parser) -> None:
+            """Add nothing: the commands have the options."""
+
+        return cls(run, no_options, summary, examples, commands=commands)
 
     def parser(self, *, with_options: bool) -> Parser:
         """Build the parser of the command.
@@ -71,6 +74,8 @@ def add_commands(parser: Parser, commands: Mapping[str, Command], argv: Sequence
     for name, command in commands.items():
         subparser = command.parser(with_options=argv is None or name in argv[:1])
         added.add_subcommand(name, subparser, help=command.summary)
-        subparser.prog = f"{parser.prog} {name}"  # instead of "charembed [options] name": there are no options before it
+        subparser.prog = (
+            f"{parser.prog} {name}"  # instead of "charembed [options] name": there are no options before it
+        )
         if command.commands is not None:  # only now: jsonargparse wants the levels in order
             add_commands(subparser, command.commands, None if argv is None else argv[1:], dest="subcommand")

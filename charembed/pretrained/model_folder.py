@@ -320,6 +320,8 @@ def _stored_weights(model: BiCharLM, dtype: StoredType) -> dict[str, Tensor]:
 
 
 def _run_hint(path: Path) -> str:
-    """Return the end of an error message that names the models of a training run, if the folder is one."""
+    """Return the end of an error message that says where models are, if the folder is of a tagger or a training run."""
+    if (path / "tagger.json").is_file():
+        return f"; it is the folder of a tagger, whose language model is {path / 'language_model'}, or a bundled one"
     models = [str(path / name) for name in ("best", "last") if (path / name / CONFIG).is_file()]
     return f"; it is the folder of a training run, whose models are {' and '.join(models)}" if models else ""

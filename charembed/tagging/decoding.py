@@ -92,9 +92,7 @@ class TagLattice:
         alphas[:, 0] = self._scores.start + self._emissions[:, 0]
         for t in range(1, alphas.shape[1]):
             following = _logsumexp(alphas[:, t - 1, :, None] + self._scores.transitions, axis=1)
-            alphas[:, t] = np.where(
-                (t < self._lengths)[:, None], following + self._emissions[:, t], alphas[:, t - 1]
-            )
+            alphas[:, t] = np.where((t < self._lengths)[:, None], following + self._emissions[:, t], alphas[:, t - 1])
         return alphas
 
     @cached_property

@@ -67,37 +67,37 @@ class TaggerFiles:
             CharEmbedError: a reference to a model that is not bundled, or weights that are too large for float16.
         """
         check_choice("model", model, get_args(ModelStorage))
-        name = _bundled_name(self.pretrained)
-        if model == "reference" and name is None:
-            raise CharEmbedError("the language model is not bundled: store it in the folder, as float32 or float16")
-        refers = name is not None and model in ("auto", "reference")
-        language_model: dict[str, Any] = {"digest": self.pretrained.digest(), "readout": self.pretrained.readout}
+        language_model, files = self._language_model(model)
         config = {
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
             "network": dataclasses.asdict(self.network.config),
             "layers": [dataclasses.asdict(layer) for layer in self.network.layers],
-            "language_model": language_model | ({"name": name} if refers else {}),
+            "language_model": language_model,
             "embedder": self.embedder_options,
             "static_vectors": self.static is not None,
             "provenance": self.provenance,
         }
         weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
-        contents = {
+        return {
             CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
             WEIGHTS: safetensors.torch.save(weights),
             CARD: tagger_card(self.network.layers, self.provenance, address).encode(),
+            **({} if self.static is None else {STATIC: self.static.to_bytes()}),
+            **{f"{MODEL}/{name}": content for name, content in files.items()},
         }
-        if self.static is not None:
-            contents[STATIC] = self.static.to_bytes()
-        if not refers:
-            files = self.pretrained.files(dtype="float16" if model == "float16" else "float32")
-            contents |= {f"{MODEL}/{file}": content for file, content in files.items()}
-            if model == "float16":
-                # The rounded weights are those that the tagger finds when it is loaded.
-                language_model["digest"] = Pretrained.from_files(files, MODEL).digest()
-                contents[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-        return contents
+
+    def _language_model(self, storage: ModelStorage) -> tuple[dict[str, str], dict[str, bytes]]:
+        """Return what tagger.json says about the language model, and the files of its folder; none for a reference."""
+        readout = self.pretrained.readout
+        name = _bundled_name(self.pretrained) if storage in ("auto", "reference") else None
+        if storage == "reference" and name is None:
+            raise CharEmbedError("the language model is not bundled: store it in the folder, as float32 or float16")
+        if name is not None:
+            return {"name": name, "digest": self.pretrained.digest(), "readout": readout}, {}
+        files = self.pretrained.files(dtype="float16" if storage == "float16" else "float32")
+        # The digest of the weights as they are stored: float16 rounds them.
+        return {"digest": Pretrained.from_files(files, MODEL).digest(), "readout": readout}, files
 
 
 def bundled_taggers() -> list[str]:

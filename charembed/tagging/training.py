@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import Readout
 from charembed.pretrained.hub import bundled_models
 from charembed.static_vectors import StaticVectors, load_static_vectors
-from charembed.tagging.fitting import Fitter, FitConfig, LabelledVectors, predict_split, score_split
+from charembed.tagging.fitting import FitConfig, Fitter, LabelledVectors, predict_split, score_split
 from charembed.tagging.labelled_text import Columns, LabelledSentence
 from charembed.tagging.network import EncoderName, NetworkConfig, TaggerNetwork
 from charembed.tagging.splits import LabelledSplits, read_splits, sentences_digest

@@ -132,12 +132,15 @@ def check_contains_only(target: Path, names: Collection[str]) -> None:
 
 
 def fsync_files(folder: Path) -> None:
-    """Flush the files of a folder and their names to the disk.
+    """Flush the files of a folder and of its subfolders, and their names, to the disk.
 
     Raises:
         OSError: the disk cannot take them.
     """
     for path in folder.iterdir():
+        if path.is_dir():
+            fsync_files(path)
+            continue
         with path.open("rb") as file:
             os.fsync(file.fileno())
     fsync_folder(folder)

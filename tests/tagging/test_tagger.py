@@ -1,71 +1,105 @@
-"""The BiLSTM-CRF and its training."""
+"""Tag texts: offsets, order, long texts, scores."""
 
 from __future__ import annotations
 
-import copy
-import random
-import sys
-from types import SimpleNamespace
-from typing import Any
+import itertools
 
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from helpers import small_model, small_static_vectors
+from hypothesis import given
+from hypothesis import strategies as st
+from tagger_helpers import untrained_tagger
 
-from charembed.errors import MissingExtraError
+from charembed.errors import CharEmbedError
 from charembed.tagging import tagger as tagger_module
-from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit, random_batches
+from charembed.tagging.tagger import Tagger
+from charembed.text.words import SpannedText
+
+TAGGER = untrained_tagger(small_model())
+TEXTS = ["The quick fox, over 東 dogs.", "", "jumps", "  \t", "lazy dog lazy"]
 
 
-class TensorEncoder(nn.Module):
-    """An encoder of sentences that are their vectors."""
-
-    def forward(self, sentences: list[Tensor]) -> tuple[Tensor, Tensor]:
-        lengths = torch.tensor([len(sentence) for sentence in sentences])
-        return pad_sequence(sentences, batch_first=True), torch.arange(int(lengths.max())) < lengths[:, None]
-
-
-def small_tagger() -> tuple[BiLSTMCRF, TaggedSentences]:
-    torch.manual_seed(1)
-    sentences = TaggedSentences(torch.randn(6, 2).split(3), [["A", "O", "A"], ["O", "O", "A"]])
-    return BiLSTMCRF(TensorEncoder(), 2, ["A", "O"], 3, 0.0), sentences
+def test_every_word_has_a_tag_of_each_layer_and_its_offsets() -> None:
+    for text, tagged in zip(TEXTS, TAGGER.predict(TEXTS), strict=True):
+        expected = SpannedText.of(text)
+        assert tagged.text == text
+        assert tagged.words == expected.words
+        assert tagged.spans == [tuple(span) for span in expected.spans.tolist()]
+        assert {name: len(tags) for name, tags in tagged.tags.items()} == dict.fromkeys(
+            ("ner", "pos"), len(expected.words)
+        )
+        assert all(0 < score <= 1 for scores in tagged.scores.values() for score in scores)
 
 
-def test_the_weights_of_the_best_epoch_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    tagger, sentences = small_tagger()
-    weights: list[dict[str, Tensor]] = []
-    dev_scores = [30.0, 50.0, 40.0]
-
-    def score(*_arguments: Any) -> SimpleNamespace:
-        weights.append(copy.deepcopy(tagger.state_dict()))
-        return SimpleNamespace(score=dev_scores[len(weights) - 1])
-
-    monkeypatch.setattr(tagger_module, "score_layer", score)
-    config = FitConfig(learning_rate=0.1, batch_size=1, epochs=3)
-    assert fit(tagger, sentences, sentences, "tags", config) == 50.0
-    for name, weight in tagger.state_dict().items():
-        assert torch.equal(weight, weights[1][name])
-    assert not torch.equal(weights[1]["linear.weight"], weights[2]["linear.weight"])
+@given(st.lists(st.text(max_size=60), max_size=5))
+def test_entities_are_the_spans_of_the_tags_in_any_text(texts: list[str]) -> None:
+    for text, tagged in zip(texts, TAGGER.predict(texts), strict=True):
+        begins = [k for k, tag in enumerate(tagged.tags["ner"]) if tag.startswith("B-")]
+        assert [entity.start for entity in tagged.entities] == [tagged.spans[k][0] for k in begins]
+        for entity in tagged.entities:
+            assert entity.text == text[entity.start : entity.end] != ""
+            assert entity.label in ("LOC", "PER")
+            assert 0 < entity.score <= 1
+        before = ["O", *tagged.tags["ner"]]
+        assert not any(two.startswith("I-") and one[2:] != two[2:] for one, two in itertools.pairwise(before))
 
 
-def test_padding_changes_no_prediction() -> None:
-    tagger, _ = small_tagger()
-    sentences = [torch.randn(length, 2) for length in (1, 7, 3)]
-    assert tagger.predict(sentences) == [tagger.predict([sentence])[0] for sentence in sentences]
+def test_tags_do_not_depend_on_other_texts_or_their_order() -> None:
+    together = TAGGER.predict(TEXTS)
+    for text, tagged in zip(TEXTS, together, strict=True):
+        [alone] = TAGGER.predict([text])
+        assert (alone.tags, alone.words, alone.spans) == (tagged.tags, tagged.words, tagged.spans)
 
 
-def test_batches_contain_each_sentence_once() -> None:
-    lengths = [random.Random(1).randrange(50) for _ in range(1_000)]
-    batches = random_batches(lengths, 8, random.Random(2))
-    assert sorted(index for batch in batches for index in batch) == list(range(1_000))
-    spread = [max(lengths[index] for index in batch) - min(lengths[index] for index in batch) for batch in batches]
-    assert sum(spread) / len(spread) < 10
-    assert random_batches(lengths, 8, random.Random(2)) == batches
-    assert random_batches(lengths, 8, random.Random(3)) != batches
+def test_words_and_spans_given_by_the_caller_are_used() -> None:
+    listed, spanned = TAGGER.predict([["lazy", "dog"], ("a lazy dog", [(2, 6), (7, 10)])])
+    assert (listed.text, listed.spans) == ("lazy dog", [(0, 4), (5, 8)])
+    assert (spanned.text, spanned.words, spanned.spans) == ("a lazy dog", ["lazy", "dog"], [(2, 6), (7, 10)])
 
 
-def test_a_missing_crf_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchcrf", None)
-    with pytest.raises(MissingExtraError, match=r"a BiLSTM-CRF tagger needs torchcrf: pip install 'charembed\[crf\]'"):
-        small_tagger()
+def test_long_texts_are_cut_at_ends_of_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(f"The quick fox {k} jumps over the dog ." for k in range(30))
+    monkeypatch.setattr(tagger_module, "MAX_WORDS", 20)
+    [tagged] = TAGGER.predict([text])
+    # Words of two sentences at a time: the same tags as if each pair were a text for the network.
+    words = SpannedText.of(text)
+    vectors = TAGGER.embedder.embed([text])[0]
+    pairs = [slice(start, start + 18) for start in range(0, len(words.words), 18)]
+    expected: list[str] = []
+    for pair in pairs:
+        piece = type(vectors)(vectors.words[pair], vectors.spans[pair], vectors.vectors[pair])
+        expected += TAGGER.network.predict([TAGGER.input_vectors(piece)])[0]["ner"]
+    assert tagged.tags["ner"] == expected
+    assert tagged.words == words.words
+
+
+def test_texts_are_tagged_as_they_come() -> None:
+    read = []
+
+    def endless():
+        for number in itertools.count():
+            read.append(number)
+            yield f"The quick fox {number}"
+
+    first = list(itertools.islice(TAGGER.iter_predict(endless()), 3))
+    assert [tagged.text for tagged in first] == [f"The quick fox {number}" for number in range(3)]
+    assert len(read) < 50_000
+
+
+@pytest.mark.parametrize("encoder", ["bilstm", "linear"])
+def test_static_vectors_beside_the_model_change_the_tags(encoder) -> None:
+    with_static = untrained_tagger(small_model(), encoder, small_static_vectors(dim=4))
+    assert with_static.network.config.input_size == 28
+    assert with_static.predict(["The lazy dog"])[0].words == ["The", "lazy", "dog"]
+    rows = with_static.input_vectors(with_static.embedder.embed(["The lazy"])[0])
+    assert rows[:, 24:].numpy() == pytest.approx(small_static_vectors(dim=4).lookup(["The", "lazy"]))
+
+
+def test_vectors_of_another_size_are_refused() -> None:
+    with pytest.raises(CharEmbedError, match="for word vectors of 24 dimensions, but these have 28"):
+        Tagger(TAGGER.embedder, TAGGER.network, small_static_vectors(dim=4))
+
+
+def test_a_single_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="put it in a list"):
+        TAGGER.predict("The quick fox")
