@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from charembed.pretrained.model_folder import Pretrained, join
     from charembed.projection import Projection
     from charembed.static_vectors import StaticVectors, load_static_vectors
+    from charembed.tagging.tagger import Tagger
+    from charembed.tagging.training import TaggerConfig, train_tagger
     from charembed.text.corpus import Corpus, CorpusConfig
     from charembed.text.vocab import CharVocab, VocabConfig
     from charembed.training.config import TrainConfig
@@ -46,6 +48,8 @@ _MODULES = {
     "Pretrained": "pretrained.model_folder",
     "Projection": "projection",
     "StaticVectors": "static_vectors",
+    "Tagger": "tagging.tagger",
+    "TaggerConfig": "tagging.training",
     "TrainConfig": "training.config",
     "VocabConfig": "text.vocab",
     "WordEmbeddings": "embedding.word_embeddings",
@@ -55,6 +59,7 @@ _MODULES = {
     "join": "pretrained.model_folder",
     "load_static_vectors": "static_vectors",
     "train": "training.train",
+    "train_tagger": "tagging.training",
     "write_embeddings": "output.writer",
 }
 
@@ -75,6 +80,8 @@ __all__ = [
     "Pretrained",
     "Projection",
     "StaticVectors",
+    "Tagger",
+    "TaggerConfig",
     "TrainConfig",
     "VocabConfig",
     "WordEmbeddings",
@@ -85,6 +92,7 @@ __all__ = [
     "join",
     "load_static_vectors",
     "train",
+    "train_tagger",
     "write_embeddings",
 ]
 
