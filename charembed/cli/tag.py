@@ -37,7 +37,10 @@ def run_tag_train(arguments: Namespace) -> int:
     try:
         _, report = train_tagger(config)
     except KeyboardInterrupt:
-        print("charembed: to resume after the last epoch, run the same command again", file=sys.stderr)
+        print(
+            "charembed: to resume after the last epoch, run the same command again (without --overwrite)",
+            file=sys.stderr,
+        )
         raise
     print(report.table())
     print(f"{config.output}: best epoch {report.best_epoch} of {len(report.curve)}; details in report.json")

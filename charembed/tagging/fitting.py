@@ -186,7 +186,7 @@ class Fitter:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._modules.parameters(), MAX_GRADIENT_NORM)
             self._optimizer.step()
-            total += float(loss) * len(batch)
+            total += loss.item() * len(batch)
         if not total < float("inf"):  # also NaN
             raise CharEmbedError("the loss is not finite: lower the learning rate")
 

@@ -119,12 +119,14 @@ def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
         config.model, threads=config.threads, readout=config.readout, dim=config.dim
     )
     static = None if config.words is None else load_static_vectors(config.words)
+    size = embedder.embedding_dim + (0 if static is None else static.dim)
+    architecture = NetworkConfig(size, config.encoder, config.projection_size, config.hidden_size, config.dropout)
     is_new = not folder.exists()
     state = folder / TRAINING
     state.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(state / _LOCK, timeout=0):
-            return _Run(config, folder, labelled, embedder, static).finish()
+            return _Run(config, folder, labelled, embedder, static, architecture).finish()
     except Timeout as error:
         raise CharEmbedError(f"output {folder} is in use by another run: choose another folder") from error
     finally:
@@ -142,7 +144,9 @@ class _Run:
         labelled: LabelledSplits,
         embedder: CharEmbedder,
         static: StaticVectors | None,
+        architecture: NetworkConfig,
     ) -> None:
+        self._architecture = architecture
         self._config, self._folder, self._state = config, folder, folder / TRAINING
         self._labelled, self._embedder, self._static = labelled, embedder, static
         self._claim()
@@ -154,11 +158,9 @@ class _Run:
 
         # The network, with the seed of the run.
         layers = [TagLayer.of(name, kind, train) for name, kind in self._labelled.kinds.items()]
-        size = embedder.embedding_dim + (0 if self._static is None else self._static.dim)
-        architecture = NetworkConfig(size, config.encoder, config.projection_size, config.hidden_size, config.dropout)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.fit.seed)
-            network = TaggerNetwork(architecture, layers)
+            network = TaggerNetwork(self._architecture, layers)
 
         # The vectors of all sentences, unless they change in training.
         stored = {name: self._store(name, split) for name, split in (("train", train), ("dev", dev), ("test", test))}
@@ -233,8 +235,7 @@ class _Run:
             vectors: Iterable[NDArray[Any]] = (with_static(embeddings, self._static) for embeddings in embedded)
             progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False)
             StoredVectors.write(path, progress)
-        size = self._embedder.embedding_dim + (0 if self._static is None else self._static.dim)
-        return StoredVectors(path, [len(sentence.words) for sentence in sentences], size)
+        return StoredVectors(path, [len(sentence.words) for sentence in sentences], self._architecture.input_size)
 
     def _provenance(self, report: TaggerReport) -> dict[str, Any]:
         config = self._config
@@ -264,7 +265,8 @@ def _check_output(folder: Path, config: TaggerConfig) -> None:
         CharEmbedError: it has.
     """
     check_tagger_replaceable(folder)
-    if (folder / CONFIG).exists() and not config.overwrite:
+    # A run that was to replace a tagger and was stopped resumes without overwrite.
+    if (folder / CONFIG).exists() and not (config.overwrite or (folder / TRAINING / _RUN).exists()):
         raise CharEmbedError(
             f"output {folder} contains a trained tagger: choose another folder, or set overwrite to replace it"
         )

@@ -93,7 +93,7 @@ class TaggerReport:
                 label: [round(one.precision, 2), round(one.recall, 2), round(one.f1, 2), one.support]
                 for label, one in scores.by_type.items()
             }
-            | {scores.metric: [scores.precision or 0.0, scores.recall or 0.0, round(scores.score, 2), 0]}
+            | {"all": _total(scores)}
             for name, scores in self.test.scores.items()
         }
 
@@ -104,6 +104,13 @@ class TaggerReport:
             for split, report in (("dev", self.dev), ("test", self.test))
             for name, scores in report.scores.items()
         )
+
+
+def _total(scores: LayerScores) -> list[float]:
+    """Return precision, recall and F1 over all labels, and the number of true ones; of other tags, accuracy for all."""
+    support = sum(one.support for one in scores.by_type.values())
+    rates = (scores.precision, scores.recall, scores.score)
+    return [*(round(scores.score if rate is None else rate, 2) for rate in rates), support]
 
 
 def scores_table(title: str, scores: LayerScores) -> str:

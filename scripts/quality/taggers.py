@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 
 from charembed.errors import import_extra
+from charembed.tagging.fitting import FitConfig, Fitter, LabelledVectors, predict_split
 from charembed.tagging.metrics import score_layer
-from charembed.tagging.tagger import BiLSTMCRF, FitConfig, TaggedSentences, fit
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.tag_layer import TagLayer
 from scripts.quality.embedders import EmbeddedSentence, EmbeddedTask
 from scripts.quality.linear_tagger import LinearConfig, LinearTagger
 from scripts.quality.results import TaggerName
@@ -22,30 +23,17 @@ Predict = Callable[[list[EmbeddedSentence]], list[list[str]]]
 """Function from sentences to their tags."""
 
 
-class ScaledProjection(nn.Module):
-    """Encoder of embedded sentences: center their vectors, divide them by one number, narrow them by a linear layer."""
+class EmbeddedVectors:
+    """The word vectors of embedded sentences, by the number of the sentence."""
 
-    def __init__(self, train_vectors: Tensor, projection_size: int, dropout: float) -> None:
-        """
-        Args:
-            train_vectors: vectors of the training words, whose mean becomes 0 and whose mean variance becomes 1.
-            projection_size: dimensions of the output.
-            dropout: probability of dropping units of the linear layer's input.
-        """
-        super().__init__()
-        self._dropout = dropout
-        self.projection = nn.Linear(train_vectors.shape[1], projection_size)
-        self._center = train_vectors.mean(dim=0)
-        self._scale = float(train_vectors.var(dim=0).mean().sqrt())
+    def __init__(self, sentences: Sequence[EmbeddedSentence]) -> None:
+        self._sentences = sentences
 
-    def forward(self, sentences: list[EmbeddedSentence]) -> tuple[Tensor, Tensor]:
-        """Return vectors and mask, as `WordEncoder` does."""
-        lengths = [len(sentence.vectors) for sentence in sentences]
-        # All words of the batch at once; padding comes last.
-        words = (torch.cat([sentence.vectors for sentence in sentences]) - self._center) / self._scale
-        narrow = self.projection(nn.functional.dropout(words, self._dropout, self.training))
-        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        return pad_sequence(narrow.split(lengths), batch_first=True), mask
+    def __getitem__(self, number: int) -> Tensor:
+        return self._sentences[number].vectors
+
+    def batch(self, numbers: Sequence[int]) -> list[Tensor]:
+        return [self[number] for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,7 @@ def tagger_settings(tagger: TaggerName, task: TaskConfig) -> dict[str, Any]:
         "dropout": 0.3,
         "learning_rate": 0.002,
         "batch_size": 32,
+        "transitions": "constrained",  # not in the probe of 0.1.0, whose results are in the file too
     }
 
 
@@ -123,22 +112,31 @@ def _train_probe(
     embedded: EmbeddedTask, task: TaskConfig, seed: int, settings: dict[str, Any]
 ) -> tuple[Predict, float]:
     """Return the function that predicts with the trained tagger, and its score on dev."""
-    torch.manual_seed(seed)
-    tags = sorted({tag for sentence in embedded.train for tag in sentence.tags})
+    (name,) = embedded.train[0].labelled.tags
+    layer = TagLayer.of(name, task.kind, [sentence.labelled for sentence in embedded.train])
     train_vectors = torch.cat([sentence.vectors for sentence in embedded.train])
-    encoder = ScaledProjection(train_vectors, settings["projection_size"], settings["dropout"])
-    tagger = BiLSTMCRF(encoder, settings["projection_size"], tags, settings["hidden_size"], settings["dropout"])
-    train, dev = (TaggedSentences(split, [one.tags for one in split]) for split in (embedded.train, embedded.dev))
-    # The encoder has no pretrained weights, so it learns at the same rate as the rest.
-    config = FitConfig(
-        learning_rate=settings["learning_rate"],
-        encoder_learning_rate=settings["learning_rate"],
-        batch_size=settings["batch_size"],
-        epochs=settings["epochs"],
-        seed=seed,
+    config = NetworkConfig(
+        train_vectors.shape[1],
+        projection_size=settings["projection_size"],
+        hidden_size=settings["hidden_size"],
+        dropout=settings["dropout"],
     )
-    dev_score = fit(tagger, train, dev, task.kind, config)
-    return tagger.predict, dev_score
+    torch.manual_seed(seed)
+    network = TaggerNetwork(config, [layer])
+    network.set_scale(train_vectors.mean(dim=0), float(train_vectors.var(dim=0).mean()))
+    epochs = settings["epochs"]
+    fit = FitConfig(epochs, epochs, settings["batch_size"], settings["learning_rate"], seed)  # no early stop
+    fitter = Fitter(network, _with_vectors(embedded.train), _with_vectors(embedded.dev), fit)
+    fitter.fit()
+
+    def predict(sentences: list[EmbeddedSentence]) -> list[list[str]]:
+        return [tags[name] for tags in predict_split(network, _with_vectors(sentences))]
+
+    return predict, fitter.best_epoch.dev
+
+
+def _with_vectors(sentences: list[EmbeddedSentence]) -> LabelledVectors:
+    return LabelledVectors([sentence.labelled for sentence in sentences], EmbeddedVectors(sentences))
 
 
 def _train_linear(embedded: EmbeddedTask, task: TaskConfig, settings: dict[str, Any]) -> tuple[Predict, float]:

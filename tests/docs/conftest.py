@@ -39,6 +39,7 @@ def workspace_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notes.jsonl").write_text(json.dumps({"text": NOTES}) + "\n", encoding="utf-8")
     for name in ("train.conll", "dev.conll", "test.conll"):
         (folder / name).write_text(LABELLED * 2, encoding="utf-8")
+    (folder / "layers.conll").write_text(LABELLED.replace(" ", " X ") * 2, encoding="utf-8")
     train(
         TrainConfig(
             output=str(folder / "runs" / "mine"),
@@ -61,7 +62,7 @@ def workspace(workspace_template: Path, tmp_path: Path) -> Path:
     """A folder with the example files, for one page.
 
     my_text.txt, other_text.txt, tweets.txt, notes.txt, notes.jsonl, notes/ (a.txt, b.txt.gz), more.txt.gz; train.conll,
-    dev.conll and test.conll; runs/mine and runs/other, two finished runs; configs/ of the repository.
+    dev.conll, test.conll and layers.conll; runs/mine and runs/other, two finished runs; configs/ of the repository.
     """
     return shutil.copytree(workspace_template, tmp_path / "page", symlinks=True)
 

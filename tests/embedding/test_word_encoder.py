@@ -15,7 +15,6 @@ from helpers import (
     EMBEDDER_OPTIONS,
     INVALID_EMBEDDER_OPTIONS,
     assert_same_vectors,
-    run_script,
     small_model,
     small_static_vectors,
     with_projection,
@@ -242,20 +241,6 @@ def test_bad_options(embedder) -> None:
             WordEncoder(embedder, projection_size=width)
     with pytest.raises(CharEmbedError, match="no model 'absent'"):
         WordEncoder("absent")
-
-
-COLUMNS = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fine_tune", ["true", "false"])
-def test_the_tagger_script_learns_its_training_text(fine_tune: str, embedder, tmp_path: Path) -> None:
-    embedder.save_pretrained(tmp_path / "model")
-    (tmp_path / "train.conll").write_text(COLUMNS)
-    files = [part for split in ("train", "dev", "test") for part in (f"--{split}", tmp_path / "train.conll")]
-    options = ["--hidden_size", "16", "--epochs", "60", "--learning_rate", "0.02", "--fine_tune", fine_tune]
-    printed = run_script("train_tagger.py", "--tagger", "bilstm-crf", "--model", tmp_path / "model", *files, *options)
-    assert [line.split(" on ")[0] for line in printed.splitlines()] == ["entity F1 100.00"] * 2
 
 
 def test_options_reach_the_embedder(pretrained, tmp_path: Path) -> None:

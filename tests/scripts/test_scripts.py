@@ -32,8 +32,7 @@ def test_train_and_embed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tagger": "flair", "fine_tune": True}, "--fine-tune works with --tagger bilstm-crf only"),
-        ({"tagger": "bilstm-crf", "output": "out"}, "--output works with --tagger flair only"),
+        ({"task": "upos"}, "are not those of --task upos"),
         ({"task": "ner", "tag_column": 0}, "entity tags must be O, B-KIND or I-KIND, got '(EU|Peter|BRUSSELS)'"),
     ],
 )

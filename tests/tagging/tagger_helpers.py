@@ -38,16 +38,16 @@ def untrained_tagger(
 
 
 def write_columns(path: Path, sentences: int = 40, seed: int = 1) -> Path:
-    """Write sentences in columns: word, part of speech, entity. Names are told by their first letter."""
+    """Write sentences in columns: word, part of speech, entity. Names are told by a digit before them."""
     rng = random.Random(seed)
     lines = []
     for _ in range(sentences):
         for _ in range(rng.randint(1, 6)):
             word = "".join(rng.choices("abcdefghij", k=rng.randint(1, 5)))
             if rng.random() < 0.3:
-                lines += [f"Q{word}\tNOUN\tB-PER"] + [f"R{word}\tNOUN\tI-PER"] * rng.randint(0, 1)
+                lines += [f"1{word}\tNOUN\tB-PER"] + [f"2{word}\tNOUN\tI-PER"] * rng.randint(0, 1)
             elif rng.random() < 0.2:
-                lines.append(f"Z{word}\tNOUN\tB-LOC")
+                lines.append(f"3{word}\tNOUN\tB-LOC")
             else:
                 lines.append(f"{word}\t{'VERB' if word < 'e' else 'NOUN'}\tO")
         lines += [".\tPUNCT\tO", ""]

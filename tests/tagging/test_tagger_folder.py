@@ -78,7 +78,7 @@ def test_newer_format_is_refused_by_name(folder: Path) -> None:
         ({"layers": 3}, "is damaged"),
         ({"network": {"input_size": 28, "projection_size": -1}}, "is damaged.*projection_size"),
         ({"network": {"input_size": 28, "wings": 2}}, "is damaged.*wings"),
-        ({"network": {"input_size": 28, "projection_size": 9, "hidden_size": 6}}, r"has shape \(24, 7\), expected \(24, 9\)"),
+        ({"network": {"input_size": 28, "projection_size": 9, "hidden_size": 6}}, r"has shape \(24, 7\), expected "),
         ({"provenance": None}, "provenance"),
         ({"embedder": {"parts": ["tails"], "dim": None}}, "parts"),
     ],
