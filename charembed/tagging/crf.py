@@ -22,6 +22,9 @@ class LinearChainCRF(nn.Module):
     layer does not allow have probability 0.
     """
 
+    start_penalty: Tensor
+    transition_penalty: Tensor
+
     def __init__(self, layer: TagLayer) -> None:
         super().__init__()
         count = len(layer.tags)

@@ -60,7 +60,8 @@ class TagLattice:
     @cached_property
     def marginals(self) -> Scores:
         """Probability of each tag at each word; meaningless at padding. Shape: (batch, words, tags)"""
-        return np.exp(self._alphas + self._betas - self._log_partition[:, None, None])
+        probabilities: Scores = np.exp(self._alphas + self._betas - self._log_partition[:, None, None])
+        return probabilities
 
     def span_probability(self, sentence: int, start: int, end: int, first_tag: int, inside_tag: int) -> float:
         """Return the probability that a sentence has exactly this entity, whatever tags its other words have.
@@ -114,5 +115,5 @@ class TagLattice:
 
 def _logsumexp(values: Scores, axis: int) -> Scores:
     largest = values.max(axis=axis, keepdims=True)
-    total: Scores = np.log(np.exp(values - largest).sum(axis=axis))
-    return total + largest.squeeze(axis)
+    total: Scores = np.log(np.exp(values - largest).sum(axis=axis)) + largest.squeeze(axis)
+    return total

@@ -71,6 +71,11 @@ class TaggerNetwork(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, len(layer.tags)) for layer in layers)
         self.crfs = nn.ModuleList(LinearChainCRF(layer) for layer in layers)
 
+    @property
+    def fields(self) -> list[LinearChainCRF]:
+        """The conditional random field of each layer."""
+        return [crf for crf in self.crfs if isinstance(crf, LinearChainCRF)]
+
     def set_scale(self, center: Tensor, variance: float) -> None:
         """Set what is subtracted from word vectors, and the number by which they are divided.
 
@@ -114,7 +119,7 @@ class TaggerNetwork(nn.Module):
         lengths = np.array([len(sentence) for sentence in vectors])
         return [
             TagLattice(emissions.float().cpu().numpy(), lengths, crf.transition_scores())
-            for crf, emissions in zip(self.crfs, scores, strict=True)
+            for crf, emissions in zip(self.fields, scores, strict=True)
         ]
 
     def predict(self, vectors: Sequence[Tensor]) -> list[dict[str, list[str]]]:
@@ -140,7 +145,7 @@ class TaggerNetwork(nn.Module):
         """
         scores, mask = self.emissions(vectors)
         total = torch.zeros((), device=mask.device)
-        for crf, emissions, layer_tags in zip(self.crfs, scores, tags, strict=True):
+        for crf, emissions, layer_tags in zip(self.fields, scores, tags, strict=True):
             targets = pad_sequence(list(layer_tags), batch_first=True).to(mask.device)
             total = total - crf.log_likelihood(emissions, targets, mask).mean()
         return total
