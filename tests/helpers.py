@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from charembed import CharLMConfig, CharVocab, TrainConfig
+from charembed import CharEmbedder, CharLMConfig, CharVocab, TrainConfig
 from charembed.lm.model import BiCharLM, Cell, CharLM, Readout
 from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
 from charembed.recurrent import LSTMState, map_state
 from charembed.static_vectors import StaticVectors
+from charembed.tagging.network import EncoderName, NetworkConfig, TaggerNetwork
+from charembed.tagging.tag_layer import TagLayer
+from charembed.tagging.tagger import Tagger
 from charembed.text.corpus import CorpusConfig
 from charembed.text.words import SpannedText, TextInput
 from charembed.training.schedule import BudgetConfig
@@ -134,6 +138,28 @@ def small_static_vectors(dim: int = 4, buckets: int = 30) -> StaticVectors:
     words = ["The", "the", "lazy", "dog", ".", "quick", "東"]
     table = generator.normal(size=(buckets, dim)) if buckets else None
     return StaticVectors.from_arrays(words, generator.normal(size=(len(words), dim)), table)
+
+
+def small_tagger(
+    embedder: CharEmbedder,
+    layers: Sequence[TagLayer] | None = None,
+    static: StaticVectors | None = None,
+    encoder: EncoderName = "bilstm",
+) -> Tagger:
+    """Return an untrained tagger whose random weights are large, so that it gives many different tags."""
+    layers = layers or [
+        TagLayer("ner", "entities", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")),
+        TagLayer("upos", "tags", ("ADJ", "NOUN", "VERB")),
+    ]
+    size = embedder.embedding_dim + (0 if static is None else static.dim)
+    config = NetworkConfig(size, encoder, projection_size=6, hidden_size=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = TaggerNetwork(config, layers)
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight)
+        network.set_scale(torch.randn(size), 0.3)
+    return Tagger(embedder, network, static, {"seed": 5})
 
 
 def with_projection(pretrained: Pretrained, dim: int = 7, readout: Readout | None = None) -> Pretrained:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -25,7 +25,13 @@ from charembed.tagging.network import TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tag_schemes import entity_spans
 from charembed.tagging.tagged_text import Entity, TaggedText
-from charembed.tagging.tagger_folder import ModelStorage, TaggerFiles, load_tagger_files, save_tagger
+from charembed.tagging.tagger_folder import (
+    ModelStorage,
+    TaggerFiles,
+    load_tagger_files,
+    save_tagger,
+    tagger_from_contents,
+)
 from charembed.text.words import TextInput
 
 MAX_WORDS = 256
@@ -118,12 +124,30 @@ class Tagger:
                 the one that the tagger was trained with.
             MissingExtraError: ONNX Runtime is requested but not installed.
         """
+        return cls._from_files(load_tagger_files(name_or_path, options.get("device")), options)
+
+    @classmethod
+    def from_contents(cls, contents: Mapping[str, bytes], source: str, **options: Unpack[EmbedderOptions]) -> Tagger:
+        """Load a tagger from the contents of its files, which `files().contents(…)` returns.
+
+        Args:
+            contents: contents by path in the folder.
+            source: where they come from, for error messages.
+            options: as for `load`.
+
+        Raises:
+            CharEmbedError: as for `load`.
+            MissingExtraError: ONNX Runtime is requested but not installed.
+        """
+        return cls._from_files(tagger_from_contents(contents, source), options)
+
+    @classmethod
+    def _from_files(cls, files: TaggerFiles, options: EmbedderOptions) -> Tagger:
         fixed = sorted({"readout", "parts", "dim"} & options.keys())
         if fixed:
             raise CharEmbedError(f"{', '.join(fixed)} cannot be set: the tagger was trained with its own")
         device = options.pop("device", None)
-        files = load_tagger_files(name_or_path, device)
-        embedder = CharEmbedder(files.pretrained, **{**options, **files.embedder_options})
+        embedder = CharEmbedder(files.pretrained, device, **{**options, **files.embedder_options})
         return cls(embedder, files.network.to(device), files.static, files.provenance)
 
     def save(self, folder: str | os.PathLike[str], model: ModelStorage = "auto") -> None:

@@ -6,8 +6,9 @@ import dataclasses
 import importlib.resources
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -140,8 +141,44 @@ def check_tagger_replaceable(target: Path) -> None:
 def load_tagger_files(name: str | os.PathLike[str], device: torch.device | str | None = None) -> TaggerFiles:
     """Read a tagger folder; see `Tagger.load`."""
     folder = _resolve(name)
+    device = "cpu" if device is None else device
+    return _from_parts(partial(_read, folder), partial(Pretrained.load, folder / MODEL, device), folder, device)
+
+
+def tagger_from_contents(contents: Mapping[str, bytes], source: str) -> TaggerFiles:
+    """Return the tagger of files in memory; see `Tagger.from_contents`."""
+    # They may come from a damaged pipeline, in which anything can take their place.
+    files = contents if isinstance(contents, Mapping) else {}
+
+    def read(name: str) -> bytes:
+        if not isinstance(files.get(name), bytes):
+            raise CharEmbedError(f"{source} contains no complete tagger: {name} missing")
+        return files[name]
+
+    def load_model() -> Pretrained:
+        prefix = f"{MODEL}/"
+        inner = {name.removeprefix(prefix): files[name] for name in files if str(name).startswith(prefix)}
+        return Pretrained.from_files(inner, f"{source}, {MODEL}")
+
+    return _from_parts(read, load_model, Path(source), "cpu")
+
+
+def _from_parts(
+    read: Callable[[str], bytes],
+    load_model: Callable[[], Pretrained],
+    folder: Path,
+    device: torch.device | str,
+) -> TaggerFiles:
+    """Return the tagger of a folder.
+
+    Args:
+        read: returns the content of a file by its name.
+        load_model: loads the language model that is part of the folder.
+        folder: path of the folder, for error messages.
+        device: device of a bundled language model.
+    """
     path = folder / CONFIG
-    config = _parse_config(_read(folder, CONFIG), path)
+    config = _parse_config(read(CONFIG), path)
     try:
         network_config = NetworkConfig(**config["network"])
         layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
@@ -151,8 +188,8 @@ def load_tagger_files(name: str | os.PathLike[str], device: torch.device | str |
         embedder_options = {"parts": config["embedder"]["parts"], "dim": config["embedder"]["dim"]}
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, CharEmbedError) as error:
         raise CharEmbedError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    _load_weights(network, folder)
-    static = StaticVectors.from_bytes(_read(folder, STATIC), str(folder / STATIC)) if static_file else None
+    _load_weights(network, read(WEIGHTS), folder / WEIGHTS)
+    static = StaticVectors.from_bytes(read(STATIC), str(folder / STATIC)) if static_file else None
 
     # The language model: in the folder, or a bundled one with the same weights.
     bundled = reference.get("name")
@@ -160,7 +197,7 @@ def load_tagger_files(name: str | os.PathLike[str], device: torch.device | str |
         raise CharEmbedError(
             f"{path} refers to the language model {bundled!r}, which this version of charembed ({__version__}) lacks"
         )
-    pretrained = Pretrained.load(folder / MODEL if bundled is None else bundled, "cpu" if device is None else device)
+    pretrained = load_model() if bundled is None else Pretrained.load(bundled, device)
     pretrained = dataclasses.replace(pretrained, readout=readout)
     if pretrained.digest() != digest:
         raise CharEmbedError(
@@ -216,15 +253,19 @@ def _parse_config(content: bytes, path: Path) -> dict[str, Any]:
     return config
 
 
-def _load_weights(network: TaggerNetwork, folder: Path) -> None:
+def _load_weights(network: TaggerNetwork, content: bytes, path: Path) -> None:
     """Load the weights of a network.
+
+    Args:
+        network: the network.
+        content: content of the file of weights.
+        path: path of the file, for error messages.
 
     Raises:
         CharEmbedError: they cannot be read, or do not fit the network.
     """
-    path = folder / WEIGHTS
     try:
-        tensors: Mapping[str, Tensor] = safetensors.torch.load(_read(folder, WEIGHTS))
+        tensors: Mapping[str, Tensor] = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
     expected = network.state_dict()
