@@ -11,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from charembed.cli.command import Command
 from charembed.cli.options import add_device, add_files, add_model, add_parts, chosen_parts, read_corpus
 from charembed.cli.parser import Parser
+from charembed.errors import CharEmbedError
 
 
 def run_evaluate(arguments: Namespace) -> int:
@@ -191,10 +192,13 @@ def _add_import_options(parser: Parser) -> None:
 
 
 def run_export_onnx(arguments: Namespace) -> int:
-    """Write a model as ONNX graphs."""
+    """Write a model or a tagger as ONNX graphs."""
     from charembed.integrations.onnx import export_onnx
     from charembed.pretrained.model_folder import Pretrained
+    from charembed.tagging.tagger_folder import is_tagger
 
+    if is_tagger(arguments.model):
+        return _export_tagger(arguments)
     pretrained = Pretrained.load(arguments.model)
     exported = export_onnx(pretrained, arguments.output, arguments.precision, dim=arguments.dim)
     print(
@@ -204,8 +208,23 @@ def run_export_onnx(arguments: Namespace) -> int:
     return 0
 
 
+def _export_tagger(arguments: Namespace) -> int:
+    from charembed.integrations.onnx_tagger import export_tagger_onnx
+    from charembed.tagging.tagger import Tagger
+
+    if arguments.dim is not None:
+        raise CharEmbedError("--dim cannot be set for a tagger: the size of its vectors is that of its training")
+    exported = export_tagger_onnx(Tagger.load(arguments.model), arguments.output, arguments.precision)
+    print(
+        f"{arguments.output}: {exported.megabytes:.1f} MB; compared with PyTorch: word vectors, largest difference"
+        f" {exported.difference:.1e}, smallest cosine {exported.cosine:.6f}; scores of tags, largest difference"
+        f" {exported.emission_difference:.1e}. See tag.py in the folder for an example"
+    )
+    return 0
+
+
 def _add_export_options(parser: Parser) -> None:
-    add_model(parser)
+    add_model(parser, "model or tagger")
     parser.add_argument("output", type=str, help="Folder to write")
     parser.add_argument(
         "--precision",
@@ -263,10 +282,11 @@ IMPORT_FLAIR = Command(
 EXPORT_ONNX = Command(
     run_export_onnx,
     _add_export_options,
-    "Write a model as ONNX graphs that ONNX Runtime runs without charembed and PyTorch, with an example.",
+    "Write a model or a tagger as ONNX graphs that ONNX Runtime runs without charembed and PyTorch, with an example.",
     examples=(
         "charembed export-onnx --model en exported",
         "charembed export-onnx --model runs/mine/best exported --precision int8",
+        "charembed export-onnx --model runs/tagger exported",
     ),
     hint="name the model with --model, as in: charembed export-onnx --model en exported",
 )

@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from charembed.text.corpus import Corpus
 
 
-def add_model(parser: Parser) -> None:
-    """Add `--model`."""
+def add_model(parser: Parser, kind: str = "model") -> None:
+    """Add `--model`.
+
+    Args:
+        parser: parser of the command.
+        kind: what can be named.
+    """
     parser.add_argument(
         "-m",
         "--model",
         required=True,
         type=str,
-        help="Name of a bundled model, such as en; path of a model folder; or hf://owner/name",
+        help=f"Name of a bundled {kind}, such as en; path of a {kind} folder; or hf://owner/name",
     )
 
 

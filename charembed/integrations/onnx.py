@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -21,7 +23,9 @@ from charembed.onnx_graphs import GraphPrecision, language_model_graph
 from charembed.onnx_graphs.runtime import import_onnxruntime
 from charembed.pretrained.model_files import CARD, CONFIG, PROJECTION, STATIC, TOKENIZER
 from charembed.pretrained.model_folder import Pretrained
+from charembed.pretrained.parts import Part
 from charembed.projection import Projection
+from charembed.tagging.onnx_export import EXPORT_FILES as TAGGER_EXPORT_FILES
 from charembed.util.checks import check_choice
 from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.version import __version__
@@ -77,28 +81,60 @@ def export_onnx(
     check_choice("precision", precision, get_args(GraphPrecision))
     import_onnxruntime("exporting to ONNX")
     target = user_path(folder).resolve()
-    _check_replaceable(target)
+    check_export_replaceable(target)
     projection = None if dim is None else stored_projection(pretrained, pretrained.parts, dim)
     # An exception inside this block discards the new folder and leaves an existing one.
     with atomic_folder(target) as new:
-        _write_graphs(pretrained, new, precision)
-        _write_settings(pretrained, new, precision, projection)
-        example = importlib.resources.files("charembed.onnx_graphs").joinpath("example.py")
-        (new / EXAMPLE).write_bytes(example.read_bytes())
-        # The example is checked as users will run it, so that an export that exists is one that works.
-        export = _compare_with_pytorch(pretrained, new, target)
-        _check_deviation(export, precision)
+        export = write_language_models(pretrained, new, target, precision, projection=projection)
         (new / CARD).write_text(_card(export, precision, pretrained, dim), encoding="utf-8")
     return export
 
 
-def _check_replaceable(target: Path) -> None:
+def write_language_models(
+    pretrained: Pretrained,
+    folder: Path,
+    target: Path,
+    precision: GraphPrecision,
+    *,
+    parts: Sequence[Part] | None = None,
+    projection: Projection | None = None,
+) -> OnnxExport:
+    """Write what the vectors of words need, and compare the vectors with PyTorch's.
+
+    Args:
+        pretrained: the language models.
+        folder: empty folder to write to.
+        target: folder that it will become.
+        precision: precision of the products with recurrent weights.
+        parts: parts of which a vector consists; None for all that the model has.
+        projection: reduces the vectors; None for none.
+
+    Raises:
+        CharEmbedError: the graphs do not compute the right vectors on this machine.
     """
+    layout = VectorLayout.of(pretrained, parts)
+    static = pretrained.static if layout.has_words else None
+    pretrained = dataclasses.replace(pretrained, static=static, projection=None)
+    for direction in layout.directions:
+        graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
+        (folder / f"{direction}.onnx").write_bytes(graph.SerializeToString())
+    _write_settings(pretrained, layout, folder, precision, projection)
+    example = importlib.resources.files("charembed.onnx_graphs").joinpath("example.py")
+    (folder / EXAMPLE).write_bytes(example.read_bytes())
+    # The example is checked as users will run it, so that an export that exists is one that works.
+    export = _compare_with_pytorch(pretrained, layout, folder, target)
+    _check_deviation(export, precision)
+    return export
+
+
+def check_export_replaceable(target: Path) -> None:
+    """Check that a path is unused, an empty folder or an earlier export of a model or tagger.
+
     Raises:
         CharEmbedError: the folder has content that is not an export.
     """
     graphs = (f"{direction}.onnx" for direction in DIRECTIONS)
-    check_contains_only(target, {*graphs, CONFIG, TOKENIZER, STATIC, PROJECTION, CARD, EXAMPLE})
+    check_contains_only(target, {*graphs, CONFIG, TOKENIZER, STATIC, PROJECTION, CARD, EXAMPLE, *TAGGER_EXPORT_FILES})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} has content that is not an ONNX export of charembed: name another folder")
 
@@ -111,22 +147,20 @@ def _is_export(folder: Path) -> bool:
     return isinstance(config, dict) and _VERSION_KEY in config
 
 
-def _write_graphs(pretrained: Pretrained, folder: Path, precision: GraphPrecision) -> None:
-    for direction in pretrained.model.directions:
-        graph = language_model_graph(pretrained.model.direction(direction), precision, weight_bits=7)
-        (folder / f"{direction}.onnx").write_bytes(graph.SerializeToString())
-
-
 def _write_settings(
-    pretrained: Pretrained, folder: Path, precision: GraphPrecision, projection: Projection | None
+    pretrained: Pretrained,
+    layout: VectorLayout,
+    folder: Path,
+    precision: GraphPrecision,
+    projection: Projection | None,
 ) -> None:
     """Write what a program needs in addition to the graphs: settings, characters, static vectors, projection."""
     config = {
         _VERSION_KEY: 1,
         "charembed_version": __version__,
         "precision": precision,
-        "embedding_dim": VectorLayout.of(pretrained).dim if projection is None else projection.dim,
-        "directions": pretrained.model.directions,
+        "embedding_dim": layout.dim if projection is None else projection.dim,
+        "directions": layout.directions,
         "readout": pretrained.readout,
         "delimiter": pretrained.delimiter,
         "static_vectors": pretrained.static is not None,
@@ -142,7 +176,7 @@ def _write_settings(
         (folder / PROJECTION).write_bytes(projection.to_bytes("float16"))
 
 
-def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) -> OnnxExport:
+def _compare_with_pytorch(pretrained: Pretrained, layout: VectorLayout, folder: Path, target: Path) -> OnnxExport:
     """Run the example on random sentences and compare its vectors with those that PyTorch computes.
 
     They are compared before they are reduced, so that no component can hide a deviation.
@@ -157,18 +191,24 @@ def _compare_with_pytorch(pretrained: Pretrained, folder: Path, target: Path) ->
         ["".join(generator.choices(characters, k=generator.randint(1, 12))) for _ in range(length)]
         for length in _SENTENCE_LENGTHS
     ]
-    results = CharEmbedder(pretrained, device="cpu", engine="torch").embed(sentences)
+    results = CharEmbedder(pretrained, "cpu", "torch", parts=layout.parts).embed(sentences)
     expected = np.concatenate([result.vectors for result in results])
     vectors = np.concatenate([embed_all_dimensions(folder, words) for words in sentences])
     # Static vectors are the same numbers here and there. They must not hide a deviation of the states.
-    width = pretrained.model.embedding_dim
+    width = len(layout.directions) * pretrained.model.config.output_size
     if not np.allclose(vectors[:, width:], expected[:, width:], rtol=1e-5, atol=1e-7):
         raise CharEmbedError("the example does not find the static vectors of this model; please report this")
     expected, vectors = expected[:, :width], vectors[:, :width]
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(vectors, axis=1)
     cosines = (expected * vectors).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.name == STATIC or path.suffix == ".onnx") / 1e6
-    return OnnxExport(target, float(np.abs(vectors - expected).max()), float(cosines.min()), size)
+    if not width:  # static vectors alone
+        return OnnxExport(target, 0.0, 1.0, export_megabytes(folder))
+    return OnnxExport(target, float(np.abs(vectors - expected).max()), float(cosines.min()), export_megabytes(folder))
+
+
+def export_megabytes(folder: Path) -> float:
+    """Return the size of the graphs and static vectors of an export."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name.endswith((STATIC, ".onnx"))) / 1e6
 
 
 def _check_deviation(export: OnnxExport, precision: GraphPrecision) -> None:

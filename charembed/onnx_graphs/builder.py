@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from charembed.errors import import_extra
 from charembed.util.devices import has_int8_units
 
+_OPSETS, _IR_VERSION = {"": 17, "com.microsoft": 1}, 8
+"""Versions of 2022, which ONNX Runtime has read ever since."""
+
 
 class GraphBuilder:
     """Nodes and constants of a graph, in the order in which they were added. Tensors are known by their names."""
@@ -82,6 +85,20 @@ class GraphBuilder:
         """Return the nodes added so far and start a new list, for the graph that contains them."""
         nodes, self.nodes = self.nodes, []
         return nodes
+
+    def model(self, inputs: Sequence[Any], outputs: Sequence[Any], domains: Sequence[str] = ("",)) -> Any:
+        """Return an `onnx.ModelProto` of the nodes and constants added so far.
+
+        Args:
+            inputs: Descriptions of its inputs, from `value_info`.
+            outputs: Descriptions of its outputs.
+            domains: Domains of the operators: "" for those of the ONNX standard.
+        """
+        helper = self._onnx.helper
+        constants = [self._onnx.numpy_helper.from_array(array, name) for name, array in self.constants.items()]
+        proto = helper.make_graph(self.take_nodes(), "charembed", inputs, outputs, constants)
+        opsets = [helper.make_opsetid(domain, _OPSETS[domain]) for domain in domains]
+        return helper.make_model(proto, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="charembed")
 
     def new_name(self, kind: str) -> str:
         """Return an unused name."""

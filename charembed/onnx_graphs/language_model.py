@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from charembed.errors import import_extra
 from charembed.lm.model import CharLM
 from charembed.onnx_graphs.builder import GraphBuilder
 from charembed.onnx_graphs.int8_lstm import PINNED_UNITS, int8_lstm_states
@@ -15,9 +14,6 @@ from charembed.onnx_graphs.lm_weights import as_array
 from charembed.onnx_graphs.scan import MAX_TABLE_ROWS, scan_states
 from charembed.onnx_graphs.scan_steps import GraphPrecision
 from charembed.recurrent import LSTMState
-
-_OPSETS, _IR_VERSION = {"": 17, "com.microsoft": 1}, 8
-"""Versions of 2022, which ONNX Runtime has read ever since."""
 
 
 def language_model_graph(
@@ -52,7 +48,6 @@ def language_model_graph(
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    onnx = import_extra("onnx", extra="onnx", purpose="building ONNX graphs")
     graph = GraphBuilder(weight_bits)
     hidden = lm.config.hidden_size
     kinds = ("hidden", "cell") if _is_lstm(lm) else ("hidden",)
@@ -69,12 +64,8 @@ def language_model_graph(
         graph.value_info("vectors", ["wanted", lm.config.output_size]),
         *(graph.value_info(f"next_{name}", ["readings", hidden]) for name in state_names),
     ]
-    constants = [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
-    proto = onnx.helper.make_graph(graph.take_nodes(), "charembed", inputs, outputs, constants)
     # Declare ONNX Runtime's own operators only in graphs that use them: other runtimes refuse an unknown domain.
-    domains = ["", "com.microsoft"] if _uses_int8_lstm(lm, precision) else [""]
-    opsets = [onnx.helper.make_opsetid(domain, _OPSETS[domain]) for domain in domains]
-    return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="charembed")
+    return graph.model(inputs, outputs, ["", "com.microsoft"] if _uses_int8_lstm(lm, precision) else [""])
 
 
 def _is_lstm(lm: CharLM) -> bool:

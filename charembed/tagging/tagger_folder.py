@@ -106,6 +106,17 @@ def bundled_taggers() -> list[str]:
     return sorted(config.parent.name for config in BUNDLED_TAGGERS.glob(f"*/{CONFIG}"))
 
 
+def is_tagger(name: str | os.PathLike[str]) -> bool:
+    """Return whether a name is that of a tagger, and not of a language model.
+
+    Raises:
+        CharEmbedError: the repository on the Hugging Face Hub cannot be read.
+    """
+    if isinstance(name, str) and name.startswith(SCHEME):
+        return (download(name, (CONFIG,)) / CONFIG).is_file()
+    return (user_path(name) / CONFIG).is_file() or os.fspath(name) in bundled_taggers()
+
+
 def save_tagger(
     files: TaggerFiles, folder: str | os.PathLike[str], model: ModelStorage, report: bytes | None = None
 ) -> None:

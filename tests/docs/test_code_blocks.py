@@ -169,7 +169,10 @@ def run_command(command: list[str]) -> None:
         assert not status, f"{shlex.join(command)}: exit status {status}"
     elif program == "python":
         script = ROOT / arguments[0] if arguments[0].startswith("scripts/") else Path(arguments[0])
-        with mock.patch.object(sys, "argv", [str(script), *arguments[1:], *shortened_script(script.name)]):
+        argv = [str(script), *arguments[1:], *shortened_script(script.name)]
+        # Like Python, find modules in the folder of the script.
+        path = [str(script.parent.resolve()), *sys.path]
+        with mock.patch.object(sys, "argv", argv), mock.patch.object(sys, "path", path):
             runpy.run_path(str(script), run_name="__main__")
     elif program == "cd":
         os.chdir(arguments[0])
