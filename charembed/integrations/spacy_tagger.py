@@ -21,7 +21,7 @@ import_extra("spacy", extra="spacy", purpose="charembed.integrations.spacy_tagge
 
 import srsly  # noqa: E402
 from spacy.language import Language  # noqa: E402
-from spacy.parts_of_speech import IDS as UNIVERSAL_TAGS  # noqa: E402
+from spacy.parts_of_speech import IDS as UNIVERSAL_TAGS  # type: ignore[import-not-found]  # noqa: E402
 from spacy.tokens import Doc, Span  # noqa: E402
 from spacy.util import filter_spans, minibatch  # noqa: E402
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from charembed.errors import CharEmbedError
 from charembed.onnx_graphs.builder import GraphBuilder
 from charembed.recurrent.translation import onnx_operator, onnx_weights
+from charembed.tagging.crf import LinearChainCRF
+from charembed.tagging.decoding import TransitionScores
 from charembed.tagging.network import TaggerNetwork
 from charembed.tagging.tagger import Tagger
 from charembed.version import __version__
@@ -82,8 +84,7 @@ def write_network(tagger: Tagger, folder: Path) -> float:
     """
     (folder / GRAPH).write_bytes(network_graph(tagger.network).SerializeToString())
     layers = []
-    for layer, crf in zip(tagger.layers, tagger.network.crfs, strict=True):
-        scores = crf.transition_scores()
+    for layer, scores in zip(tagger.layers, _transition_scores(tagger.network), strict=True):
         arrays = {"start": scores.start, "transitions": scores.transitions, "end": scores.end}
         layers.append(
             {"name": layer.name, "kind": layer.kind, "tags": layer.tags}
@@ -122,12 +123,12 @@ def _compare_with_pytorch(network: TaggerNetwork, folder: Path) -> float:
         with torch.inference_mode():
             expected, _ = network.eval().emissions([tensor])
         emissions = session.run(None, {"vectors": vectors})
-        for crf, lattice, ours, theirs in zip(
-            network.crfs, network.lattices([tensor]), emissions, map(_array, expected), strict=True
+        lattices = network.lattices([tensor])
+        for lattice, scores, ours, theirs in zip(
+            lattices, _transition_scores(network), emissions, map(_array, expected), strict=True
         ):
             largest = max(1.0, float(np.abs(theirs).max()))
             difference = max(difference, float(np.abs(ours - theirs[0]).max()) / largest)
-            scores = crf.transition_scores()
             if viterbi(theirs[0], scores.start, scores.transitions, scores.end) != lattice.best_paths()[0]:
                 raise CharEmbedError("the example does not find the tags of this tagger; please report this")
     if not difference <= _MAX_DIFFERENCE:
@@ -138,7 +139,11 @@ def _compare_with_pytorch(network: TaggerNetwork, folder: Path) -> float:
     return difference
 
 
-def _linear(graph: GraphBuilder, layer: torch.nn.Linear | torch.nn.Module, tensor: str) -> str:
+def _transition_scores(network: TaggerNetwork) -> list[TransitionScores]:
+    return [crf.transition_scores() for crf in network.crfs if isinstance(crf, LinearChainCRF)]
+
+
+def _linear(graph: GraphBuilder, layer: torch.nn.Module, tensor: str) -> str:
     """Add a linear layer and return the name of its output."""
     assert isinstance(layer, torch.nn.Linear)
     weight, bias = graph.constant(_array(layer.weight)), graph.constant(_array(layer.bias))
