@@ -10,17 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from helpers import COLUMNS, ROOT, run_script
 
 from charembed import CharEmbedError
-from charembed.tagging.labelled_text import LabelledSentence
 from charembed.tagging.splits import divide
-from scripts.quality.embedders import ComparedEmbedder, EmbeddedSentence, EmbedderConfig
+from scripts.quality.embedders import ComparedEmbedder, EmbedderConfig
 from scripts.quality.evaluate import Scores
 from scripts.quality.results import drop_incomplete_line, read_results
-from scripts.quality.taggers import ScaledProjection
 from scripts.quality.tasks import TaskConfig, embed_task, read_task
 
 
@@ -65,20 +62,6 @@ def test_a_limit_takes_sentences_at_equal_distances(tmp_path: Path) -> None:
     task.train_limit = 0
     with pytest.raises(CharEmbedError, match="train_limit and dev_limit must be at least 1, got 0"):
         read_task(task, str(tmp_path))
-
-
-def test_the_probe_centers_and_scales_its_input() -> None:
-    train = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2, 3, 4]) + 7
-    encoder = ScaledProjection(train, 4, dropout=0.5).eval()
-    torch.nn.init.eye_(encoder.projection.weight)
-    torch.nn.init.zeros_(encoder.projection.bias)
-    sentences = [EmbeddedSentence(LabelledSentence([], {}), vectors) for vectors in train.split([400, 600])]
-    with torch.no_grad():
-        vectors, mask = encoder(sentences)
-    assert mask.sum(dim=1).tolist() == [400, 600]
-    assert vectors[mask].mean(dim=0).abs().max() < 1e-4
-    assert vectors[mask].var(dim=0).mean() == pytest.approx(1.0, rel=1e-4)
-    assert vectors[mask].var(dim=0)[3] > 10 * vectors[mask].var(dim=0)[0]  # one scale for all dimensions
 
 
 @dataclass
