@@ -9,6 +9,8 @@ MODEL := runs/tiny/best
 quickstart: $(VENV)/base
 	@printf '— Word vectors of two sentences, from the bundled English model —\n'
 	$(BIN)/python scripts/embed.py --model en "George Washington went to Washington." "He can open the can."
+	@printf '\n— Named entities, from a bundled tagger —\n'
+	printf 'George Washington went to Washington.\n' | $(BIN)/charembed tag predict en-ner /dev/stdin
 	@printf '\n— Words of a text that are used like "city" in this sentence —\n'
 	$(BIN)/charembed neighbors --model en configs/data/en_excerpt.txt --count 8 \
 		--sentence "It is the largest city in the north of the country." --word city

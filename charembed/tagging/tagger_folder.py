@@ -118,7 +118,11 @@ def is_tagger(name: str | os.PathLike[str]) -> bool:
 
 
 def save_tagger(
-    files: TaggerFiles, folder: str | os.PathLike[str], model: ModelStorage, report: bytes | None = None
+    files: TaggerFiles,
+    folder: str | os.PathLike[str],
+    model: ModelStorage,
+    report: bytes | None = None,
+    address: str = "path/to/this/folder",
 ) -> None:
     """Write a tagger folder atomically; see `Tagger.save`.
 
@@ -127,10 +131,11 @@ def save_tagger(
         folder: path of the folder.
         model: how the language model is stored.
         report: the report of the training run, which is stored beside the tagger; None for none.
+        address: name from which the example on the card loads the tagger.
     """
     target = user_path(folder).resolve()
     check_tagger_replaceable(target)
-    contents = files.contents(model) | ({} if report is None else {REPORT: report})
+    contents = files.contents(model, address) | ({} if report is None else {REPORT: report})
     with atomic_folder(target) as new:
         for name, content in contents.items():
             (new / name).parent.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ import yaml
 
 from charembed.cli.runner import run_script
 from charembed.tagging.tagger import Tagger
+from charembed.tagging.tagger_folder import save_tagger
 
 
 def prepare(tagger: str, card: str, output: str) -> None:
@@ -25,7 +26,7 @@ def prepare(tagger: str, card: str, output: str) -> None:
     trained = Tagger.load(tagger)
     trained.provenance |= yaml.safe_load(Path(card).read_text(encoding="utf-8"))
     trained.network.half()
-    trained.save(output)
+    save_tagger(trained.files(), output, "reference", address=Path(output).name)
     size = sum(path.stat().st_size for path in Path(output).rglob("*"))
     print(f"{output}: {size / 1e6:.2f} MB")
 
