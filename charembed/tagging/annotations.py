@@ -36,7 +36,7 @@ def read_annotations(path: Path) -> SourceFile:
     rejected = unlabelled = 0
     has_spans = False
     for document, (where, record) in enumerate(_records(path)):
-        if record.get("answer", "accept") != "accept":  # Prodigy's annotators reject or skip a record
+        if record.get("answer") in ("reject", "ignore"):  # by an annotator, in Prodigy
             rejected += 1
             continue
         annotations = _annotations(record, where)
@@ -57,7 +57,7 @@ def read_annotations(path: Path) -> SourceFile:
         )
     notes = counts.notes()
     if rejected:
-        notes.append(f"{rejected} records whose answer is not accept were left out")
+        notes.append(f"{rejected} records that an annotator rejected or ignored were left out")
     if unlabelled:
         notes.append(f"{unlabelled} records without annotations were left out")
     return SourceFile(sentences, {ENTITY_LAYER: "entities"}, notes)
@@ -138,14 +138,16 @@ def _annotations(record: Record, where: str) -> list[Annotation] | None:
             return None
         text = _text(record, where)
         return [annotation for result in results for annotation in _label_studio_annotations(result, text, where)]
-    items = next((record[key] for key in _SPAN_KEYS if record.get(key)), None)
-    if items is None:
-        # JSON-MIN of Label Studio names the list like the control of the labelling interface.
-        items = next((value for value in record.values() if _holds_label_studio_values(value)), None)
-    if items is None:
+    values = [record[key] for key in _SPAN_KEYS if record.get(key) is not None]
+    # JSON-MIN of Label Studio names the list like the control of the labelling interface.
+    values += [value for value in record.values() if _holds_label_studio_values(value)]
+    # Prodigy has spans and, where a question is about one kind, this kind as the label.
+    lists = [value for value in values if isinstance(value, list)]
+    if values and not lists:
+        raise CharEmbedError(f"{where}: the spans must be a list, got {values[0]!r}")
+    if not lists:
         return [] if any(key in record for key in _SPAN_KEYS) else None
-    if not isinstance(items, list):
-        raise CharEmbedError(f"{where}: the spans must be a list, got {items!r}")
+    items = next(filter(None, lists), [])
     if _holds_label_studio_values(items):
         text = _text(record, where)
         return [annotation for value in items for annotation in _label_studio_annotations(value, text, where)]

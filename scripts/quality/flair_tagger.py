@@ -67,6 +67,11 @@ def train_flair_tagger(
     """
     # SGD with a learning rate of 0.1 that is halved when dev stops improving, as in the paper.
     labels = corpus.make_label_dictionary(label_type=task, add_unk=False)
+    # Flair cannot score a tag that it does not know; one that train lacks is not learnt, and counts as an error.
+    for split in (corpus.dev, corpus.test):
+        for sentence in split:  # type: ignore[union-attr]
+            for label in sentence.get_labels(task):
+                labels.add_item(label.value)
     tagger = SequenceTagger(
         hidden_size=config.hidden_size,
         embeddings=embeddings,

@@ -347,6 +347,17 @@ def test_tagger_script_on_columns(embedder, tmp_path: Path) -> None:
     assert (tmp_path / "tagger" / "best-model.pt").exists() or (tmp_path / "tagger" / "final-model.pt").exists()
 
 
+def test_tagger_script_on_tags_that_training_lacks(embedder, tmp_path: Path) -> None:
+    embedder.save_pretrained(tmp_path / "model")
+    sentence = "Anna PROPN\nsails VERB\n\n"
+    (tmp_path / "train.conll").write_text(sentence * 12)
+    (tmp_path / "dev.conll").write_text(sentence + "Oh INTJ\n")
+    files = ["--train", tmp_path / "train.conll", "--dev", tmp_path / "dev.conll", "--test", tmp_path / "dev.conll"]
+    printed = train_tagger("--model", tmp_path / "model", *files, "--task", "upos")
+    assert "dev.conll: tags of layer upos that no training sentence has, and that count as errors: INTJ" in printed
+    assert "accuracy " in printed
+
+
 @pytest.mark.slow
 def test_tagger_script_on_conllu(embedder, tmp_path: Path) -> None:
     import lzma

@@ -95,6 +95,8 @@ def test_a_record_without_entities_is_a_sentence_outside(file: Path) -> None:
     labelled = read(file, {"text": "No one.", "label": []}, {"text": "\n"}, {"text": "Nor you"}, FORMS["json-min"])
     assert [tags for _, tags in tagged(labelled)] == [["O"] * 3, ["O"] * 2, TAGS]
     assert [sentence.document for sentence in labelled.sentences] == [0, 2, 3]
+    binary = {"text": "No one.", "spans": [], "label": "PER", "answer": "accept"}
+    assert tagged(read(file, binary)) == [(["No", "one", "."], ["O"] * 3)]
     assert read(file, {"text": "No one.", "spans": []}).kinds == {"entities": "entities"}
 
 
@@ -107,7 +109,7 @@ def test_records_that_annotators_did_not_accept(file: Path) -> None:
     labelled = read(file, *rejected, FORMS["prodigy"], *open_tasks)
     assert [tags for _, tags in tagged(labelled)] == [TAGS]
     assert labelled.notes == [
-        "a.jsonl: 2 records whose answer is not accept were left out",
+        "a.jsonl: 2 records that an annotator rejected or ignored were left out",
         "a.jsonl: 2 records without annotations were left out",
     ]
 
