@@ -73,6 +73,7 @@ def test_entities_of_inconsistent_tags() -> None:
     """As taggers without constraints predict them: I and E begin an entity where none of their kind is open."""
     assert entity_spans(["I-A", "B-A", "I-B"]) == [(0, 1, "A"), (1, 2, "A"), (2, 3, "B")]
     assert entity_spans(["E-A", "E-A", "S-A", "I-A"]) == [(0, 1, "A"), (1, 2, "A"), (2, 3, "A"), (3, 4, "A")]
+    assert entity_spans(["L-A", "L-A", "U-A", "I-A"]) == [(0, 1, "A"), (1, 2, "A"), (2, 3, "A"), (3, 4, "A")]
     assert entity_spans(["O"]) == entity_spans([]) == []
 
 
