@@ -15,7 +15,8 @@ from tabulate import tabulate
 from charembed import CharEmbedError
 from charembed.util.files import atomic_write
 
-TaggerName = Literal["probe", "flair", "linear"]
+TaggerName = Literal["probe", "flair", "linear", "probe-0.1"]
+"""Taggers of the comparison; "probe-0.1" is the probe of earlier versions, whose scores are in the results file."""
 
 
 @dataclass(frozen=True)

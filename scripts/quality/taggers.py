@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charembed.errors import import_extra
+from charembed.errors import CharEmbedError, import_extra
 from charembed.tagging.fitting import FitConfig, Fitter, LabelledVectors, predict_split
 from charembed.tagging.metrics import score_layer
 from charembed.tagging.network import NetworkConfig, TaggerNetwork
@@ -66,7 +66,6 @@ def tagger_settings(tagger: TaggerName, task: TaskConfig) -> dict[str, Any]:
         "dropout": 0.3,
         "learning_rate": 0.002,
         "batch_size": 32,
-        "transitions": "constrained",  # not in the probe of 0.1.0, whose results are in the file too
     }
 
 
@@ -87,6 +86,8 @@ def score_tagger(
         task: the task.
         seed: seed of the tagger; not used by the linear one.
     """
+    if tagger == "probe-0.1":
+        raise CharEmbedError("the probe of earlier versions is gone: train probe, or choose rows that are in the results file")
     # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
     if tagger == "flair":
