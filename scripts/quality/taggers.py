@@ -87,7 +87,9 @@ def score_tagger(
         seed: seed of the tagger; not used by the linear one.
     """
     if tagger == "probe-0.1":
-        raise CharEmbedError("the probe of earlier versions is gone: train probe, or choose rows that are in the results file")
+        raise CharEmbedError(
+            "the probe of earlier versions is gone: train probe, or choose rows that are in the results file"
+        )
     # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
     if tagger == "flair":
