@@ -88,7 +88,7 @@ def score_tagger(
     """
     if tagger == "probe-0.1":
         raise CharEmbedError(
-            "the probe of earlier versions is gone: train probe, or choose rows that are in the results file"
+            "the probe of earlier versions is gone: choose rows in the results file, or train probe"
         )
     # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
