@@ -138,10 +138,11 @@ class Parser(ArgumentParser):
     def _arguments(self, keys: Sequence[str]) -> tuple[Parser, list[str]]:
         """Return the parser of some keys and the arguments as they are written on the command line."""
         parser = self
-        # The keys of a command's options begin with the name of the command.
-        commands = self._subcommands_action
-        command = keys[0].partition(".")[0]
-        if commands is not None and command in commands.choices:
+        # The keys of a command's options begin with the name of the command, and that of its group.
+        while (commands := parser._subcommands_action) is not None:
+            command = keys[0].partition(".")[0]
+            if command not in commands.choices:
+                break
             parser = commands.choices[command]
             keys = [key.removeprefix(f"{command}.") for key in keys]
         positional = {action.dest for action in parser._actions if not action.option_strings}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from charembed.tagging.tagger import Tagger
 
 _SUFFIXES = (".jsonl", ".conll")
+_WHITE_SPACE = re.compile(r"\s")
 
 
 def run_tag_train(arguments: Namespace) -> int:
@@ -167,9 +169,13 @@ def _json_line(tagged: TaggedText, source: str, number: int, word_layers: list[s
     ]
     if word_layers:
         record["tokens"] = [
-            {"start": start, "end": end, "text": word}
-            | {name: tagged.tags[name][k] for name in word_layers}
-            | {f"{name}_score": round(tagged.scores[name][k], 4) for name in word_layers}
+            {
+                "start": start,
+                "end": end,
+                "text": word,
+                "tags": {name: tagged.tags[name][k] for name in word_layers},
+                "scores": {name: round(tagged.scores[name][k], 4) for name in word_layers},
+            }
             for k, (word, (start, end)) in enumerate(zip(tagged.words, tagged.spans, strict=True))
         ]
     return json.dumps(record, ensure_ascii=False) + "\n"
@@ -177,9 +183,11 @@ def _json_line(tagged: TaggedText, source: str, number: int, word_layers: list[s
 
 def _columns(tagged: TaggedText) -> str:
     """Return the words and tags of a text as lines of columns, with a blank line after them."""
-    rows = zip(tagged.words, *tagged.tags.values(), strict=True)
-    # White space in a word would make it two columns.
-    return "".join("\t".join((word.replace("\t", " ").replace("\n", " "), *tags)) + "\n" for word, *tags in rows) + "\n"
+    # White space would make a word or tag two columns.
+    rows = (
+        [_WHITE_SPACE.sub("_", cell) for cell in row] for row in zip(tagged.words, *tagged.tags.values(), strict=True)
+    )
+    return "".join("\t".join(row) + "\n" for row in rows) + "\n"
 
 
 _COMMANDS = {

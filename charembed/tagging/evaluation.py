@@ -28,6 +28,8 @@ def evaluate_tagger(tagger: Tagger, path: str | Path, columns: Columns | None = 
         OSError: the file cannot be read.
     """
     columns = columns or Columns()
+    if columns.tags == {}:
+        raise CharEmbedError("tag_columns must name at least one layer")
     if columns.tags is None and len(tagger.layers) > 1:
         names = ", ".join(layer.name for layer in tagger.layers)
         raise CharEmbedError(f"the tagger has the layers {names}: set tag_columns to their columns in {path}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charembed.errors import CharEmbedError
 from charembed.tagging.labelled_text import LabelledSentence, LayerKind
+from charembed.util.checks import check_choice
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,17 @@ class TagLayer:
     """Whether the tags are BIO tags of entities or of any other kind."""
     tags: tuple[str, ...]
     """All tags. For entities: O, and B and I of each label."""
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, get_args(LayerKind))
+        if not (isinstance(self.name, str) and self.tags and all(isinstance(tag, str) for tag in self.tags)):
+            raise CharEmbedError(f"a layer has a name and tags, all of them text: got {self.name!r} and {self.tags!r}")
+        if len(set(self.tags)) < len(self.tags):
+            raise CharEmbedError(f"layer {self.name} has a tag more than once")
+        if self.kind == "entities":
+            expected = {"O"} | {prefix + label for label in self.labels for prefix in ("B-", "I-")}
+            if set(self.tags) != expected:
+                raise CharEmbedError(f"layer {self.name} must have the tags O, and B and I of each label")
 
     @classmethod
     def of(cls, name: str, kind: LayerKind, sentences: Iterable[LabelledSentence]) -> TagLayer:

@@ -276,7 +276,8 @@ def _text_of(item: TextInput) -> str:
         return item
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and not isinstance(item[1], str):
         return item[0]
-    return " ".join(item) if all(isinstance(word, str) for word in item) else ""  # the embedder raises the error
+    is_list = isinstance(item, Sequence) and all(isinstance(word, str) for word in item)
+    return " ".join(item) if is_list else ""  # the embedder raises the error
 
 
 def _cut(part: EmbeddedPart, text: _PartialText) -> Iterator[_Piece]:

@@ -42,7 +42,7 @@ def tagger_card(layers: Sequence[TagLayer], provenance: dict[str, Any], address:
     ]
     scores = provenance.get("scores", {})
     for name, by_type in scores.items():
-        rows = [[kind, *values] for kind, values in by_type.items()]
+        rows = [[_cell(kind), *values] for kind, values in by_type.items()]
         table = tabulate(rows, ["", "Precision", "Recall", "F1", "Number"], tablefmt="github", floatfmt=".2f")
         lines += [f"## Scores: {name}", "", table, ""]
     properties = {key: value for key, value in provenance.items() if key != "scores" and not isinstance(value, list)}

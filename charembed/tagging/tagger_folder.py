@@ -27,7 +27,7 @@ from charembed.tagging.network import NetworkConfig, TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger_card import tagger_card
 from charembed.util.checks import check_choice
-from charembed.util.files import atomic_folder, user_path
+from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.version import __version__
 
 FORMAT_VERSION = 1
@@ -39,6 +39,7 @@ TRAINING = ".training"
 BUNDLED_TAGGERS = Path(str(importlib.resources.files("charembed.tagging").joinpath("models")))
 """Folder of the taggers that are part of this package."""
 _DOWNLOADS = (CONFIG, WEIGHTS, CARD, STATIC, *(f"{MODEL}/{name}" for name in MODEL_FILES))
+_DTYPES = (torch.float32, torch.float16)
 ModelStorage = Literal["auto", "reference", "float32", "float16"]
 
 
@@ -83,7 +84,7 @@ class TaggerFiles:
         return {
             CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
             WEIGHTS: safetensors.torch.save(weights),
-            CARD: tagger_card(self.network.layers, self.provenance, address).encode(),
+            CARD: tagger_card(self.network.layers, self.provenance, address).encode("utf-8", "backslashreplace"),
             **({} if self.static is None else {STATIC: self.static.to_bytes()}),
             **{f"{MODEL}/{name}": content for name, content in files.items()},
         }
@@ -91,7 +92,7 @@ class TaggerFiles:
     def _language_model(self, storage: ModelStorage) -> tuple[dict[str, str], dict[str, bytes]]:
         """Return what tagger.json says about the language model, and the files of its folder; none for a reference."""
         readout = self.pretrained.readout
-        name = _bundled_name(self.pretrained) if storage in ("auto", "reference") else None
+        name = bundled_name(self.pretrained) if storage in ("auto", "reference") else None
         if storage == "reference" and name is None:
             raise CharEmbedError("the language model is not bundled: store it in the folder, as float32 or float16")
         if name is not None:
@@ -148,10 +149,8 @@ def check_tagger_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the target is a file, or a folder with any other content.
     """
-    if target.is_file():
-        raise CharEmbedError(f"{target} is a file: name a folder")
-    if target.is_dir() and not (target / CONFIG).is_file() and any(path.name != TRAINING for path in target.iterdir()):
-        raise CharEmbedError(f"{target} is not a tagger folder of charembed: name another folder")
+    check_contains_only(target, (CONFIG, WEIGHTS, CARD, STATIC, REPORT, MODEL, TRAINING))
+    check_contains_only(target / MODEL, MODEL_FILES)
 
 
 def load_tagger_files(name: str | os.PathLike[str], device: torch.device | str | None = None) -> TaggerFiles:
@@ -197,13 +196,15 @@ def _from_parts(
     config = _parse_config(read(CONFIG), path)
     try:
         network_config = NetworkConfig(**config["network"])
-        layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
-        network = TaggerNetwork(network_config, layers)
+        layers = [TagLayer(layer["name"], layer["kind"], tuple([*layer["tags"]])) for layer in config["layers"]]
+        with torch.device("meta"):  # shapes only: the weights come from the file
+            network = TaggerNetwork(network_config, layers)
         static_file, reference = config["static_vectors"], config["language_model"]
         digest, readout = reference["digest"], reference["readout"]
         embedder_options = {"parts": config["embedder"]["parts"], "dim": config["embedder"]["dim"]}
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, CharEmbedError) as error:
-        raise CharEmbedError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        reason = next(iter(str(error).splitlines()), "")  # PyTorch adds where in its code an error arose
+        raise CharEmbedError(f"{path} is damaged: {type(error).__name__}: {reason}") from error
     _load_weights(network, read(WEIGHTS), folder / WEIGHTS)
     static = StaticVectors.from_bytes(read(STATIC), str(folder / STATIC)) if static_file else None
 
@@ -291,9 +292,11 @@ def _load_weights(network: TaggerNetwork, content: bytes, path: Path) -> None:
         if tensors[name].shape != expected[name].shape:
             shapes = tuple(tensors[name].shape), tuple(expected[name].shape)
             raise CharEmbedError(f"{path}: {name} has shape {shapes[0]}, expected {shapes[1]}")
-        if not (tensors[name].is_floating_point() and tensors[name].isfinite().all()):
-            raise CharEmbedError(f"{path}: {name} has values that are not finite numbers")
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        if tensors[name].dtype not in _DTYPES:
+            raise CharEmbedError(f"{path}: {name} has type {tensors[name].dtype}, expected float32 or float16")
+        if not tensors[name].isfinite().all():
+            raise CharEmbedError(f"{path}: {name} has values that are not finite")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -303,7 +306,7 @@ def _read(folder: Path, name: str) -> bytes:
         raise CharEmbedError(f"{folder} is not a complete tagger folder: {name} missing") from error
 
 
-def _bundled_name(pretrained: Pretrained) -> str | None:
+def bundled_name(pretrained: Pretrained) -> str | None:
     """Return the name of the bundled model with the same vectors, if there is one."""
     digest = pretrained.digest()
     for name in bundled_models():

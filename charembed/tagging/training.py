@@ -31,7 +31,14 @@ from charembed.tagging.splits import LabelledSplits, read_splits, sentences_dige
 from charembed.tagging.stored_vectors import StoredVectors, TrainedVectors
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger import Tagger, with_static
-from charembed.tagging.tagger_folder import CONFIG, TRAINING, ModelStorage, check_tagger_replaceable, save_tagger
+from charembed.tagging.tagger_folder import (
+    CONFIG,
+    TRAINING,
+    ModelStorage,
+    bundled_name,
+    check_tagger_replaceable,
+    save_tagger,
+)
 from charembed.tagging.training_report import SplitReport, TaggerReport
 from charembed.util.checks import check_integer
 from charembed.util.files import atomic_write, user_path
@@ -39,7 +46,7 @@ from charembed.util.files import atomic_write, user_path
 logger = logging.getLogger(__name__)
 
 _RUN, _CHECKPOINT, _LOCK = "run.yaml", "checkpoint.safetensors", "lock"
-_WITHOUT_EFFECT = ("threads", "overwrite")
+_WITHOUT_EFFECT = ("output", "threads", "overwrite")
 """Options that a run may change when it resumes."""
 
 
@@ -92,6 +99,8 @@ class TaggerConfig:
 
     def __post_init__(self) -> None:
         check_integer("threads", self.threads)
+        if self.tag_columns == {}:
+            raise CharEmbedError("tag_columns must name at least one layer")
 
 
 def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
@@ -118,6 +127,8 @@ def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
     embedder = CharEmbedder.from_pretrained(
         config.model, threads=config.threads, readout=config.readout, dim=config.dim
     )
+    if config.model_storage == "reference" and bundled_name(embedder.pretrained) is None:
+        raise CharEmbedError(f"{config.model} is not a bundled model: set model_storage to float32 or float16")
     static = None if config.words is None else load_static_vectors(config.words)
     size = embedder.embedding_dim + (0 if static is None else static.dim)
     architecture = NetworkConfig(size, config.encoder, config.projection_size, config.hidden_size, config.dropout)

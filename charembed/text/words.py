@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -108,8 +108,10 @@ def check_spans(text: str, spans: Sequence[Span]) -> Spans:
     """Return spans as an array. Shape: (words, 2)
 
     Raises:
-        CharEmbedError: a span is not a pair of integers, is outside the text or ends before it starts.
+        CharEmbedError: `spans` is no sequence, or a span is not a pair of integers, is outside the text or ends before it starts.
     """
+    if not isinstance(spans, Iterable):
+        raise CharEmbedError(f"a text with spans is a pair (str, spans), got {spans!r} instead of the spans")
     checked = []
     for span in spans:
         try:

@@ -87,9 +87,7 @@ def score_tagger(
         seed: seed of the tagger; not used by the linear one.
     """
     if tagger == "probe-0.1":
-        raise CharEmbedError(
-            "the probe of earlier versions is gone: choose rows in the results file, or train probe"
-        )
+        raise CharEmbedError("the probe of earlier versions is gone: choose rows in the results file, or train probe")
     # The same settings are recorded with the result.
     settings = tagger_settings(tagger, task)
     if tagger == "flair":

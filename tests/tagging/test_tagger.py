@@ -100,6 +100,12 @@ def test_vectors_of_another_size_are_refused() -> None:
         Tagger(TAGGER.embedder, TAGGER.network, small_static_vectors(dim=4))
 
 
+@pytest.mark.parametrize("item", [None, 5, b"abc", ("abc", None)])
+def test_what_is_no_text_has_a_clear_error(item) -> None:
+    with pytest.raises((TypeError, CharEmbedError), match=r"text|span"):
+        TAGGER.predict([item])
+
+
 def test_a_single_text_is_refused() -> None:
     with pytest.raises(TypeError, match="put it in a list"):
         TAGGER.predict("The quick fox")

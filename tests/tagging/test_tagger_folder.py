@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 from helpers import small_model, small_static_vectors
 from tagger_helpers import untrained_tagger
 
 from charembed import CharEmbedder
 from charembed.errors import CharEmbedError
 from charembed.pretrained.model_folder import Pretrained
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger import Tagger
 
 TEXTS = ["The quick fox jumps over the lazy dog.", "東 fox"]
@@ -76,6 +80,12 @@ def test_newer_format_is_refused_by_name(folder: Path) -> None:
     [
         ({"format_version": True}, "it has no format_version"),
         ({"layers": 3}, "is damaged"),
+        ({"layers": [{"name": "a", "kind": "verbs", "tags": ["A"]}]}, "is damaged.*kind must be one of"),
+        ({"layers": [{"name": ["a"], "kind": "tags", "tags": ["A"]}]}, "is damaged.*all of them text"),
+        ({"layers": [{"name": "a", "kind": "tags", "tags": ["A", "A"]}]}, "is damaged.*more than once"),
+        ({"layers": [{"name": "a", "kind": "entities", "tags": ["O", "B-A"]}]}, "is damaged.*B and I of each label"),
+        ({"network": {"input_size": 28, "hidden_size": 10**30}}, "is damaged"),
+        ({"network": {"input_size": 28, "hidden_size": 10**7}}, "expected"),
         ({"network": {"input_size": 28, "projection_size": -1}}, "is damaged.*projection_size"),
         ({"network": {"input_size": 28, "wings": 2}}, "is damaged.*wings"),
         ({"network": {"input_size": 28, "projection_size": 9, "hidden_size": 6}}, r"has shape \(24, 7\), expected "),
@@ -113,10 +123,33 @@ def test_language_model_and_tagger_are_not_confused(folder: Path, tmp_path: Path
         Tagger.load("nothing")
 
 
+def test_tagger_folder_with_a_foreign_file_is_never_replaced(folder: Path) -> None:
+    (folder / "thesis.txt").write_text("years", encoding="utf-8")
+    with pytest.raises(CharEmbedError, match=r"thesis\.txt, which would be lost"):
+        untrained_tagger(small_model()).save(folder)
+    assert (folder / "thesis.txt").exists()
+
+
+def test_labels_of_any_text_can_be_saved(tmp_path: Path) -> None:
+    layer = TagLayer("a.b/c", "entities", ("O", "B-\udfff |\n", "I-\udfff |\n"))
+    tagger = untrained_tagger(small_model())
+    network = TaggerNetwork(NetworkConfig(tagger.embedder.embedding_dim), [layer])
+    Tagger(tagger.embedder, network).save(tmp_path / "tagger")
+    assert Tagger.load(tmp_path / "tagger").layers == (layer,)
+
+
+def test_weights_of_another_type_are_refused(folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / "tagger.safetensors")
+    tensors["center"] = tensors["center"].to(torch.float8_e4m3fn)
+    safetensors.torch.save_file(tensors, folder / "tagger.safetensors")
+    with pytest.raises(CharEmbedError, match=r"center has type torch\.float8_e4m3fn, expected float32 or float16"):
+        Tagger.load(folder)
+
+
 def test_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("years", encoding="utf-8")
-    with pytest.raises(CharEmbedError, match="is not a tagger folder"):
+    with pytest.raises(CharEmbedError, match=r"thesis\.txt, which would be lost"):
         untrained_tagger(small_model()).save(tmp_path / "work")
     assert (tmp_path / "work" / "thesis.txt").read_text(encoding="utf-8") == "years"
 

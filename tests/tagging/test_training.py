@@ -75,7 +75,8 @@ def test_killed_run_resumes_bit_for_bit(
     with pytest.raises(KeyboardInterrupt):
         train_tagger(again)
     assert weights(tmp_path) == expected["tagger.safetensors"]  # the earlier tagger stays until the new one is complete
-    _, report = train_tagger(config)
+    # The same folder by another name.
+    _, report = train_tagger(dataclasses.replace(config, output=f"{config.output}/../tagger"))
     assert len(saved) == 3  # one epoch was left
     assert len(report.curve) == 3
     assert {path.name: path.read_bytes() for path in (tmp_path / "tagger").rglob("*.safetensors")} == expected
@@ -132,6 +133,8 @@ def test_static_vectors_of_a_file_are_part_of_the_tagger(tmp_path: Path, pretrai
         ({"encoder": "transformer"}, "encoder must be one of bilstm, linear"),
         ({"words": "nothing.vec"}, "nothing.vec"),
         ({"dim": 5}, "5 dimensions"),
+        ({"tag_columns": {}}, "tag_columns must name at least one layer"),
+        ({"model_storage": "reference"}, "is not a bundled model"),
     ],
 )
 def test_wrong_options_have_one_clear_error_and_leave_nothing(

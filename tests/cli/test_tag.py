@@ -1,0 +1,86 @@
+"""The commands charembed tag train, predict and evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import small_model
+
+from charembed import CharEmbedder
+from charembed.cli.main import main
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.tag_layer import TagLayer
+from charembed.tagging.tagger import Tagger
+
+COLUMNS = "The X B-A\nlazy Y O\ndog X B-A\n\nquick X O\nfox Y B-A\n\n" * 8
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tagger of two layers, text and ner, trained by the command."""
+    folder = tmp_path_factory.mktemp("tag")
+    small_model().save(folder / "model")
+    (folder / "train.conll").write_text(COLUMNS, encoding="utf-8")
+    arguments = ["--train", str(folder / "train.conll"), "--model", str(folder / "model")]
+    arguments += ["--output", str(folder / "tagger"), "--tag-columns", "{text: 1, ner: 2}", "--fit.epochs", "2"]
+    assert main(["tag", "train", *arguments]) == 0
+    return folder / "tagger"
+
+
+def test_predictions_as_records(tagger: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("The lazy dog.\n\nquick fox\n", encoding="utf-8")
+    assert main(["tag", "predict", str(tagger), str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.jsonl")]) == 0
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    expected = Tagger.load(tagger).predict([record["text"] for record in records])
+    assert [record["text"] for record in records if record["text"]] == ["The lazy dog.", "quick fox"]
+    for record, tagged in zip(records, expected, strict=True):
+        assert [token["text"] for token in record["tokens"]] == tagged.words
+        assert [token["tags"]["text"] for token in record["tokens"]] == tagged.tags["text"]
+        assert [entity["start"] for entity in record["entities"]] == [entity.start for entity in tagged.entities]
+
+
+def test_predictions_as_columns_can_be_evaluated(tagger: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "in.txt").write_text("The lazy dog .\nquick fox\n", encoding="utf-8")
+    assert main(["tag", "predict", str(tagger), str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.conll")]) == 0
+    lines = (tmp_path / "out.conll").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lines if line] == ["The", "lazy", "dog", ".", "quick", "fox"]
+    options = ["--tag-columns", "{text: 1}"]
+    assert main(["tag", "evaluate", str(tagger), str(tmp_path / "out.conll"), *options]) == 0
+    assert "accuracy 100.00" in capsys.readouterr().out
+
+
+def test_white_space_in_a_tag_makes_no_second_column(tmp_path: Path) -> None:
+    network = TaggerNetwork(NetworkConfig(24), [TagLayer("a", "tags", ("two words\n",))])
+    Tagger(CharEmbedder(small_model()), network).save(tmp_path / "tagger")
+    (tmp_path / "in.txt").write_text("lazy\n", encoding="utf-8")
+    main(["tag", "predict", str(tmp_path / "tagger"), str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.conll")])
+    assert (tmp_path / "out.conll").read_text(encoding="utf-8") == "lazy\ttwo_words_\n\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "TAGGER", "in.txt", "-o", "out.txt"], "must end in .jsonl or .conll"),
+        (["predict", "nothing", "in.txt"], "no tagger 'nothing'"),
+        (["predict", "en", "in.txt"], "is a language model, not a tagger"),
+        (["predict", "TAGGER", "absent.txt"], "absent.txt"),
+        (["evaluate", "TAGGER", "absent.conll", "--tag-columns", "{ner: 2}"], "absent.conll"),
+        (["train", "--train", "absent.conll", "--output", "out"], "absent.conll"),
+        (["train", "--output", "out"], "missing: --train"),
+        (["predict", "en-ner"], "missing: FILES"),
+    ],
+)
+def test_wrong_input_has_one_clear_error(
+    tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("The lazy dog.\n", encoding="utf-8")
+    try:
+        status = main(["tag", *(str(tagger) if argument == "TAGGER" else argument for argument in arguments)])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt"]
