@@ -196,7 +196,7 @@ def _from_parts(
     config = _parse_config(read(CONFIG), path)
     try:
         network_config = NetworkConfig(**config["network"])
-        layers = [TagLayer(layer["name"], layer["kind"], tuple([*layer["tags"]])) for layer in config["layers"]]
+        layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
         with torch.device("meta"):  # shapes only: the weights come from the file
             network = TaggerNetwork(network_config, layers)
         static_file, reference = config["static_vectors"], config["language_model"]

@@ -108,7 +108,8 @@ def check_spans(text: str, spans: Sequence[Span]) -> Spans:
     """Return spans as an array. Shape: (words, 2)
 
     Raises:
-        CharEmbedError: `spans` is no sequence, or a span is not a pair of integers, is outside the text or ends before it starts.
+        CharEmbedError: `spans` is no sequence, or a span is not a pair of integers, is outside the text or ends before
+            it starts.
     """
     if not isinstance(spans, Iterable):
         raise CharEmbedError(f"a text with spans is a pair (str, spans), got {spans!r} instead of the spans")
