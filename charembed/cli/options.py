@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from charembed.text.corpus import Corpus
 
 
+def add_config(parser: Parser) -> None:
+    """Add `--config`, whose value is not an option of what is run: remove it from the parsed arguments."""
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with any of the options below; options after it on the command line override it",
+    )
+
+
 def add_model(parser: Parser, kind: str = "model") -> None:
     """Add `--model`.
 

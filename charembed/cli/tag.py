@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from jsonargparse import Namespace
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_device, add_files, read_corpus
+from charembed.cli.options import add_config, add_device, add_files, read_corpus
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
 
@@ -52,11 +52,7 @@ def run_tag_train(arguments: Namespace) -> int:
 def _add_train_options(parser: Parser) -> None:
     from charembed.tagging.training import TaggerConfig
 
-    parser.add_argument(
-        "--config",
-        action="config",
-        help="YAML file with any of the options below; options after it on the command line override it",
-    )
+    add_config(parser)
     parser.add_class_arguments(TaggerConfig)
 
 

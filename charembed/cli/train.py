@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from charembed.cli.command import Command
+from charembed.cli.options import add_config
 from charembed.cli.parser import Parser
 
 
@@ -45,11 +46,7 @@ def run_train(arguments: Namespace) -> int:
 def _add_train_options(parser: Parser) -> None:
     from charembed.training.config import TrainConfig
 
-    parser.add_argument(
-        "--config",
-        action="config",
-        help="YAML file with any of the options below; options after it on the command line override it",
-    )
+    add_config(parser)
     parser.add_argument(
         "--dry_run",
         action="store_true",

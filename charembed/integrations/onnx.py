@@ -78,10 +78,7 @@ def export_onnx(
         MissingExtraError: onnx or onnxruntime is not installed.
         OSError: the folder cannot be written.
     """
-    check_choice("precision", precision, get_args(GraphPrecision))
-    import_onnxruntime("exporting to ONNX")
-    target = user_path(folder).resolve()
-    check_export_replaceable(target)
+    target = export_target(folder, precision)
     projection = None if dim is None else stored_projection(pretrained, pretrained.parts, dim)
     # An exception inside this block discards the new folder and leaves an existing one.
     with atomic_folder(target) as new:
@@ -127,16 +124,25 @@ def write_language_models(
     return export
 
 
-def check_export_replaceable(target: Path) -> None:
-    """Check that a path is unused, an empty folder or an earlier export of a model or tagger.
+def export_target(folder: str | os.PathLike[str], precision: GraphPrecision) -> Path:
+    """Return the folder of an export, after checking all that can be wrong before anything is computed.
+
+    Args:
+        folder: the folder that the user names: unused, empty or an earlier export of a model or tagger.
+        precision: precision of the products with recurrent weights.
 
     Raises:
-        CharEmbedError: the folder has content that is not an export.
+        CharEmbedError: an unknown precision, or a folder with content that is not an export.
+        MissingExtraError: onnxruntime is not installed.
     """
+    check_choice("precision", precision, get_args(GraphPrecision))
+    import_onnxruntime("exporting to ONNX")
+    target = user_path(folder).resolve()
     graphs = (f"{direction}.onnx" for direction in DIRECTIONS)
     check_contains_only(target, {*graphs, CONFIG, TOKENIZER, STATIC, PROJECTION, CARD, EXAMPLE, *TAGGER_EXPORT_FILES})
     if target.exists() and any(target.iterdir()) and not _is_export(target):
         raise CharEmbedError(f"{target} has content that is not an ONNX export of charembed: name another folder")
+    return target
 
 
 def _is_export(folder: Path) -> bool:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from charembed.integrations.onnx import (
     EXAMPLE,
-    check_export_replaceable,
     export_megabytes,
+    export_target,
     write_language_models,
 )
 from charembed.onnx_graphs import GraphPrecision
-from charembed.onnx_graphs.runtime import import_onnxruntime
 from charembed.pretrained.model_files import CARD
 from charembed.tagging.onnx_export import GRAPH, SETTINGS, TAGGER_EXAMPLE, write_network
 from charembed.tagging.tagger import Tagger
-from charembed.util.checks import check_choice
-from charembed.util.files import atomic_folder, user_path
+from charembed.util.files import atomic_folder
 from charembed.version import __version__
 
 
@@ -60,10 +57,7 @@ def export_tagger_onnx(
         MissingExtraError: onnx or onnxruntime is not installed.
         OSError: the folder cannot be written.
     """
-    check_choice("precision", precision, get_args(GraphPrecision))
-    import_onnxruntime("exporting to ONNX")
-    target = user_path(folder).resolve()
-    check_export_replaceable(target)
+    target = export_target(folder, precision)
     embedder = tagger.embedder
     # An exception inside this block discards the new folder and leaves an existing one.
     with atomic_folder(target) as new:

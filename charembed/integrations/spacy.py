@@ -95,6 +95,18 @@ def char_embed_tok2vec(
     return chain(vectors, with_array(Maxout(width, nP=3, normalize=True, dropout=0.0)))
 
 
+def saved_files(data: bytes) -> Any:
+    """Return the contents of files by name that a pipeline has saved.
+
+    Raises:
+        CharEmbedError: they cannot be read.
+    """
+    try:
+        return srsly.msgpack_loads(data)
+    except Exception as error:  # msgpack's errors have no common base class
+        raise CharEmbedError(f"the saved pipeline is damaged: {error}") from error
+
+
 class _LazyEmbedder:
     """An embedder that is loaded by its name on first use, or comes from a saved pipeline."""
 
@@ -116,11 +128,7 @@ class _LazyEmbedder:
         return cast(bytes, srsly.msgpack_dumps(self.get().pretrained.files()))
 
     def from_bytes(self, data: bytes) -> None:
-        try:
-            files = srsly.msgpack_loads(data)
-        except Exception as error:  # msgpack's errors have no common base class
-            raise CharEmbedError(f"the saved pipeline is damaged: {error}") from error
-        self.use(Pretrained.from_files(files, "the saved pipeline"))
+        self.use(Pretrained.from_files(saved_files(data), "the saved pipeline"))
 
 
 class _LanguageModels(Shim):

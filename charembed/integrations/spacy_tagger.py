@@ -25,6 +25,8 @@ from spacy.parts_of_speech import IDS as UNIVERSAL_TAGS  # type: ignore[import-n
 from spacy.tokens import Doc, Span  # noqa: E402
 from spacy.util import filter_spans, minibatch  # noqa: E402
 
+from charembed.integrations.spacy import saved_files  # noqa: E402
+
 Attribute = Literal["ents", "tag_", "pos_"]
 _WHITE_SPACE: dict[Attribute, str] = {"tag_": "_SP", "pos_": "SPACE"}
 """Tags of tokens of white space, which taggers do not read: those of spaCy's own pipelines."""
@@ -96,11 +98,7 @@ class CharEmbedTagger:
         Raises:
             CharEmbedError: the bytes contain no tagger, or a damaged one.
         """
-        try:
-            contents = srsly.msgpack_loads(data)
-        except Exception as error:  # msgpack's errors have no common base class
-            raise CharEmbedError(f"the saved pipeline is damaged: {error}") from error
-        self._use(Tagger.from_contents(contents, "the saved pipeline", **self._options))
+        self._use(Tagger.from_contents(saved_files(data), "the saved pipeline", **self._options))
         return self
 
     def to_disk(self, path: str | os.PathLike[str], *, exclude: Iterable[str] = ()) -> None:  # noqa: ARG002

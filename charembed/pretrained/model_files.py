@@ -41,6 +41,24 @@ def parse_config(content: bytes, path: Path) -> dict[str, Any]:
     Raises:
         CharEmbedError: not JSON, not the configuration of a charembed model, a newer format or a missing key.
     """
+    return parse_versioned(content, path, f"the {CONFIG} of a charembed model", FORMAT_VERSION, _KEY_TYPES)
+
+
+def parse_versioned(
+    content: bytes, path: Path, description: str, newest: int, key_types: Mapping[str, type]
+) -> dict[str, Any]:
+    """Return the content of a JSON file that states its format version.
+
+    Args:
+        content: the bytes of the file.
+        path: its path, for error messages.
+        description: what the file should be, for error messages.
+        newest: newest format version that can be read.
+        key_types: keys that the file must have, with their JSON types.
+
+    Raises:
+        CharEmbedError: not JSON, no format version, a newer one or a missing key.
+    """
     try:
         parsed = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -48,13 +66,13 @@ def parse_config(content: bytes, path: Path) -> dict[str, Any]:
     config: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
     version = config.get("format_version")
     if type(version) is not int or version < 1:  # a bool is an int
-        raise CharEmbedError(f"{path} is not the config.json of a charembed model: it has no format_version")
-    if version > FORMAT_VERSION:
+        raise CharEmbedError(f"{path} is not {description}: it has no format_version")
+    if version > newest:
         raise CharEmbedError(
             f"{path} has format version {version}, but this version of charembed ({__version__}) reads versions up to"
-            f" {FORMAT_VERSION}: upgrade with pip install -U charembed"
+            f" {newest}: upgrade with pip install -U charembed"
         )
-    for key, json_type in _KEY_TYPES.items():
+    for key, json_type in key_types.items():
         if not isinstance(config.get(key), json_type):
             raise CharEmbedError(f"{path}: {key} is missing or not a {json_type.__name__}")
     return config

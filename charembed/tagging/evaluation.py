@@ -34,14 +34,14 @@ def evaluate_tagger(tagger: Tagger, path: str | Path, columns: Columns | None = 
         names = ", ".join(layer.name for layer in tagger.layers)
         raise CharEmbedError(f"the tagger has the layers {names}: set tag_columns to their columns in {path}")
     kinds = {layer.name: layer.kind for layer in tagger.layers}
-    file = read_labelled(path, columns, kinds if columns.tags is not None else None)
+    file = read_labelled(path, columns, kinds)
     for note in file.notes:
         logger.info("%s", note)
     sentences = [sentence for sentence in file.sentences if sentence.words]
     predicted = tagger.predict([sentence.text for sentence in sentences])
     scores = {}
     for name in file.kinds:
-        layer = tagger.layers[0] if columns.tags is None else _layer(tagger, name)
+        layer = _layer(tagger, name)
         _check_tags(layer, name, sentences, path)
         scores[layer.name] = score_layer(
             layer.kind,

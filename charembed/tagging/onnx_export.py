@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from charembed.errors import CharEmbedError
 from charembed.onnx_graphs.builder import GraphBuilder
 from charembed.recurrent.translation import onnx_operator, onnx_weights
-from charembed.tagging.crf import LinearChainCRF
 from charembed.tagging.decoding import TransitionScores
 from charembed.tagging.network import TaggerNetwork
 from charembed.tagging.tagger import Tagger
@@ -140,7 +139,7 @@ def _compare_with_pytorch(network: TaggerNetwork, folder: Path) -> float:
 
 
 def _transition_scores(network: TaggerNetwork) -> list[TransitionScores]:
-    return [crf.transition_scores() for crf in network.crfs if isinstance(crf, LinearChainCRF)]
+    return [crf.transition_scores() for crf in network.fields]
 
 
 def _linear(graph: GraphBuilder, layer: torch.nn.Module, tensor: str) -> str:

@@ -90,7 +90,7 @@ class Tagger:
         Raises:
             CharEmbedError: the network is for vectors of another size.
         """
-        size = embedder.embedding_dim + (0 if static is None else static.dim)
+        size = input_size(embedder, static)
         if network.config.input_size != size:
             raise CharEmbedError(
                 f"the tagger is for word vectors of {network.config.input_size} dimensions, but these have {size}"
@@ -264,6 +264,11 @@ class Tagger:
         return torch.from_numpy(with_static(embeddings, self.static)).to(self.network.center.device)
 
 
+def input_size(embedder: CharEmbedder, static: StaticVectors | None) -> int:
+    """Return the number of dimensions of the vectors that `with_static` returns."""
+    return embedder.embedding_dim + (0 if static is None else static.dim)
+
+
 def with_static(embeddings: WordEmbeddings, static: StaticVectors | None) -> NDArray[np.float32]:
     """Return the vectors of words, followed by their static vectors if there are any. Shape: (words, input_size)"""
     if static is None:
@@ -312,8 +317,8 @@ def _add_tags(piece: _Piece, layer: TagLayer, path: Sequence[int], lattice: TagL
     text.scores.setdefault(layer.name, []).extend(np.minimum(marginals, 1).tolist())
     if layer.kind != "entities":
         return
+    ids = layer.ids
     for start, end, label in entity_spans(tags):
         first, last = spans[start][0], spans[end - 1][1]
-        ids = layer.ids
         score = lattice.span_probability(number, start, end, ids[f"B-{label}"], ids[f"I-{label}"])
         text.entities.append(Entity(first, last, label, text.text[first:last], score, layer.name))

@@ -20,6 +20,7 @@ from torch import Tensor
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import SCHEME, bundled_models, download
 from charembed.pretrained.model_files import FILES as MODEL_FILES
+from charembed.pretrained.model_files import parse_versioned
 from charembed.pretrained.model_folder import Pretrained
 from charembed.static_vectors import StaticVectors
 from charembed.static_vectors.word_vectors import FILE_NAME as STATIC
@@ -193,7 +194,8 @@ def _from_parts(
         device: device of a bundled language model.
     """
     path = folder / CONFIG
-    config = _parse_config(read(CONFIG), path)
+    description = f"the {CONFIG} of a charembed tagger"
+    config = parse_versioned(read(CONFIG), path, description, FORMAT_VERSION, {"provenance": dict})
     try:
         network_config = NetworkConfig(**config["network"])
         layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
@@ -249,25 +251,6 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
         f"no tagger '{os.fspath(name)}': there is no such folder, and the bundled taggers are"
         f" {', '.join(bundled_taggers()) or '(none)'}"
     )
-
-
-def _parse_config(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise CharEmbedError(f"{path} is not JSON: {error}") from error
-    config: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
-    version = config.get("format_version")
-    if type(version) is not int or version < 1:  # a bool is an int
-        raise CharEmbedError(f"{path} is not the {CONFIG} of a charembed tagger: it has no format_version")
-    if version > FORMAT_VERSION:
-        raise CharEmbedError(
-            f"{path} has format version {version}, but this version of charembed ({__version__}) reads versions up to"
-            f" {FORMAT_VERSION}: upgrade with pip install -U charembed"
-        )
-    if not isinstance(config.get("provenance"), dict):
-        raise CharEmbedError(f"{path}: provenance is missing or not a dict")
-    return config
 
 
 def _load_weights(network: TaggerNetwork, content: bytes, path: Path) -> None:

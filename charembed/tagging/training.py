@@ -28,9 +28,9 @@ from charembed.tagging.fitting import FitConfig, Fitter, LabelledVectors, predic
 from charembed.tagging.labelled_text import Columns, LabelledSentence
 from charembed.tagging.network import EncoderName, NetworkConfig, TaggerNetwork
 from charembed.tagging.splits import LabelledSplits, read_splits, sentences_digest
-from charembed.tagging.stored_vectors import StoredVectors, TrainedVectors
+from charembed.tagging.stored_vectors import SentenceVectors, StoredVectors, TrainedVectors
 from charembed.tagging.tag_layer import TagLayer
-from charembed.tagging.tagger import Tagger, with_static
+from charembed.tagging.tagger import Tagger, input_size, with_static
 from charembed.tagging.tagger_folder import (
     CONFIG,
     TRAINING,
@@ -130,7 +130,7 @@ def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
     if config.model_storage == "reference" and bundled_name(embedder.pretrained) is None:
         raise CharEmbedError(f"{config.model} is not a bundled model: set model_storage to float32 or float16")
     static = None if config.words is None else load_static_vectors(config.words)
-    size = embedder.embedding_dim + (0 if static is None else static.dim)
+    size = input_size(embedder, static)
     architecture = NetworkConfig(size, config.encoder, config.projection_size, config.hidden_size, config.dropout)
     is_new = not folder.exists()
     state = folder / TRAINING
@@ -173,17 +173,18 @@ class _Run:
             torch.manual_seed(config.fit.seed)
             network = TaggerNetwork(self._architecture, layers)
 
-        # The vectors of all sentences, unless they change in training.
-        stored = {name: self._store(name, split) for name, split in (("train", train), ("dev", dev), ("test", test))}
-        center, variance = stored["train"].moments()
+        # The vectors of the training sentences give the scale; those of dev and test are stored unless they change.
+        stored = self._store("train", train)
+        center, variance = stored.moments()
         network.set_scale(torch.from_numpy(center), variance)
-        splits = [LabelledVectors(split, stored[name]) for name, split in zip(stored, (train, dev, test), strict=True)]
         language_model = None
+        vectors: list[SentenceVectors]
         if config.fine_tune:
             language_model = WordEncoder(embedder, trainable=True).model
-            splits = [
-                LabelledVectors(split, TrainedVectors(embedder, split, self._static)) for split in (train, dev, test)
-            ]
+            vectors = [TrainedVectors(embedder, split, self._static) for split in (train, dev, test)]
+        else:
+            vectors = [stored, self._store("dev", dev), self._store("test", test)]
+        splits = [LabelledVectors(*pair) for pair in zip((train, dev, test), vectors, strict=True)]
 
         # Train, then score the best epoch.
         fitter = Fitter(
