@@ -14,7 +14,6 @@ from charembed.cli.parser import Parser
 from charembed.cli.runner import run_program
 from charembed.cli.tag import TAG
 from charembed.cli.train import REPORT, TRAIN
-from charembed.errors import CharEmbedError
 from charembed.version import __version__
 
 COMMANDS: dict[str, Command] = {
@@ -70,8 +69,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     parser = build_parser(argv)
-    try:
-        options = parser.instantiate(parser.parse_args(argv))
-    except UnicodeDecodeError as error:
-        raise CharEmbedError(f"a configuration file is not UTF-8 text: {error}") from error
+    options = parser.instantiate(parser.parse_args(argv))
     return COMMANDS[options.command].run(options[options.command])

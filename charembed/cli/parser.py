@@ -11,15 +11,11 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
+from charembed.cli.messages import ConfigError, check_keys, plain_message, unknown_key
+
 _OPTION = re.compile(r"--[A-Za-z][\w.-]*\+?")
-# The messages in which jsonargparse refuses a value: of one of several fixed values, which may be optional, and others.
-_CHOICE = re.compile(r"Expected a typing\.Literal\[(?P<choices>[^]]*)\]\. Got value: (?P<value>.*)", re.DOTALL)
-_OPTIONAL_CHOICE = re.compile(
-    r"Does not validate against any of the Union subtypes\s+Subtypes: \[typing\.Literal\[(?P<choices>[^]]*)\],"
-    r" <class 'NoneType'>\].*Given value: (?P<value>.*)",
-    re.DOTALL,
-)
-_UNKNOWN_KEY = re.compile(r"(Subcommand '\w+' does not accept|Parser does not accept) option '(?P<key>[\w.]+)'")
+_NOT_IN_FILES = ("help", "config", "print_config", argparse.SUPPRESS)
+"""What is not an option of a configuration file."""
 _FLAG_VALUES = ("true", "false", "yes", "no", "on", "off")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<keys>.+)")
 
@@ -67,10 +63,39 @@ class Parser(ArgumentParser):
         self.examples = examples
         self.renamed = renamed or {}
         self.hint = hint
+        self._config: str | None = None
+        """The configuration file that is being read."""
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parse a command line; the arguments are those of `jsonargparse.ArgumentParser.parse_args`."""
-        return super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
+        parsed = super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
+        # A file for a group of options may have unknown keys too, which jsonargparse would leave to the main parser.
+        if self._subcommands_action is None:
+            keys = self._keys()
+            for key in parsed.keys():
+                group = next((group for group in keys if key.startswith(f"{group}.")), None)
+                if group is not None and key not in keys:
+                    self.error(f"--{group}: {unknown_key(key, keys)}")
+        return parsed
+
+    def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        """Parse a configuration file; the arguments are those of `jsonargparse.ArgumentParser.parse_path`."""
+        self._config = str(path)
+        try:
+            return super().parse_path(path, *rest, **options)
+        except (OSError, UnicodeDecodeError) as error:
+            self.error(f"cannot be read as UTF-8 text: {error}", error)
+        finally:
+            self._config = None
+
+    def parse_string(self, content: str, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        """Parse a configuration; the arguments are those of `jsonargparse.ArgumentParser.parse_string`."""
+        # jsonargparse checks keys only after it has read the command line, when it no longer knows the file.
+        try:
+            check_keys(content, self._keys())
+        except ConfigError as error:
+            self.error(str(error), error)
+        return super().parse_string(content, *rest, **options)
 
     def format_help(self, *args: Any) -> str:
         """Return the help text, with examples at its end."""
@@ -85,21 +110,16 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, and exit with status 2."""
         # jsonargparse names its own classes and keys; users know options and values.
-        parser = self
+        parser, hint = self, ""
         if match := _REQUIRED.fullmatch(message):
             parser, names = self._arguments(match["keys"].split(", "))
-            message = f"missing: {', '.join(names)}"
+            message, hint = f"missing: {', '.join(names)}", parser.hint
         elif message.startswith("unrecognized arguments"):
-            message = _dashed(message) + self._suggestion(_OPTION.findall(message))
-        elif match := _UNKNOWN_KEY.search(message):
-            message = f"there is no option {match['key']!r}" + self._suggestion(["--" + match["key"]])
+            message, hint = _dashed(message) + self._suggestion(_OPTION.findall(message)), self.hint
         else:
-            message = re.sub(r"Expected an? <class '(\w+)'>\. Got value:", r"expected \1, got", message)
-            for pattern in (_OPTIONAL_CHOICE, _CHOICE):
-                message = pattern.sub(_refused_choice, message)
-            message = message.replace("Parser key ", "option ")
-            parser.hint = ""
-        super(Parser, parser).error(f"{message}{parser.hint and '; '}{parser.hint}", ex)
+            message = plain_message(message, self._actions, in_file=self._config is not None)
+        file = "" if self._config is None else f"{self._config}: "
+        super(Parser, parser).error(f"{file}{message}{hint and '; '}{hint}", ex)
 
     def _normalize(self, arguments: Sequence[str]) -> list[str]:
         """Return the arguments with underscores in option names, and with a value after each flag."""
@@ -124,6 +144,10 @@ class Parser(ArgumentParser):
             normalized.append(name + equals + value)
         return normalized
 
+    def _keys(self) -> list[str]:
+        """Return the keys of the options."""
+        return [action.dest for action in self._actions if action.dest not in _NOT_IN_FILES]
+
     def _suggestion(self, names: Sequence[str]) -> str:
         """Return which options the unknown ones may stand for, as the end of a message."""
         commands = self._subcommands_action
@@ -147,11 +171,6 @@ class Parser(ArgumentParser):
             keys = [key.removeprefix(f"{command}.") for key in keys]
         positional = {action.dest for action in parser._actions if not action.option_strings}
         return parser, [key.upper() if key in positional else _dashed(f"--{key}") for key in keys]
-
-
-def _refused_choice(match: re.Match[str]) -> str:
-    """Return the message for a value that is not one of those allowed."""
-    return f"must be one of {match['choices'].replace(chr(39), '')}, got {match['value'].strip()}"
 
 
 def _dashed(text: str) -> str:

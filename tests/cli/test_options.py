@@ -141,7 +141,7 @@ def test_missing_arguments_are_named_as_they_are_written(capsys: pytest.CaptureF
     assert "error: missing: --output, --data.train" in refusal_of(capsys, "train")
     assert "FORWARD" in refusal_of(capsys, "import-flair").upper()
     assert "--text-colum" in refusal_of(capsys, "evaluate", "-m", "en", "a.txt", "--text-colum", "body")
-    assert 'option "seed":\n  expected int, got x' in refusal_of(capsys, "generate", "-m", "en", "--seed", "x")
+    assert "error: --seed must be a whole number, got x\n" in refusal_of(capsys, "generate", "-m", "en", "--seed", "x")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -227,8 +227,68 @@ def test_misspelt_options_and_values(
     assert message in refusal_of(capsys, *arguments)
 
 
-def test_an_unknown_key_in_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+COMMANDS_WITH_FILES = {"train": TRAIN, "tag train": ("tag", "train", "--train", "a.conll", "--output", "out")}
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "message"),
+    [
+        ("train", "optimizer:\n  lrr: 3\n", "there is no option 'optimizer.lrr'; did you mean optimizer.lr?"),
+        ("train", "bogus: 1", "there is no option 'bogus'"),
+        ("tag train", "bogus: 1", "there is no option 'bogus'"),
+        ("tag train", "fit:\n  epoch: 3\n", "there is no option 'fit.epoch'; did you mean fit.epochs?"),
+        ("tag train", "help: 1", "there is no option 'help'"),
+        ("train", "model:\n  hidden_size: x\n", "model.hidden_size must be a whole number, got x"),
+        ("tag train", "dim: x", "dim must be a whole number, got x"),
+        ("tag train", "fit: 3", "fit must be a mapping of its options, such as epochs: …, got 3"),
+        ("tag train", "fit:", "fit must be a mapping of its options, such as epochs: …, got nothing"),
+        ("tag train", "tag_columns: 1", "tag_columns must be a mapping, such as '{name: 1}', got 1"),
+        ("train", "- a\n- b\n", "a configuration must consist of lines such as option: value, got - a"),
+        ("tag train", "", "a configuration must consist of lines such as option: value, got nothing"),
+        ("tag train", "a: [1\n", "this is not valid YAML: line 2, column 1: "),
+        ("tag train", b"\xff\xfe", "cannot be read as UTF-8 text: "),
+    ],
+)
+def test_a_wrong_configuration_file_is_named_with_its_key(
+    command: str, content: str | bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text("optimizer:\n  lrr: 3\n")
-    message = refusal_of(capsys, *TRAIN, "--config", str(config))
-    assert "there is no option 'optimizer.lrr'; did you mean --optimizer.lr?" in message
+    config.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert f"error: {config}: {message}" in refusal_of(capsys, *COMMANDS_WITH_FILES[command], "--config", str(config))
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITH_FILES)
+def test_a_wrong_configuration_on_the_command_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = COMMANDS_WITH_FILES[command]
+    assert "error: there is no option 'bogus'\n" in refusal_of(capsys, *arguments, "--config", "{bogus: 1}")
+
+
+def test_a_wrong_file_for_a_group_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refusal(content: str) -> str:
+        (tmp_path / "fit.yaml").write_text(content)
+        return refusal_of(capsys, *COMMANDS_WITH_FILES["tag train"], "--fit", str(tmp_path / "fit.yaml"))
+
+    assert "error: --fit: there is no option 'fit.epoch'; did you mean fit.epochs?\n" in refusal("epoch: 3")
+    assert f"error: {tmp_path}/fit.yaml: fit.epochs must be a whole number, got x\n" in refusal("epochs: x")
+    assert "error: --fit must be a YAML file of its options, " in refusal("- 3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tag", "train", "--tag-columns", "1"), "--tag-columns must be a mapping, such as '{name: 1}', got 1"),
+        (("tag", "evaluate", "en-ner", "a", "--tag-columns", "1"), "--tag-columns must be a mapping, such as"),
+        ((*TRAIN, "--budget.minutes", "x"), "--budget.minutes must be a number, got x"),
+        ((*TRAIN, "--overwrite=3"), "--overwrite must be true or false, got 3"),
+        (("embed", "a.txt", "--context-characters", "0"), "must be a whole number of at least 1, got 0"),
+        (("evaluate", "-m", "en", "a.txt", "--errors", "x"), "--errors must be one of strict, replace, got x"),
+        (("tag",), "missing: a command, one of train, predict, evaluate"),
+        (("tag", "bogus"), "the command must be one of train, predict, evaluate, got bogus"),
+    ],
+)
+def test_a_refused_value_is_explained_without_python_types(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refusal_of(capsys, *arguments).partition("error: ")[2]
+    assert message in error
+    assert error.count("\n") == 1, "more than one line"
