@@ -23,6 +23,7 @@ from charembed.tagging.labelled_text import LabelledSentence
 from charembed.tagging.metrics import METRICS
 from charembed.tagging.splits import Splits, read_splits
 from charembed.tagging.treebank import is_treebank
+from charembed.util.checks import MAX_THREADS, check_integer
 
 
 @dataclass
@@ -57,7 +58,7 @@ class TrainTagger:
 
     def __call__(self) -> None:
         """Train the tagger and print its score."""
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(check_integer("threads", self.threads, maximum=MAX_THREADS))
         columns = Columns(self.token_column, {self.task: "upos" if is_treebank(self.train) else self.tag_column})
         labelled = read_splits(self.train, self.dev, self.test, columns)
         for note in labelled.notes:

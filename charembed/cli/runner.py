@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,11 @@ from charembed.errors import CharEmbedError, MissingExtraError
 
 EXIT_BAD_INPUT = 2
 EXIT_BROKEN_PIPE = 141
+_OUT_OF_MEMORY = re.compile(r"(?:can't|unable to) allocate|out of memory", re.IGNORECASE)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived. The program ends as after Ctrl-C: temporary files are removed."""
 
 
 def run_program(name: str, program: Callable[[], int | None]) -> int:
@@ -29,7 +37,8 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
         program: function that does the work and returns the exit status; None means 0.
 
     Returns:
-        The exit status: the program's own, 2 after bad input, 141 after a broken pipe, 130 after Ctrl-C.
+        The exit status: the program's own, 2 after bad input or when the memory is too small, 141 after a broken pipe,
+        130 after Ctrl-C, 143 after SIGTERM.
     """
     # A terminal that cannot show a character shows a question mark.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -37,7 +46,8 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
     # Results go to stdout and can be piped; everything else goes to stderr.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return program() or 0
+        with _sigterm_raises():
+            return program() or 0
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
         # Python flushes stdout at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,8 +55,34 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
     except (CharEmbedError, MissingExtraError, OSError) as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has no exception of its own for it on a CPU.
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        print(f"{name}: error: there is not enough memory: use a smaller model or a smaller batch", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except Terminated:
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Raise `Terminated` in the main thread when SIGTERM arrives, unless the program has another use for it."""
+
+    def handle(*_: object) -> None:
+        raise Terminated
+
+    # Python delivers signals to the main thread alone, and only there can a handler be set.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def run_script(

@@ -26,7 +26,7 @@ from charembed.pretrained.model_folder import Pretrained, StoredType
 from charembed.pretrained.parts import Part
 from charembed.projection import Projection, check_dim
 from charembed.text.words import SpannedText, TextInput
-from charembed.util.checks import check_integer
+from charembed.util.checks import MAX_THREADS, check_integer
 from charembed.util.devices import check_device
 
 logger = logging.getLogger(__name__)
@@ -265,11 +265,11 @@ class CharEmbedder:
 
         Args:
             texts: each is a `str`, whose words are found automatically; a sequence of words, which are joined by single
-                spaces; or a pair `(text, spans)` with the character offsets of its words.
+                spaces; or a pair `(text, spans)` with the character offsets of its words, in any order.
             context: neighboring texts that are read before and after each text; none by default.
 
         Raises:
-            CharEmbedError: a span lies outside its text.
+            CharEmbedError: a span lies outside its text or ends before it starts.
             TypeError: `texts` is a single `str`, or an item has another form.
         """
         return list(self.iter_embed(texts, context))
@@ -291,7 +291,7 @@ class CharEmbedder:
             skip: number of texts at the beginning that serve as context only and have no vectors.
 
         Raises:
-            CharEmbedError: a span lies outside its text.
+            CharEmbedError: a span lies outside its text or ends before it starts.
             TypeError: `texts` is a single `str`, or an item has another form.
         """
         if isinstance(texts, str):
@@ -317,7 +317,7 @@ def _check_sizes(threads: int, batch_size: int | None, memory_mb: int, cache_mb:
         CharEmbedError: one is out of range.
     """
     return {
-        "threads": check_integer("threads", threads),
+        "threads": check_integer("threads", threads, maximum=MAX_THREADS),
         "batch_size": None if batch_size is None else check_integer("batch_size", batch_size),
         "memory_mb": check_integer("memory_mb", memory_mb),
         "cache_mb": check_integer("cache_mb", cache_mb, minimum=0),

@@ -26,7 +26,7 @@ from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.parts import Part
 from charembed.projection import Projection
 from charembed.text.words import SpannedText, TextInput
-from charembed.util.checks import check_integer
+from charembed.util.checks import MAX_DIM, check_integer
 
 
 class WordEncoder(nn.Module):
@@ -57,13 +57,13 @@ class WordEncoder(nn.Module):
                 precision, readout, parts, threads, batch_size, memory_mb, cache_mb, dim.
 
         Raises:
-            CharEmbedError: the model does not exist, `projection_size` is below 1, an option is invalid, there are
+            CharEmbedError: the model does not exist, `projection_size` is out of range, an option is invalid, there are
                 options for an embedder, which has its own, or the language models are already part of another module
                 with another value of `trainable`.
         """
         super().__init__()
         if projection_size is not None:
-            check_integer("projection_size", projection_size)
+            check_integer("projection_size", projection_size, maximum=MAX_DIM)
         self.embedder = load_embedder(embedder, **options)
         self.model = self.embedder.model
         self.trainable = trainable

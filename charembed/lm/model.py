@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from charembed.errors import CharEmbedError
 from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, State, VariationalDropout
-from charembed.util.checks import check_choice
+from charembed.util.checks import MAX_DIM, check_choice, check_integer
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
@@ -20,6 +19,9 @@ Readout = Literal["word", "separator"]
 """Which states make a word vector: "word" for those on the word's own last (forward model) and first (backward model)
 character, "separator" for those on the characters just outside the word, as in Flair."""
 Cell = Literal["elman", "lstm", "peephole_lstm", "gru", "mgu"]
+
+MAX_LAYERS = 100
+"""Largest number of recurrent layers."""
 
 
 @dataclass
@@ -52,14 +54,8 @@ class CharLMConfig:
             value = getattr(self, name)
             if value is None and name in ("proj_size", "vocab_size"):
                 continue
-            try:
-                # NumPy's integers become int, so that the configuration can be stored as JSON.
-                value = operator.index(value)
-            except TypeError as error:
-                raise CharEmbedError(f"model.{name} must be a whole number, got {value!r}") from error
-            if value < 1:
-                raise CharEmbedError(f"model.{name} must be positive, got {value}")
-            setattr(self, name, value)
+            maximum = MAX_LAYERS if name == "num_layers" else MAX_DIM
+            setattr(self, name, check_integer(f"model.{name}", value, maximum=maximum))
         check_choice("model.cell", self.cell, get_args(Cell))
         if not isinstance(self.reset_after, bool) or (self.reset_after and self.cell != "gru"):
             raise CharEmbedError(

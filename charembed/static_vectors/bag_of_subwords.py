@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from charembed.static_vectors.ngrams import ngram_buckets
+from charembed.static_vectors.ngrams import MAX_BUCKETS, ngram_buckets
 from charembed.static_vectors.word_vectors import StaticVectors
+from charembed.util.checks import check_integer
 
 _RIDGE = 10.0
 """Penalty on the squares of the vectors, relative to the mean weight of a row."""
@@ -77,10 +78,10 @@ def with_ngrams(
         rows: number of words that get rows of their own, the first ones. All of them tell what n-grams mean.
 
     Raises:
-        CharEmbedError: as `StaticVectors.from_arrays`.
+        CharEmbedError: as `StaticVectors.from_arrays`; or `buckets` is out of range.
     """
     table = None
-    if buckets:
+    if check_integer("buckets", buckets, minimum=0, maximum=MAX_BUCKETS):
         table = fit_subwords(vectors, *ngram_buckets(words, buckets, min_n, max_n), buckets)
     return StaticVectors.from_arrays(words[:rows], vectors[:rows], table, min_n, max_n)
 

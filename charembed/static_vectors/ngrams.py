@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 MAX_N = 16
 """Maximum length of an n-gram."""
+MAX_BUCKETS = 2**31
+"""Largest number of buckets: the hash has 32 bits."""
 MAX_CHARACTERS = 256
 """Characters of a word that are hashed: no real word has more, but a text may consist of one "word" of a megabyte."""
 _BASIS, _PRIME = np.uint32(2166136261), np.uint32(16777619)

@@ -39,9 +39,7 @@ class LabelledSentence:
     @property
     def text(self) -> TextInput:
         """The input for an embedder that reads the sentence as it was written; without `original`, the words."""
-        if self.original is None:
-            return self.words
-        return self.original.text, [(start, end) for start, end in self.original.spans.tolist()]
+        return self.words if self.original is None else self.original
 
 
 @dataclass(frozen=True)

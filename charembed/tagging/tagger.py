@@ -32,7 +32,7 @@ from charembed.tagging.tagger_folder import (
     save_tagger,
     tagger_from_contents,
 )
-from charembed.text.words import TextInput
+from charembed.text.words import SpannedText, TextInput
 
 MAX_WORDS = 256
 """Number of words that the network reads at once. Longer texts are cut, at the end of a sentence if there is one."""
@@ -195,7 +195,7 @@ class Tagger:
                 the spans of its words.
 
         Raises:
-            CharEmbedError: a span lies outside its text.
+            CharEmbedError: a span lies outside its text or ends before it starts, or words overlap or are out of order.
             TypeError: `texts` is a single `str`, or an item has another form.
         """
         return list(self.iter_predict(texts))
@@ -226,10 +226,12 @@ class Tagger:
         # The embedder reads ahead: keep the texts until their words arrive.
         ahead: deque[str] = deque()
 
-        def remember() -> Iterator[TextInput]:
+        def remember() -> Iterator[SpannedText]:
             for item in texts:
-                ahead.append(_text_of(item))
-                yield item
+                spanned = SpannedText.of(item)
+                _check_order(spanned)
+                ahead.append(spanned.text)
+                yield spanned
 
         partial: _PartialText | None = None
         for part in self.embedder.iter_parts(remember()):
@@ -276,13 +278,19 @@ def with_static(embeddings: WordEmbeddings, static: StaticVectors | None) -> NDA
     return np.concatenate([embeddings.vectors, static.lookup(embeddings.words)], axis=1)
 
 
-def _text_of(item: TextInput) -> str:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and not isinstance(item[1], str):
-        return item[0]
-    is_list = isinstance(item, Sequence) and all(isinstance(word, str) for word in item)
-    return " ".join(item) if is_list else ""  # the embedder raises the error
+def _check_order(text: SpannedText) -> None:
+    """Refuse words that overlap or are out of order: a vector has no need of an order, but tags are a sequence.
+
+    Raises:
+        CharEmbedError: there are such words.
+    """
+    starts, ends = text.spans.T
+    wrong = np.flatnonzero(ends[:-1] > starts[1:])
+    if len(wrong):
+        before, after = (tuple(text.spans[k].tolist()) for k in (wrong[0], wrong[0] + 1))
+        raise CharEmbedError(
+            f"the words of a text to tag must be in its order and must not overlap, got span {after} after {before}"
+        )
 
 
 def _cut(part: EmbeddedPart, text: _PartialText) -> Iterator[_Piece]:

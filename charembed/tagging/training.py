@@ -40,7 +40,7 @@ from charembed.tagging.tagger_folder import (
     save_tagger,
 )
 from charembed.tagging.training_report import SplitReport, TaggerReport
-from charembed.util.checks import check_integer
+from charembed.util.checks import MAX_THREADS, check_integer
 from charembed.util.files import atomic_write, user_path
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class TaggerConfig:
     """Replace a tagger or an unfinished run in the output folder."""
 
     def __post_init__(self) -> None:
-        check_integer("threads", self.threads)
+        check_integer("threads", self.threads, maximum=MAX_THREADS)
         if self.tag_columns == {}:
             raise CharEmbedError("tag_columns must name at least one layer")
 

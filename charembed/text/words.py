@@ -18,7 +18,6 @@ Span = tuple[int, int]
 Spans = NDArray[np.int64]
 WORD_RULES = 2
 """Version of the rules of `find_words`. Version 1 is that of charembed 0.1.0."""
-TextInput = str | Sequence[str] | tuple[str, Sequence[Span]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,15 @@ class SpannedText:
 
         Args:
             item: a `str`, whose words are found by `find_words`; a sequence of words, which are joined by single
-                spaces; or a pair of a text and the spans of its words.
+                spaces; a pair of a text and the spans of its words, which may overlap and be in any order; or a
+                `SpannedText`, which is returned as it is.
 
         Raises:
             CharEmbedError: a span is outside the text or ends before it starts.
             TypeError: the item has another form.
         """
+        if isinstance(item, SpannedText):
+            return item
         if isinstance(item, str):
             return cls(item, find_words(item))
         if not isinstance(item, Sequence) or isinstance(item, (bytes, bytearray)):
@@ -69,6 +71,9 @@ class SpannedText:
         ends = accumulate(len(word) + 1 for word in words)
         spans = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)]
         return cls(" ".join(words), _as_array(spans))
+
+
+TextInput = str | Sequence[str] | tuple[str, Sequence[Span]] | SpannedText
 
 
 def find_words(text: str, rules: int = WORD_RULES) -> Spans:
@@ -120,7 +125,9 @@ def check_spans(text: str, spans: Sequence[Span]) -> Spans:
             start, end = (operator.index(offset) for offset in span)
         except (TypeError, ValueError) as error:
             raise CharEmbedError(f"a span is a pair of character offsets, got {span!r}") from error
-        if not 0 <= start <= end <= len(text):
+        if end < start:
+            raise CharEmbedError(f"span ({start}, {end}) ends before it starts: a span is a pair (start, end)")
+        if start < 0 or end > len(text):
             raise CharEmbedError(f"span ({start}, {end}) is not within the text of {len(text)} characters")
         checked.append((start, end))
     return _as_array(checked)

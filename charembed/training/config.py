@@ -25,7 +25,7 @@ from charembed.training.precision import (
 )
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.training.static_vectors import StaticVectorsConfig, normalize_words
-from charembed.util.checks import check_seed
+from charembed.util.checks import check_integer, check_seed
 from charembed.util.devices import check_device
 from charembed.util.files import escape_undecodable, user_path
 
@@ -145,12 +145,10 @@ class TrainConfig:
 
     def _check_values(self) -> None:
         for name in ("batch_size", "seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise CharEmbedError(f"{name} must be positive, got {getattr(self, name)}")
+            check_integer(name, getattr(self, name))
+        check_integer("rollbacks", self.rollbacks, minimum=0)
         if not self.checkpoint_minutes > 0:
             raise CharEmbedError(f"checkpoint_minutes must be positive, got {self.checkpoint_minutes}")
-        if self.rollbacks < 0:
-            raise CharEmbedError(f"rollbacks must not be negative, got {self.rollbacks}")
         if self.direction not in ("both", *DIRECTIONS):
             raise CharEmbedError(f"direction must be both, forward or backward, got {self.direction!r}")
         if self.precision not in get_args(Precision):

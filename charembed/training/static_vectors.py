@@ -15,10 +15,10 @@ from charembed.lm.model import BiCharLM
 from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.word_scale import match_states
 from charembed.static_vectors import StaticVectors, load_static_vectors, with_ngrams
-from charembed.static_vectors.ngrams import MAX_N
+from charembed.static_vectors.ngrams import MAX_BUCKETS, MAX_N
 from charembed.training.word2vec import check_gensim, train_word_vectors
 from charembed.training.word_text import write_word_text
-from charembed.util.checks import check_integer
+from charembed.util.checks import MAX_DIM, MAX_THREADS, check_integer
 from charembed.util.files import user_path
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ class StaticVectorsConfig:
     """Number of threads. With more than one, training is faster and not reproducible."""
 
     def __post_init__(self) -> None:
-        for name in ("dim", "words", "min_n", "epochs", "max_characters", "threads"):
+        for name in ("words", "min_n", "epochs", "max_characters"):
             check_integer(f"static_vectors.{name}", getattr(self, name))
-        check_integer("static_vectors.buckets", self.buckets, minimum=0)
-        check_integer("static_vectors.max_n", self.max_n, minimum=self.min_n)
-        if self.max_n > MAX_N:
-            raise CharEmbedError(f"static_vectors.max_n must be at most {MAX_N}, got {self.max_n}")
+        check_integer("static_vectors.dim", self.dim, maximum=MAX_DIM)
+        check_integer("static_vectors.threads", self.threads, maximum=MAX_THREADS)
+        check_integer("static_vectors.buckets", self.buckets, minimum=0, maximum=MAX_BUCKETS)
+        check_integer("static_vectors.max_n", self.max_n, minimum=self.min_n, maximum=MAX_N)
 
 
 @dataclass(frozen=True)

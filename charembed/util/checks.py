@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from charembed.errors import CharEmbedError
 
 MAX_SEED = 2**31
 """Smallest number that is too large for a seed."""
+MAX_DIM = 2**16
+"""Largest number of dimensions of a vector or layer. Sizes that no memory holds are refused before PyTorch is asked."""
+MAX_THREADS = 1024
+"""Largest number of threads: OpenMP ends the process when it cannot start as many as it is asked for."""
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
@@ -20,16 +25,21 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def check_integer(name: str, value: object, minimum: int = 1) -> int:
-    """Return the value if it is a whole number of at least `minimum`.
+def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return the value as an `int` if it is a whole number of at least `minimum` and at most `maximum`.
 
     Raises:
-        CharEmbedError: the value is not a whole number, or too small.
+        CharEmbedError: the value is not a whole number, too small or too large.
     """
-    # A bool is an int to Python, but `batch_size=True` is a mistake.
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise CharEmbedError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-    return value
+    try:
+        # NumPy's integers become int. A bool is an int to Python, but `batch_size=True` is a mistake.
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < minimum or (maximum is not None and number > maximum):
+        allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise CharEmbedError(f"{name} must be a whole number {allowed}, got {value!r}")
+    return number
 
 
 def check_seed(seed: int) -> int:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,15 +43,33 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written; an existing file stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _errors_name(path, instead_of=str(temporary)):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to report
+                temporary.unlink()
+            raise
+        fsync_folder(path.parent)
+
+
+@contextmanager
+def _errors_name(path: Path, instead_of: str) -> Iterator[None]:
+    """Let errors of the system name the file or folder that the user knows.
+
+    Args:
+        path: the file or folder.
+        instead_of: what the temporary names begin with.
+    """
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
+        yield
+    except OSError as error:
+        if not str(error.filename).startswith(instead_of):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 @contextmanager
@@ -69,6 +87,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     # the process that made it is alive: the system releases the lock of a process that is killed, and `recover_folder`
     # removes only folders whose lock it can take.
     with (
+        _errors_name(target, instead_of=str(target.with_name(_prefix(target)))),
         tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as temporary,
         FileLock(Path(temporary, _LOCK)),
     ):

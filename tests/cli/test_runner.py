@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import torch
 
 from charembed import CharEmbedError
 from charembed.cli.runner import run_program, run_script
+from charembed.util.files import atomic_file, atomic_folder
 
 
 @dataclass
@@ -91,6 +97,41 @@ def test_errors_become_a_line_and_an_exit_status(
 
     assert run_program("name", program) == status
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_sigterm_leaves_no_temporary_file(writer: Callable, tmp_path: Path) -> None:
+    def program() -> None:
+        with writer(tmp_path / "out") as temporary:
+            (temporary if writer is atomic_file else temporary / "file").write_text("half")
+            assert list(tmp_path.iterdir())
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 1)  # the signal interrupts it
+
+    assert run_program("name", program) == 143
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "the handler is not restored"
+
+
+def test_a_program_in_another_thread_sets_no_handler() -> None:
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(run_program("name", lambda: 0)))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(2**50), lambda: bytearray(2**60)])
+def test_too_little_memory_is_one_clear_error(
+    allocate: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def program() -> None:
+        allocate()
+
+    assert run_program("name", program) == 2
+    assert capsys.readouterr().err == (
+        "name: error: there is not enough memory: use a smaller model or a smaller batch\n"
+    )
 
 
 def test_the_exit_status_of_a_program() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,10 +62,44 @@ def test_white_space_in_a_tag_makes_no_second_column(tmp_path: Path) -> None:
     assert (tmp_path / "out.conll").read_text(encoding="utf-8") == "lazy\ttwo_words_\n\n"
 
 
+def test_sigterm_leaves_nothing_beside_the_output(
+    tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_text("The lazy dog.\n", encoding="utf-8")
+
+    def predict_until_killed(*_: object) -> Iterator[None]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield
+
+    monkeypatch.setattr(Tagger, "iter_predict", predict_until_killed)
+    arguments = ["tag", "predict", str(tagger), str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.jsonl")]
+    assert main(arguments) == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--hidden-size", 100_000_000, "hidden_size must be a whole number from 1 to 65536, got 100000000"),
+        ("--projection-size", 10**30, "projection_size must be a whole number from 1 to 65536, got 1000"),
+        ("--threads", 10**9, "threads must be a whole number from 1 to 1024, got 1000000000"),
+    ],
+)
+def test_an_absurd_size_is_refused_with_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, option: str, value: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.conll").write_text(COLUMNS, encoding="utf-8")
+    assert main(["tag", "train", "--train", "train.conll", "--output", "out", option, str(value)]) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["predict", "TAGGER", "in.txt", "-o", "out.txt"], "must end in .jsonl or .conll"),
+        (["predict", "TAGGER", "in.txt", "-o", "absent/out.jsonl"], "No such file or directory: 'absent/out.jsonl'"),
         (["predict", "nothing", "in.txt"], "no tagger 'nothing'"),
         (["predict", "en", "in.txt"], "is a language model, not a tagger"),
         (["predict", "TAGGER", "absent.txt"], "absent.txt"),

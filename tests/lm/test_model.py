@@ -58,11 +58,14 @@ def test_dropout_of_a_seeded_model_leaves_the_global_generator_alone() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("hidden_size", 0, "model.hidden_size must be positive, got 0"),
-        ("proj_size", -1, "model.proj_size must be positive"),
+        ("hidden_size", 0, "model.hidden_size must be a whole number from 1 to 65536, got 0"),
+        ("proj_size", -1, "model.proj_size must be a whole number"),
+        ("hidden_size", 10**8, "model.hidden_size must be a whole number from 1 to 65536, got 100000000"),
+        ("embedding_dim", 10**30, "model.embedding_dim must be a whole number from 1 to 65536, got 1000"),
+        ("num_layers", 101, "model.num_layers must be a whole number from 1 to 100, got 101"),
         ("dropout", 1.0, "model.dropout must be at least 0 and below 1, got 1.0"),
-        ("hidden_size", 12.0, "model.hidden_size must be a whole number, got 12.0"),
-        ("vocab_size", "9", "model.vocab_size must be a whole number, got '9'"),
+        ("hidden_size", 12.0, "model.hidden_size must be a whole number from 1 to 65536, got 12.0"),
+        ("vocab_size", "9", "model.vocab_size must be a whole number from 1 to 65536, got '9'"),
         ("dropout", "much", "model.dropout must be"),
         ("cell", "lstn", "model.cell must be one of elman, lstm, peephole_lstm, gru, mgu, got 'lstn'"),
         ("reset_after", True, "model.reset_after must be true or false, and true only for gru, got True for lstm"),

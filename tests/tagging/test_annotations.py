@@ -141,14 +141,13 @@ def test_one_sentence_per_line_unless_an_entity_crosses_its_end(file: Path) -> N
         (["Two", "New", "York", "three", "."], ["O", "B-LOC", "I-LOC", "O", "O"]),
         (["Four", "five"], ["O", "O"]),
     ]
-    assert [sentence.text[0] for sentence in labelled.sentences] == [
+    assert [sentence.text.text for sentence in labelled.sentences] == [
         "One.",
         "  Two New\r\nYork three.",
         "Four\u2028five",
     ]
     for sentence in labelled.sentences:
-        line, spans = sentence.text
-        assert [line[start:end] for start, end in spans] == sentence.words
+        assert sentence.text.words == sentence.words
 
 
 def test_spans_that_do_not_fit_words_are_widened_or_left_out_and_counted(file: Path) -> None:

@@ -57,6 +57,19 @@ def test_words_and_spans_given_by_the_caller_are_used() -> None:
     assert (spanned.text, spanned.words, spanned.spans) == ("a lazy dog", ["lazy", "dog"], [(2, 6), (7, 10)])
 
 
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([(6, 2)], r"span \(6, 2\) ends before it starts"),
+        ([(7, 10), (2, 6)], r"must be in its order and must not overlap, got span \(2, 6\) after \(7, 10\)"),
+        ([(0, 1), (2, 6), (5, 10)], r"must not overlap, got span \(5, 10\) after \(2, 6\)"),
+    ],
+)
+def test_spans_that_are_no_sequence_of_words_are_refused(spans: list[tuple[int, int]], message: str) -> None:
+    with pytest.raises(CharEmbedError, match=message):
+        TAGGER.predict([("a lazy dog", spans)])
+
+
 def test_long_texts_are_cut_at_ends_of_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(f"The quick fox {k} jumps over the dog ." for k in range(30))
     monkeypatch.setattr(tagger_module, "MAX_WORDS", 20)

@@ -162,7 +162,17 @@ def test_a_tuple_of_two_words_is_two_words() -> None:
     assert SpannedText.of(("New", "York")).words == ["New", "York"]
 
 
-@pytest.mark.parametrize("span", [(-1, 2), (0, 6), (3, 2)])
+def test_a_text_with_its_words_is_kept() -> None:
+    spanned = SpannedText.of(("New York", [(4, 8)]))
+    assert SpannedText.of(spanned) is spanned
+
+
+def test_reversed_spans() -> None:
+    with pytest.raises(CharEmbedError, match=r"span \(3, 2\) ends before it starts: a span is a pair \(start, end\)"):
+        SpannedText.of(("12345", [(3, 2)]))
+
+
+@pytest.mark.parametrize("span", [(-1, 2), (0, 6), (6, 7)])
 def test_spans_outside_the_text(span: tuple[int, int]) -> None:
     with pytest.raises(CharEmbedError, match=rf"span \({span[0]}, {span[1]}\) is not within the text of 5 characters"):
         SpannedText.of(("12345", [span]))

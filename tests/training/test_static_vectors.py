@@ -243,10 +243,10 @@ def test_a_stream_gives_vectors_of_its_first_segment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dim": 0}, "static_vectors.dim must be a whole number of at least 1, got 0"),
-        ({"buckets": -1}, "static_vectors.buckets must be a whole number of at least 0, got -1"),
-        ({"min_n": 5}, "static_vectors.max_n must be a whole number of at least 5, got 4"),
-        ({"max_n": 17}, "static_vectors.max_n must be at most 16, got 17"),
+        ({"dim": 0}, "static_vectors.dim must be a whole number from 1 to 65536, got 0"),
+        ({"buckets": -1}, "static_vectors.buckets must be a whole number from 0 to 2147483648, got -1"),
+        ({"min_n": 5}, "static_vectors.max_n must be a whole number from 5 to 16, got 4"),
+        ({"max_n": 17}, "static_vectors.max_n must be a whole number from 2 to 16, got 17"),
         ({"threads": 0}, "static_vectors.threads must be"),
     ],
 )

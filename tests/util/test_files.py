@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,18 @@ def test_a_folder_whose_writer_was_killed_is_recovered(tmp_path: Path, moment: s
     expected = {"after"} if moment == "second rename" else {"before"}
     assert (names_in(target) if target.exists() else None) == (expected if exists else None)
     assert names_in(tmp_path) == ({"folder"} if exists else set())
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
+def test_errors_name_the_target(writer: Callable, tmp_path: Path) -> None:
+    target = tmp_path / "occupied"
+    with pytest.raises(OSError, match=r": '[^']*/occupied'$") as caught, writer(target) as temporary:
+        (temporary if writer is atomic_file else temporary / "file").touch()
+        if writer is atomic_file:
+            target.mkdir()
+        else:
+            raise FileNotFoundError(2, "No such file", str(temporary / "absent"))
+    assert caught.value.filename == str(target)
 
 
 def test_folders_of_live_processes_and_of_others_are_left_alone(tmp_path: Path) -> None:
