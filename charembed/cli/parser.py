@@ -69,14 +69,18 @@ class Parser(ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parse a command line; the arguments are those of `jsonargparse.ArgumentParser.parse_args`."""
         parsed = super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
-        # A file for a group of options may have unknown keys too, which jsonargparse would leave to the main parser.
         if self._subcommands_action is None:
-            keys = self._keys()
-            for key in parsed.keys():
-                group = next((group for group in keys if key.startswith(f"{group}.")), None)
-                if group is not None and key not in keys:
-                    self.error(f"--{group}: {unknown_key(key, keys)}")
+            self._check_groups(parsed)
         return parsed
+
+    def _check_groups(self, parsed: Namespace) -> None:
+        """Refuse unknown keys from the file of a group of options, such as `--model FILE`."""
+        # jsonargparse would leave them to the parser of the program, which does not know the options of commands.
+        keys = self._keys()
+        for key in parsed.keys():  # noqa: SIM118 (not a mapping)
+            group = next((group for group in keys if key.startswith(f"{group}.")), None)
+            if group is not None and key not in keys:
+                self.error(f"--{group}: {unknown_key(key, keys)}")
 
     def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parse a configuration file; the arguments are those of `jsonargparse.ArgumentParser.parse_path`."""

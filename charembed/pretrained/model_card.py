@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
 from typing import Any
 
 from charembed.lm.model import BiCharLM
+from charembed.pretrained.card_text import card, example, list_section, properties_table
 from charembed.projection import Projection
 from charembed.static_vectors import StaticVectors
 from charembed.text.sources import DATASET_PREFIX
@@ -44,8 +43,6 @@ def model_card(
         static: static vectors of words in the same folder.
         projection: projection to fewer dimensions in the same folder.
     """
-    from huggingface_hub import ModelCard
-
     # Lists, such as attributions and scores, are too long for a table.
     known = {key: value for key, value in provenance.items() if value is not None}
     sections = {key: value for key, value in known.items() if isinstance(value, list) and key not in _HEADER_KEYS}
@@ -59,33 +56,29 @@ def model_card(
         *_additions(static, projection),
         "## Provenance",
         "",
-        *(_table(properties) if properties else ["Not recorded."]),
+        *(properties_table(properties) if properties else ["Not recorded."]),
         "",
         "The terms of use of the training text apply to the weights.",
         "",
     ]
     for key, items in sections.items():
-        lines += [f"## {_title(key)}", "", *(f"- {_markdown(item)}" for item in items), ""]
-    # Parsing the card ensures that the Hub can read its header.
-    return str(ModelCard(f"---\n{_header(known)}\n---\n" + "\n".join(lines)))
+        lines += list_section(key, items)
+    return card(_header(known), lines)
 
 
-def _header(provenance: dict[str, Any]) -> str:
-    """Return the metadata that model hubs read, as YAML."""
-    from huggingface_hub import ModelCardData
-
+def _header(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata that model hubs read."""
     # A run records its sources as the user named them; only those on the Hub are links there.
     corpus = provenance.get("corpus")
     sources = corpus if isinstance(corpus, list) else [corpus]
     matches = [_HUB_DATASET.fullmatch(source) for source in sources if isinstance(source, str)]
     datasets = [match["name"] for match in matches if match and not os.path.exists(match["name"])]
     values = {"datasets": datasets} | provenance
-    return ModelCardData(
-        library_name="charembed",
-        pipeline_tag="feature-extraction",
-        tags=_TAGS,
-        **{key: values[key] for key in _HEADER_KEYS if _is_header_value(values.get(key))},
-    ).to_yaml()
+    return {
+        "pipeline_tag": "feature-extraction",
+        "tags": _TAGS,
+        **{key: values[key] for key in _HEADER_KEYS if key in values},
+    }
 
 
 def _introduction(model: BiCharLM, address: str, static: StaticVectors | None) -> list[str]:
@@ -108,14 +101,12 @@ def _introduction(model: BiCharLM, address: str, static: StaticVectors | None) -
         "",
         *description,
         "",
-        "```python",
-        "from charembed import CharEmbedder",
-        "",
-        # A JSON string is also a Python string.
-        f"embedder = CharEmbedder.from_pretrained({json.dumps(address, ensure_ascii=not address.isprintable())})",
-        'print(embedder.embed(["Words in context."])[0].vectors.shape)',
-        "```",
-        "",
+        *example(
+            "CharEmbedder",
+            "embedder = CharEmbedder.from_pretrained",
+            address,
+            'print(embedder.embed(["Words in context."])[0].vectors.shape)',
+        ),
     ]
 
 
@@ -146,46 +137,3 @@ def _architecture(model: BiCharLM) -> str:
         f" with {config.embedding_dim} dimensions, a vocabulary of {config.vocab_size} characters;"
         f" {model.parameter_count():,} parameters."
     )
-
-
-def _table(properties: dict[str, Any]) -> list[str]:
-    rows = [f"| {_markdown(_words(key))} | {_markdown(value)} |" for key, value in properties.items()]
-    return ["| Property | Value |", "| --- | --- |", *rows]
-
-
-def _is_header_value(value: object) -> bool:
-    """Return whether a value is a string or a list of strings that a YAML header can hold."""
-    items = value if isinstance(value, list) else [value]
-    return bool(items) and all(isinstance(item, str) and item.isprintable() for item in items)
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _title(key: str) -> str:
-    return _markdown(_words(key).capitalize())
-
-
-def _markdown(value: object) -> str:
-    """Return a value of the provenance as one line of Markdown that displays exactly its text."""
-    if isinstance(value, dict):
-        return ", ".join(f"{_markdown(_words(str(key)))} {_markdown(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_markdown(item) for item in value)
-    return f"{value:.4g}" if isinstance(value, float) else _escape(str(value))
-
-
-def _escape(text: str) -> str:
-    """Return text on one line in which no character has a meaning in Markdown or HTML."""
-    # Control characters and lone surrogates are written out, so that any file can hold the text and any viewer show it.
-    text = "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(text.split())
-    )
-    # As an entity, since a backslash before a bracket begins a formula on some hubs.
-    text = html.escape(text, quote=False).replace("\\", "&#92;")
-    # An underscore between letters or digits never begins or ends emphasis.
-    text = re.sub(r"[`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
-    # Headings, lists and rules begin with one of these characters, numbered lists with a number.
-    text = re.sub(r"^[#+=-]", r"\\\g<0>", text)
-    return re.sub(r"^(\d+)(?=[.)](?: |$))", r"\1\\", text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from charembed.pretrained.card_text import card, code, example, list_section, markdown, properties_table
 from charembed.tagging.tag_layer import TagLayer
 
 
@@ -18,42 +18,23 @@ def tagger_card(layers: Sequence[TagLayer], provenance: dict[str, Any], address:
             lists become sections, `scores` a table.
         address: name from which the example on the card loads the tagger.
     """
-    from huggingface_hub import ModelCard, ModelCardData
     from tabulate import tabulate
 
-    header = ModelCardData(
-        library_name="charembed",
-        pipeline_tag="token-classification",
-        tags=["sequence-tagger"],
-        **{key: provenance[key] for key in ("language", "license") if provenance.get(key)},
-    ).to_yaml()
+    header = {"pipeline_tag": "token-classification", "tags": ["sequence-tagger"]}
+    header |= {key: provenance[key] for key in ("language", "license") if key in provenance}
     lines = ["# Sequence tagger", ""]
     for layer in layers:
         what = "entities" if layer.kind == "entities" else "tags"
-        lines += [f"Layer `{layer.name}` ({what}): {', '.join(f'`{label}`' for label in layer.labels)}", ""]
-    lines += [
-        "```python",
-        "from charembed import Tagger",
-        "",
-        f"tagger = Tagger.load({json.dumps(address, ensure_ascii=not address.isprintable())})",
-        'print(tagger.predict(["Text to tag."])[0])',
-        "```",
-        "",
-    ]
-    scores = provenance.get("scores", {})
-    for name, by_type in scores.items():
-        rows = [[_cell(kind), *values] for kind, values in by_type.items()]
+        lines += [f"Layer {code(layer.name)} ({what}): {', '.join(code(label) for label in layer.labels)}", ""]
+    lines += example("Tagger", "tagger = Tagger.load", address, 'print(tagger.predict(["Text to tag."])[0])')
+    for name, by_type in provenance.get("scores", {}).items():
+        rows = [[markdown(kind), *values] for kind, values in by_type.items()]
         table = tabulate(rows, ["", "Precision", "Recall", "F1", "Number"], tablefmt="github", floatfmt=".2f")
-        lines += [f"## Scores: {name}", "", table, ""]
-    properties = {key: value for key, value in provenance.items() if key != "scores" and not isinstance(value, list)}
-    rows = [[key.replace("_", " "), _cell(value)] for key, value in properties.items() if value is not None]
-    lines += ["## Training", "", tabulate(rows, ["", ""], tablefmt="github", disable_numparse=True), ""]
-    for key, items in provenance.items():
-        if isinstance(items, list) and items:
-            lines += [f"## {key.replace('_', ' ').capitalize()}", "", *(f"- {item}" for item in items), ""]
-    return str(ModelCard(f"---\n{header}\n---\n" + "\n".join(lines)))
-
-
-def _cell(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.replace("|", "\\|").replace("\n", " ")
+        lines += [f"## Scores: {markdown(name)}", "", table, ""]
+    known = {key: value for key, value in provenance.items() if key != "scores" and value is not None}
+    lists = {key: value for key, value in known.items() if isinstance(value, list)}
+    lines += ["## Training", "", *properties_table({key: known[key] for key in known if key not in lists}), ""]
+    for key, items in lists.items():
+        if items:
+            lines += list_section(key, items)
+    return card(header, lines)

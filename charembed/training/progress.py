@@ -61,6 +61,7 @@ class Progress:
         # None hides the bar where standard error is not a terminal.
         layout = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}{postfix}"
         self._bar: Any = tqdm(total=1.0, bar_format=layout, disable=True if log is None else None, dynamic_ncols=True)
+        self._unwritten: StepSummary | None = None
         self._last_record = -math.inf
         self._last_message = time.monotonic()
 
@@ -82,14 +83,20 @@ class Progress:
         """Move the bar to a share of the budget."""
         self._bar.update(min(spent, 1.0) - self._bar.n)
 
-    def steps(self, summary: StepSummary, *, at_end: bool = False) -> None:
-        """Show the latest steps on the bar and, every few seconds and at the end of the run, in the logs."""
+    def steps(self, summary: StepSummary) -> None:
+        """Show the latest steps on the bar and, every few seconds, in the logs."""
         self._bar.set_postfix_str(str(summary))
-        now = time.monotonic()
-        if self._log is None or not (at_end or now - self._last_record >= RECORD_SECONDS):
+        self._unwritten = summary
+        if time.monotonic() - self._last_record >= RECORD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the latest steps to the logs, unless they are there already. At its end, a run logs its last step."""
+        summary, self._unwritten = self._unwritten, None
+        if self._log is None or summary is None:
             return
         # The record in log.jsonl, for plots.
-        self._last_record = now
+        self._last_record = now = time.monotonic()
         values = {
             "seconds": summary.seconds,
             "characters": summary.characters,
@@ -121,6 +128,7 @@ class Progress:
 
     def rollback(self, step: int, seconds: float, lr: float, reason: str) -> None:
         """Log the return to an earlier step with a lower learning rate."""
+        self._unwritten = None
         logger.warning(f"{reason}: returned to step {step:,} with a learning rate of {lr:g}")
         if self._log is not None:
             self._log.write("rollback", step, seconds=seconds, lr=lr, reason=reason)

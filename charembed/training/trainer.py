@@ -130,7 +130,8 @@ class Trainer:
             # Stop when the budget is spent, or when a signal has arrived.
             if spent >= 1.0:
                 if len(self._meter):
-                    self._log_steps(spent, at_end=True)
+                    self._log_steps(spent)
+                self._progress.flush()
                 self._validate()
                 self._save_checkpoint()
                 return None
@@ -190,7 +191,7 @@ class Trainer:
             trainer.advance_epoch()
             state.step_of_epoch = 0
 
-    def _log_steps(self, spent: float, *, at_end: bool = False) -> None:
+    def _log_steps(self, spent: float) -> None:
         """Read and log the losses of the last steps.
 
         Raises:
@@ -208,7 +209,7 @@ class Trainer:
             lr=self._learning_rate(spent, self.state.step - 1),
             means=means,
         )
-        self._progress.steps(summary, at_end=at_end)
+        self._progress.steps(summary)
 
     def _validate(self) -> None:
         """Have the main process score the model, and save it as the last one and, if it is, as the best one.

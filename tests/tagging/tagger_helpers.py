@@ -1,40 +1,13 @@
-"""A tagger that is trained in a second, and the file that it is trained on."""
+"""The run of a tagger that is trained in a second, and the file that it is trained on."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
 
-import torch
-
-from charembed import CharEmbedder
 from charembed.pretrained.model_folder import Pretrained
-from charembed.static_vectors import StaticVectors
 from charembed.tagging.fitting import FitConfig
-from charembed.tagging.network import EncoderName, NetworkConfig, TaggerNetwork
-from charembed.tagging.tag_layer import TagLayer
-from charembed.tagging.tagger import Tagger
 from charembed.tagging.training import TaggerConfig
-
-LAYERS = (
-    TagLayer("ner", "entities", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")),
-    TagLayer("pos", "tags", ("NOUN", "PUNCT", "VERB")),
-)
-
-
-def untrained_tagger(
-    pretrained: Pretrained, encoder: EncoderName = "bilstm", static: StaticVectors | None = None
-) -> Tagger:
-    """Return a tagger of two layers with large random weights, so that each vector changes the tags noticeably."""
-    embedder = CharEmbedder(pretrained)
-    size = embedder.embedding_dim + (0 if static is None else static.dim)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        network = TaggerNetwork(NetworkConfig(size, encoder, projection_size=7, hidden_size=6), LAYERS)
-        for weight in network.parameters():
-            weight.data.normal_(std=0.7)
-        network.set_scale(torch.randn(size), 0.5)
-    return Tagger(embedder, network, static, {"train": "random"})
 
 
 def write_columns(path: Path, sentences: int = 40, seed: int = 1) -> Path:

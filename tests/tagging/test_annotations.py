@@ -74,9 +74,8 @@ def test_forms(file: Path, form: str) -> None:
     assert (labelled.kinds, labelled.notes) == ({"entities": "entities"}, [])
     first, second = labelled.sentences
     assert (first.words, first.tags) == (["Anna", "Weiß", "sails", "to", "Malta", "."], {"entities": TAGS})
-    text, spans = first.text
-    assert text == TEXT
-    assert [text[start:end] for start, end in spans] == first.words
+    assert first.text.text == TEXT
+    assert first.text.words == first.words
     assert (first.document, second.document) == (0, 1)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from charembed.tagging.tagger import Tagger
+from charembed.tagging.tagger_card import tagger_card
 from charembed.tagging.tagger_folder import BUNDLED_TAGGERS, bundled_taggers
 
 DATA = Path(__file__).parents[1] / "data"
@@ -37,6 +38,8 @@ def test_bundled_tagger_is_small_and_its_card_has_scores_and_terms(name: str) ->
     card = (folder / "README.md").read_text(encoding="utf-8")
     for part in ("## Scores", "## Attribution", "license: cc-by", f'Tagger.load("{name}")'):
         assert part in card
+    tagger = Tagger.load(name)
+    assert card == tagger_card(tagger.layers, tagger.provenance, name), "the card is not the one that the code writes"
 
 
 def test_folder_of_the_first_format_predicts_what_it_did() -> None:

@@ -43,9 +43,10 @@ def test_entities_and_tags(file: Path) -> None:
         "tag": ["NNP", "VBZ", "IN", "NNP", "NNP", "."],
         "pos": ["PROPN", "VERB", "ADP", "PROPN", "PROPN", "PUNCT"],
     }
-    text, spans = first.text
+
+    text = first.text.text
     assert text == "Anna sails\nto New York."
-    assert [text[start:end] for start, end in spans] == first.words
+    assert first.text.words == first.words
     assert (first.document, second.document) == (0, 1)
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helpers import small_model, small_static_vectors
+from helpers import small_model, small_static_vectors, small_tagger
 from hypothesis import given
 from hypothesis import strategies as st
-from tagger_helpers import untrained_tagger
 
+from charembed import CharEmbedder
 from charembed.errors import CharEmbedError
 from charembed.tagging import tagger as tagger_module
 from charembed.tagging.tagger import Tagger
 from charembed.text.words import SpannedText
 
-TAGGER = untrained_tagger(small_model())
+TAGGER = small_tagger(CharEmbedder(small_model()))
 TEXTS = ["The quick fox, over 東 dogs.", "", "jumps", "  \t", "lazy dog lazy"]
 
 
@@ -26,7 +26,7 @@ def test_every_word_has_a_tag_of_each_layer_and_its_offsets() -> None:
         assert tagged.words == expected.words
         assert tagged.spans == [tuple(span) for span in expected.spans.tolist()]
         assert {name: len(tags) for name, tags in tagged.tags.items()} == dict.fromkeys(
-            ("ner", "pos"), len(expected.words)
+            ("ner", "upos"), len(expected.words)
         )
         assert all(0 < score <= 1 for scores in tagged.scores.values() for score in scores)
 
@@ -101,7 +101,7 @@ def test_texts_are_tagged_as_they_come() -> None:
 
 @pytest.mark.parametrize("encoder", ["bilstm", "linear"])
 def test_static_vectors_beside_the_model_change_the_tags(encoder) -> None:
-    with_static = untrained_tagger(small_model(), encoder, small_static_vectors(dim=4))
+    with_static = small_tagger(CharEmbedder(small_model()), static=small_static_vectors(dim=4), encoder=encoder)
     assert with_static.network.config.input_size == 28
     assert with_static.predict(["The lazy dog"])[0].words == ["The", "lazy", "dog"]
     rows = with_static.input_vectors(with_static.embedder.embed(["The lazy"])[0])

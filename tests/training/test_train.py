@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,8 +29,10 @@ from charembed.recurrent import LSTMState, map_state
 from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import VocabConfig
 from charembed.training import precision as training_precision
+from charembed.training import trainer as trainer_module
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
 from charembed.training.distributed import DistributedContext
+from charembed.training.meter import LOG_EVERY
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.training.trainer import TrainResult
 
@@ -268,14 +272,25 @@ def test_budget_in_epochs(tmp_path: Path) -> None:
     assert result.last.characters == pytest.approx(2.5 * 0.9 * (len(text.read_text()) + 2), rel=0.1)
 
 
-def test_budget_in_minutes_ends_the_run_and_the_schedule(tmp_path: Path) -> None:
-    # One validation, at the end: on a busy machine an earlier one might outlast the budget, with no step after it.
+def test_budget_in_minutes_ends_the_run_and_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that ticks whenever it is read: on a busy machine, one step might take a large share of three seconds.
+    ticks = itertools.count()
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(ticks)))
     result = train(tiny_config(tmp_path, budget=BudgetConfig(minutes=0.05), validations=1))
+    assert result.report.seconds >= 3.0
     last = read_log(result.folder)[-2]
-    assert last["kind"] == "train"
-    assert last["seconds"] >= 3.0
+    assert (last["kind"], last["step"]) == ("train", result.report.steps)
+    assert last["seconds"] == pytest.approx(3.0, abs=0.1), "the run ends late, or its last step is not logged"
     highest = OptimizerConfig().for_cell("lstm").lr
     assert last["lr"] < 0.02 * highest, "the learning rate is not at its final value when the time is up"
+
+
+@pytest.mark.parametrize("steps", [LOG_EVERY, 2 * LOG_EVERY, 2 * LOG_EVERY + 1])
+def test_the_last_step_is_logged_once(tmp_path: Path, steps: int) -> None:
+    result = train(tiny_config(tmp_path, budget=BudgetConfig(steps=steps), validations=1))
+    logged = [record["step"] for record in read_log(result.folder) if record["kind"] == "train"]
+    assert logged == sorted(set(logged))
+    assert logged[-1] == steps
 
 
 def test_a_run_that_fails_keeps_the_models_that_it_would_have_replaced(

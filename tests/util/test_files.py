@@ -87,14 +87,19 @@ def test_a_folder_whose_writer_was_killed_is_recovered(tmp_path: Path, moment: s
 
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
 def test_errors_name_the_target(writer: Callable, tmp_path: Path) -> None:
-    target = tmp_path / "occupied"
-    with pytest.raises(OSError, match=r": '[^']*/occupied'$") as caught, writer(target) as temporary:
-        (temporary if writer is atomic_file else temporary / "file").touch()
-        if writer is atomic_file:
-            target.mkdir()
-        else:
-            raise FileNotFoundError(2, "No such file", str(temporary / "absent"))
-    assert caught.value.filename == str(target)
+    target = tmp_path / "target"
+    with (
+        pytest.raises(FileNotFoundError, match=rf"No such file or directory: '{target}'$"),
+        writer(target) as temporary,
+    ):
+        (temporary / "absent" / "file").touch()
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    with pytest.raises(IsADirectoryError, match=rf": '{tmp_path}/target'$"):
+        atomic_write(tmp_path / "target", "text")
+    assert names_in(tmp_path) == {"target"}
 
 
 def test_folders_of_live_processes_and_of_others_are_left_alone(tmp_path: Path) -> None:
