@@ -43,7 +43,6 @@ def test_entities_and_tags(file: Path) -> None:
         "tag": ["NNP", "VBZ", "IN", "NNP", "NNP", "."],
         "pos": ["PROPN", "VERB", "ADP", "PROPN", "PROPN", "PUNCT"],
     }
-
     text = first.text.text
     assert text == "Anna sails\nto New York."
     assert first.text.words == first.words

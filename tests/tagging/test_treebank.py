@@ -23,7 +23,6 @@ def test_treebank(tmp_path: Path) -> None:
     first, second = labelled.sentences
     assert first.words == ["I", "do", "n't", "go", "(", "now", ")", "."]
     assert first.tags == {"tags": ["PRON", "AUX", "PART", "VERB", "PUNCT", "ADV", "PUNCT", "PUNCT"]}
-
     text = first.text.text
     assert text == "I don't  go (now)."
     assert first.text.words == first.words
