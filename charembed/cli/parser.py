@@ -7,7 +7,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
@@ -82,24 +82,24 @@ class Parser(ArgumentParser):
             if group is not None and key not in keys:
                 self.error(f"--{group}: {unknown_key(key, keys)}")
 
-    def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
+    def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:
         """Parse a configuration file; the arguments are those of `jsonargparse.ArgumentParser.parse_path`."""
         self._config = str(path)
         try:
-            return super().parse_path(path, *rest, **options)
+            return cast(Namespace, super().parse_path(path, *rest, **options))
         except (OSError, UnicodeDecodeError) as error:
             self.error(f"cannot be read as UTF-8 text: {error}", error)
         finally:
             self._config = None
 
-    def parse_string(self, content: str, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
+    def parse_string(self, content: str, *rest: Any, **options: Any) -> Namespace:
         """Parse a configuration; the arguments are those of `jsonargparse.ArgumentParser.parse_string`."""
         # jsonargparse checks keys only after it has read the command line, when it no longer knows the file.
         try:
             check_keys(content, self._keys())
         except ConfigError as error:
             self.error(str(error), error)
-        return super().parse_string(content, *rest, **options)
+        return cast(Namespace, super().parse_string(content, *rest, **options))
 
     def format_help(self, *args: Any) -> str:
         """Return the help text, with examples at its end."""
