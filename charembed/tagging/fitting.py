@@ -19,8 +19,9 @@ from tqdm import tqdm
 from charembed.errors import CharEmbedError
 from charembed.tagging.labelled_text import LabelledSentence
 from charembed.tagging.metrics import LayerScores, score_layer
-from charembed.tagging.network import TaggerNetwork
-from charembed.tagging.stored_vectors import SentenceVectors
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.stored_vectors import Moments, SentenceVectors
+from charembed.tagging.tag_layer import TagLayer
 from charembed.util.checks import check_integer, check_seed
 from charembed.util.files import atomic_write
 
@@ -87,6 +88,22 @@ class Epoch:
     """Score on dev, in per cent; with several layers, the mean of theirs."""
     seconds: float
     """Time that the epoch took, with the score on dev."""
+
+
+def new_network(config: NetworkConfig, layers: Sequence[TagLayer], moments: Moments, seed: int) -> TaggerNetwork:
+    """Return a network to train, with random weights.
+
+    Args:
+        config: its architecture.
+        layers: its tags.
+        moments: mean and variance of the vectors of the training words.
+        seed: seed of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TaggerNetwork(config, layers)
+    network.set_scale(torch.from_numpy(moments.mean), moments.variance)
+    return network
 
 
 class Fitter:

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from charembed.errors import CharEmbedError
 from charembed.tagging.columns import Columns
 from charembed.tagging.labelled_text import LabelledFile, LabelledSentence, read_labelled
+from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tag_schemes import LayerKind
 
 T = TypeVar("T")
@@ -54,6 +55,10 @@ class LabelledSplits:
     """Kind of each layer of tags, by its name."""
     notes: list[str]
     """What was converted, widened or left out, and which tags cannot be learnt: sentences for a log."""
+
+    def layers(self) -> list[TagLayer]:
+        """Return the layers with the tags of the training sentences."""
+        return [TagLayer.of(name, kind, self.splits.train) for name, kind in self.kinds.items()]
 
 
 def divide(train: list[S], dev: list[S] | None, test: list[S] | None) -> Splits[S]:

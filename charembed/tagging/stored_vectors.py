@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.word_encoder import word_vectors
 from charembed.static_vectors import StaticVectors
 from charembed.tagging.labelled_text import LabelledSentence
+from charembed.tagging.tagger import input_size, with_static
 from charembed.util.files import atomic_file
 
 _ROWS = 8192
 """Rows of a file that are read at a time."""
+
+
+class Moments(NamedTuple):
+    """Mean and variance of word vectors."""
+
+    mean: NDArray[np.float64]
+    """Mean of the vectors. Shape: (dim,)"""
+    variance: float
+    """Mean over the dimensions of their variance."""
+
+    @classmethod
+    def of(cls, blocks: Iterable[NDArray[np.floating]]) -> Moments:
+        """Compute the moments of vectors that come in blocks of rows.
+
+        Args:
+            blocks: at least one vector in all. Shape: (rows, dim) each
+        """
+        count, total, squares = 0, np.zeros(()), np.zeros(())
+        for block in blocks:
+            rows = block.astype(np.float64)
+            count += len(rows)
+            total = total + rows.sum(axis=0)
+            squares = squares + np.square(rows).sum(axis=0)
+        mean = total / count
+        return cls(mean, float((squares / count - np.square(mean)).mean()))
 
 
 class SentenceVectors(Protocol):
@@ -66,16 +95,45 @@ class StoredVectors:
     def batch(self, numbers: Sequence[int]) -> list[Tensor]:
         return [self[number] for number in numbers]
 
-    def moments(self) -> tuple[NDArray[np.float64], float]:
-        """Return the mean of the vectors, and the mean over the dimensions of their variance. Shape: (dim,), ()"""
-        total = np.zeros(self._rows.shape[1])
-        squares = np.zeros(self._rows.shape[1])
-        for start in range(0, len(self._rows), _ROWS):
-            rows = self._rows[start : start + _ROWS].astype(np.float64)
-            total += rows.sum(axis=0)
-            squares += np.square(rows).sum(axis=0)
-        mean = total / len(self._rows)
-        return mean, float((squares / len(self._rows) - np.square(mean)).mean())
+    def moments(self) -> Moments:
+        """Return the mean and the variance of the vectors."""
+        return Moments.of(self._rows[start : start + _ROWS] for start in range(0, len(self._rows), _ROWS))
+
+
+class VectorFolder:
+    """A folder with the word vectors of sentences, which are computed once."""
+
+    def __init__(self, folder: Path, embedder: CharEmbedder, static: StaticVectors | None) -> None:
+        """
+        Args:
+            folder: an existing folder.
+            embedder: computes the vectors.
+            static: static vectors that follow those of the embedder.
+        """
+        self._folder, self._embedder, self._static = folder, embedder, static
+
+    def vectors(self, name: str, sentences: Sequence[LabelledSentence]) -> StoredVectors:
+        """Return the vectors of sentences, and compute them unless the folder has them.
+
+        Args:
+            name: what the sentences are, such as train.
+            sentences: the sentences.
+
+        Raises:
+            OSError: the vectors cannot be written.
+        """
+        content = json.dumps([sentence.words for sentence in sentences])
+        words = None if self._static is None else self._static.digest()
+        options = f"{self._embedder.parts} {self._embedder.embedding_dim} {words}"
+        digest = hashlib.sha256(f"{self._embedder.pretrained.digest()} {options} {content}".encode("utf-8", "replace"))
+        path = self._folder / f"{name}-{digest.hexdigest()[:16]}.bin"
+        if not path.exists():
+            embedded = self._embedder.iter_embed(sentence.text for sentence in sentences)
+            vectors = (with_static(embeddings, self._static) for embeddings in embedded)
+            progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False)
+            StoredVectors.write(path, progress)
+        size = input_size(self._embedder, self._static)
+        return StoredVectors(path, [len(sentence.words) for sentence in sentences], size)
 
 
 class TrainedVectors:

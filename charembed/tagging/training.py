@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import logging
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.word_encoder import WordEncoder
 from charembed.errors import CharEmbedError
-from charembed.lm.model import Readout
 from charembed.pretrained.hub import bundled_models
-from charembed.static_vectors import StaticVectors, load_static_vectors
-from charembed.tagging.fitting import FitConfig, Fitter, LabelledVectors, predict_split, score_split
-from charembed.tagging.labelled_text import Columns, LabelledSentence
-from charembed.tagging.network import EncoderName, NetworkConfig, TaggerNetwork
-from charembed.tagging.splits import LabelledSplits, read_splits, sentences_digest
-from charembed.tagging.stored_vectors import SentenceVectors, StoredVectors, TrainedVectors
-from charembed.tagging.tag_layer import TagLayer
-from charembed.tagging.tagger import Tagger, input_size, with_static
+from charembed.static_vectors import StaticVectors
+from charembed.tagging.fitting import Fitter, LabelledVectors, new_network, predict_split, score_split
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.options import TaggerOptions
+from charembed.tagging.splits import LabelledSplits, sentences_digest
+from charembed.tagging.stored_vectors import SentenceVectors, TrainedVectors, VectorFolder
+from charembed.tagging.tagger import Tagger, input_size
 from charembed.tagging.tagger_folder import (
     CONFIG,
     TRAINING,
@@ -40,67 +30,28 @@ from charembed.tagging.tagger_folder import (
     save_tagger,
 )
 from charembed.tagging.training_report import SplitReport, TaggerReport
-from charembed.util.checks import MAX_THREADS, check_integer
 from charembed.util.files import atomic_write, user_path
-
-logger = logging.getLogger(__name__)
 
 _RUN, _CHECKPOINT, _LOCK = "run.yaml", "checkpoint.safetensors", "lock"
 _WITHOUT_EFFECT = ("output", "threads", "overwrite")
 """Options that a run may change when it resumes."""
 
 
-@dataclass(frozen=True)
-class TaggerConfig:
+@dataclass(frozen=True, kw_only=True)
+class TaggerConfig(TaggerOptions):
     """One training run of a tagger."""
 
-    train: str
-    """Labelled file to train on: CoNLL columns, CoNLL-U (.conllu), JSONL with character spans (.jsonl, .json) or a
-    DocBin of spaCy (.spacy); it may be compressed."""
     output: str
     """Folder to write: the tagger and report.json. If the run stops early, the same command resumes it."""
     model: str = "en"
     """Language model whose word vectors the tagger reads: a bundled model (en), a model folder or hf://owner/name."""
-    dev: str | None = None
-    """Labelled file that chooses the best epoch; a tenth of the training documents (or sentences) by default."""
-    test: str | None = None
-    """Labelled file to report the scores on; a quarter of the training documents (or sentences) by default."""
-    token_column: int = 0
-    """Column of the word in files of columns, from 0; negative numbers count from the last one."""
-    tag_columns: dict[str, int | str] | None = None
-    """Layers of tags: the name of each and its column (from 0), or its field in CoNLL-U, such as upos. By default one
-    layer, from column 1, or upos in CoNLL-U."""
-    words: str | None = None
-    """Static word vectors beside those of the model: a text file of word2vec, GloVe or fastText, a folder of model2vec
-    or a model folder."""
-    readout: Readout | None = None
-    """Characters at which states are read; by default the setting of the model."""
-    dim: int | None = None
-    """Reduce the vectors of the model to this number of dimensions by its projection; all by default."""
-    encoder: EncoderName = "bilstm"
-    """bilstm: a bidirectional LSTM; linear: none, which is faster and less accurate."""
-    projection_size: int = 256
-    """Dimensions to which a linear layer reduces the word vectors."""
-    hidden_size: int = 128
-    """Units of the LSTM in each direction."""
-    dropout: float = 0.3
-    """Probability of dropping units in training."""
-    fit: FitConfig = field(default_factory=FitConfig)
-    """How the network is trained."""
     fine_tune: bool = False
     """Also train the language model, at a tenth of the learning rate. Much slower: vectors cannot be stored."""
     model_storage: ModelStorage = "auto"
     """How the language model is stored in the folder: reference (to a bundled model), float32 or float16; auto is
     reference for a bundled model and float32 for any other."""
-    threads: int = 1
-    """CPU threads."""
     overwrite: bool = False
     """Replace a tagger or an unfinished run in the output folder."""
-
-    def __post_init__(self) -> None:
-        check_integer("threads", self.threads, maximum=MAX_THREADS)
-        if self.tag_columns == {}:
-            raise CharEmbedError("tag_columns must name at least one layer")
 
 
 def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
@@ -119,19 +70,12 @@ def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
     """
     folder = user_path(config.output).resolve()
     _check_output(folder, config)
-    labelled = _without_empty(
-        read_splits(config.train, config.dev, config.test, Columns(config.token_column, config.tag_columns))
-    )
-    for note in labelled.notes:
-        logger.info("%s", note)
-    embedder = CharEmbedder.from_pretrained(
-        config.model, threads=config.threads, readout=config.readout, dim=config.dim
-    )
+    labelled = config.read_splits()
+    embedder = config.load_embedder(config.model)
     if config.model_storage == "reference" and bundled_name(embedder.pretrained) is None:
         raise CharEmbedError(f"{config.model} is not a bundled model: set model_storage to float32 or float16")
-    static = None if config.words is None else load_static_vectors(config.words)
-    size = input_size(embedder, static)
-    architecture = NetworkConfig(size, config.encoder, config.projection_size, config.hidden_size, config.dropout)
+    static = config.load_words()
+    architecture = config.network(input_size(embedder, static))
     is_new = not folder.exists()
     state = folder / TRAINING
     state.mkdir(parents=True, exist_ok=True)
@@ -167,23 +111,17 @@ class _Run:
         config, embedder = self._config, self._embedder
         train, dev, test = self._labelled.splits
 
-        # The network, with the seed of the run.
-        layers = [TagLayer.of(name, kind, train) for name, kind in self._labelled.kinds.items()]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.fit.seed)
-            network = TaggerNetwork(self._architecture, layers)
-
         # The vectors of the training sentences give the scale; those of dev and test are stored unless they change.
-        stored = self._store("train", train)
-        center, variance = stored.moments()
-        network.set_scale(torch.from_numpy(center), variance)
+        folder = VectorFolder(self._state, embedder, self._static)
+        stored = folder.vectors("train", train)
+        network = new_network(self._architecture, self._labelled.layers(), stored.moments(), config.fit.seed)
         language_model = None
         vectors: list[SentenceVectors]
         if config.fine_tune:
             language_model = WordEncoder(embedder, trainable=True).model
             vectors = [TrainedVectors(embedder, split, self._static) for split in (train, dev, test)]
         else:
-            vectors = [stored, self._store("dev", dev), self._store("test", test)]
+            vectors = [stored, folder.vectors("dev", dev), folder.vectors("test", test)]
         splits = [LabelledVectors(*pair) for pair in zip((train, dev, test), vectors, strict=True)]
 
         # Train, then score the best epoch.
@@ -236,19 +174,6 @@ class _Run:
             (self._state / _CHECKPOINT).unlink(missing_ok=True)
         atomic_write(path, yaml.safe_dump(run, sort_keys=False))
 
-    def _store(self, name: str, sentences: list[LabelledSentence]) -> StoredVectors:
-        """Compute the vectors of a split, unless an earlier run has stored them."""
-        content = json.dumps([sentence.words for sentence in sentences])
-        options = f"{self._embedder.parts} {self._embedder.embedding_dim} {self._config.words}"
-        digest = hashlib.sha256(f"{self._embedder.pretrained.digest()} {options} {content}".encode("utf-8", "replace"))
-        path = self._state / f"{name}-{digest.hexdigest()[:16]}.bin"
-        if not path.exists():
-            embedded = self._embedder.iter_embed(sentence.text for sentence in sentences)
-            vectors: Iterable[NDArray[Any]] = (with_static(embeddings, self._static) for embeddings in embedded)
-            progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False)
-            StoredVectors.write(path, progress)
-        return StoredVectors(path, [len(sentence.words) for sentence in sentences], self._architecture.input_size)
-
     def _provenance(self, report: TaggerReport) -> dict[str, Any]:
         config = self._config
         return {
@@ -282,12 +207,3 @@ def _check_output(folder: Path, config: TaggerConfig) -> None:
         raise CharEmbedError(
             f"output {folder} contains a trained tagger: choose another folder, or set overwrite to replace it"
         )
-
-
-def _without_empty(labelled: LabelledSplits) -> LabelledSplits:
-    """Leave out sentences without words, from which nothing can be learned."""
-    splits = labelled.splits
-    kept = dataclasses.replace(
-        splits, **{name: [one for one in getattr(splits, name) if one.words] for name in ("train", "dev", "test")}
-    )
-    return dataclasses.replace(labelled, splits=kept)
