@@ -11,6 +11,7 @@ from charembed.cli.command import Command, add_commands
 from charembed.cli.embed import EMBED, NEIGHBORS
 from charembed.cli.models import ADD_PROJECTION, ADD_WORDS, EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
 from charembed.cli.parser import Parser
+from charembed.cli.probe import PROBE
 from charembed.cli.runner import run_program
 from charembed.cli.tag import TAG
 from charembed.cli.train import REPORT, TRAIN
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "report": REPORT,
     "embed": EMBED,
     "tag": TAG,
+    "probe": PROBE,
     "evaluate": EVALUATE,
     "generate": GENERATE,
     "neighbors": NEIGHBORS,

@@ -90,22 +90,6 @@ class Epoch:
     """Time that the epoch took, with the score on dev."""
 
 
-def new_network(config: NetworkConfig, layers: Sequence[TagLayer], moments: Moments, seed: int) -> TaggerNetwork:
-    """Return a network to train, with random weights.
-
-    Args:
-        config: its architecture.
-        layers: its tags.
-        moments: mean and variance of the vectors of the training words.
-        seed: seed of the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = TaggerNetwork(config, layers)
-    network.set_scale(torch.from_numpy(moments.mean), moments.variance)
-    return network
-
-
 class Fitter:
     """Trains a network with Adam and keeps the weights of the epoch with the best score on dev.
 
@@ -133,7 +117,7 @@ class Fitter:
             checkpoint: file for the state of training after each epoch; none by default. If it exists, training
                 resumes from it.
         """
-        self._network, self._train, self._dev, self._config = network, train, dev, config
+        self.network, self._train, self._dev, self._config = network, train, dev, config
         self._language_model = language_model
         self._modules = nn.ModuleDict({"network": network})
         if language_model is not None:
@@ -199,7 +183,7 @@ class Fitter:
                 group["lr"] = rate * group["factor"]
             self._optimizer.zero_grad()
             tags = [[layer_targets[k] for k in batch] for layer_targets in self._targets]
-            loss = self._network.loss(self._train.vectors.batch(batch), tags)
+            loss = self.network.loss(self._train.vectors.batch(batch), tags)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._modules.parameters(), MAX_GRADIENT_NORM)
             self._optimizer.step()
@@ -207,7 +191,7 @@ class Fitter:
         if not total < float("inf"):  # also NaN
             raise CharEmbedError("the loss is not finite: lower the learning rate")
 
-        scores = score_split(self._network, self._dev)
+        scores = score_split(self.network, self._dev)
         mean = sum(layer.score for layer in scores.values()) / len(scores)
         return Epoch(number, total / len(lengths), mean, time.perf_counter() - start)
 
@@ -241,6 +225,44 @@ class Fitter:
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CharEmbedError(f"checkpoint {path} cannot be read: {error}; set overwrite to start over") from error
+
+
+def fit_network(
+    architecture: NetworkConfig,
+    layers: Sequence[TagLayer],
+    train: LabelledVectors,
+    dev: LabelledVectors,
+    moments: Moments,
+    config: FitConfig,
+    *,
+    language_model: nn.Module | None = None,
+    checkpoint: Path | None = None,
+) -> Fitter:
+    """Train a new network, with the weights of the seed in `config`.
+
+    Args:
+        architecture: architecture of the network.
+        layers: its tags.
+        train: sentences to train on.
+        dev: sentences that choose the best epoch.
+        moments: mean and variance of the vectors of the training words.
+        config: settings.
+        language_model: as for `Fitter`.
+        checkpoint: as for `Fitter`.
+
+    Returns:
+        The trained network and its learning curve.
+
+    Raises:
+        CharEmbedError: the checkpoint cannot be read or the loss is not finite.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = TaggerNetwork(architecture, layers)
+    network.set_scale(torch.from_numpy(moments.mean), moments.variance)
+    fitter = Fitter(network, train, dev, config, language_model=language_model, checkpoint=checkpoint)
+    fitter.fit()
+    return fitter
 
 
 def predict_split(network: TaggerNetwork, split: LabelledVectors) -> list[dict[str, list[str]]]:

@@ -59,6 +59,7 @@ class TaggerOptions:
         check_integer("threads", self.threads, maximum=MAX_THREADS)
         if self.tag_columns == {}:
             raise CharEmbedError("tag_columns must name at least one layer")
+        self.network(input_size=1)  # checks the options of the network before any work
 
     def read_splits(self) -> LabelledSplits:
         """Read the labelled files, and log how they were read.

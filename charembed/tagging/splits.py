@@ -44,6 +44,10 @@ class Splits(Generic[T]):
     def __iter__(self) -> Iterator[list[T]]:
         return iter((self.train, self.dev, self.test))
 
+    def sizes(self) -> dict[str, int]:
+        """Return the number of sentences of each split."""
+        return {"train": len(self.train), "dev": len(self.dev), "test": len(self.test)}
+
 
 @dataclass(frozen=True)
 class LabelledSplits:

@@ -110,7 +110,12 @@ class VectorFolder:
             embedder: computes the vectors.
             static: static vectors that follow those of the embedder.
         """
-        self._folder, self._embedder, self._static = folder, embedder, static
+        self._folder, self.embedder, self._static = folder, embedder, static
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the vectors."""
+        return input_size(self.embedder, self._static)
 
     def vectors(self, name: str, sentences: Sequence[LabelledSentence]) -> StoredVectors:
         """Return the vectors of sentences, and compute them unless the folder has them.
@@ -124,16 +129,15 @@ class VectorFolder:
         """
         content = json.dumps([sentence.words for sentence in sentences])
         words = None if self._static is None else self._static.digest()
-        options = f"{self._embedder.parts} {self._embedder.embedding_dim} {words}"
-        digest = hashlib.sha256(f"{self._embedder.pretrained.digest()} {options} {content}".encode("utf-8", "replace"))
+        options = f"{self.embedder.parts} {self.embedder.embedding_dim} {words}"
+        digest = hashlib.sha256(f"{self.embedder.pretrained.digest()} {options} {content}".encode("utf-8", "replace"))
         path = self._folder / f"{name}-{digest.hexdigest()[:16]}.bin"
         if not path.exists():
-            embedded = self._embedder.iter_embed(sentence.text for sentence in sentences)
+            embedded = self.embedder.iter_embed(sentence.text for sentence in sentences)
             vectors = (with_static(embeddings, self._static) for embeddings in embedded)
             progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False)
             StoredVectors.write(path, progress)
-        size = input_size(self._embedder, self._static)
-        return StoredVectors(path, [len(sentence.words) for sentence in sentences], size)
+        return StoredVectors(path, [len(sentence.words) for sentence in sentences], self.dim)
 
 
 class TrainedVectors:

@@ -15,7 +15,7 @@ from charembed.embedding.word_encoder import WordEncoder
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import bundled_models
 from charembed.static_vectors import StaticVectors
-from charembed.tagging.fitting import Fitter, LabelledVectors, new_network, predict_split, score_split
+from charembed.tagging.fitting import LabelledVectors, fit_network, predict_split, score_split
 from charembed.tagging.network import NetworkConfig, TaggerNetwork
 from charembed.tagging.options import TaggerOptions
 from charembed.tagging.splits import LabelledSplits, sentences_digest
@@ -114,7 +114,6 @@ class _Run:
         # The vectors of the training sentences give the scale; those of dev and test are stored unless they change.
         folder = VectorFolder(self._state, embedder, self._static)
         stored = folder.vectors("train", train)
-        network = new_network(self._architecture, self._labelled.layers(), stored.moments(), config.fit.seed)
         language_model = None
         vectors: list[SentenceVectors]
         if config.fine_tune:
@@ -125,26 +124,27 @@ class _Run:
         splits = [LabelledVectors(*pair) for pair in zip((train, dev, test), vectors, strict=True)]
 
         # Train, then score the best epoch.
-        fitter = Fitter(
-            network,
+        fitter = fit_network(
+            self._architecture,
+            self._labelled.layers(),
             splits[0],
             splits[1],
+            stored.moments(),
             config.fit,
             language_model=language_model,
             checkpoint=self._state / _CHECKPOINT,
         )
-        fitter.fit()
-        dev_report, test_report = (_report(network, split) for split in splits[1:])
+        dev_report, test_report = (_report(fitter.network, split) for split in splits[1:])
         report = TaggerReport(
             settings=_settings(config),
-            sentences={"train": len(train), "dev": len(dev), "test": len(test)},
+            sentences=self._labelled.splits.sizes(),
             notes=self._labelled.notes,
             curve=fitter.curve,
             best_epoch=fitter.best_epoch.epoch,
             dev=dev_report,
             test=test_report,
         )
-        tagger = Tagger(embedder, network, self._static, self._provenance(report))
+        tagger = Tagger(embedder, fitter.network, self._static, self._provenance(report))
         save_tagger(tagger.files(), self._folder, config.model_storage, report.to_json())
         return tagger, report
 

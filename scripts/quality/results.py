@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from charembed import CharEmbedError
+from charembed.tagging.seed_scores import Spread
 from charembed.util.files import atomic_write
 
 TaggerName = Literal["probe", "flair", "linear", "probe-0.1"]
@@ -134,10 +134,7 @@ def check_unchanged(path: str, settings: Iterable[Setting]) -> None:
 
 def summary(scores: Sequence[float]) -> str:
     """Return the mean of the scores of some seeds, and their standard deviation if there are several."""
-    if not scores:
-        return ""
-    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-    return f"{statistics.mean(scores):.2f}{spread}"
+    return str(Spread.of(scores)) if scores else ""
 
 
 def print_table(results: list[Result], rows: list[str], columns: dict[str, str], tagger: TaggerName) -> None:

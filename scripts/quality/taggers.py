@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError, import_extra
-from charembed.tagging.fitting import FitConfig, Fitter, LabelledVectors, predict_split
+from charembed.tagging.fitting import FitConfig, LabelledVectors, fit_network, predict_split
 from charembed.tagging.metrics import score_layer
-from charembed.tagging.network import NetworkConfig, TaggerNetwork
+from charembed.tagging.network import NetworkConfig
+from charembed.tagging.stored_vectors import Moments
 from charembed.tagging.tag_layer import TagLayer
 from scripts.quality.embedders import EmbeddedSentence, EmbeddedTask
 from scripts.quality.linear_tagger import LinearConfig, LinearTagger
@@ -34,6 +34,10 @@ class EmbeddedVectors:
 
     def batch(self, numbers: Sequence[int]) -> list[Tensor]:
         return [self[number] for number in numbers]
+
+    def moments(self) -> Moments:
+        """Return the mean and the variance of the vectors."""
+        return Moments.of(sentence.vectors.numpy() for sentence in self._sentences)
 
 
 @dataclass(frozen=True)
@@ -115,23 +119,19 @@ def _train_probe(
     """Return the function that predicts with the trained tagger, and its score on dev."""
     (name,) = embedded.train[0].labelled.tags
     layer = TagLayer.of(name, task.kind, [sentence.labelled for sentence in embedded.train])
-    train_vectors = torch.cat([sentence.vectors for sentence in embedded.train])
     config = NetworkConfig(
-        train_vectors.shape[1],
+        embedded.train[0].vectors.shape[1],
         projection_size=settings["projection_size"],
         hidden_size=settings["hidden_size"],
         dropout=settings["dropout"],
     )
-    torch.manual_seed(seed)
-    network = TaggerNetwork(config, [layer])
-    network.set_scale(train_vectors.mean(dim=0), float(train_vectors.var(dim=0).mean()))
     epochs = settings["epochs"]
     fit = FitConfig(epochs, epochs, settings["batch_size"], settings["learning_rate"], seed)  # no early stop
-    fitter = Fitter(network, _with_vectors(embedded.train), _with_vectors(embedded.dev), fit)
-    fitter.fit()
+    moments = EmbeddedVectors(embedded.train).moments()
+    fitter = fit_network(config, [layer], _with_vectors(embedded.train), _with_vectors(embedded.dev), moments, fit)
 
     def predict(sentences: list[EmbeddedSentence]) -> list[list[str]]:
-        return [tags[name] for tags in predict_split(network, _with_vectors(sentences))]
+        return [tags[name] for tags in predict_split(fitter.network, _with_vectors(sentences))]
 
     return predict, fitter.best_epoch.dev
 

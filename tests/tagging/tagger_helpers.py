@@ -28,18 +28,21 @@ def write_columns(path: Path, sentences: int = 40, seed: int = 1) -> Path:
     return path
 
 
-def tagger_config(folder: Path, pretrained: Pretrained, **changes: object) -> TaggerConfig:
-    """Return the configuration of a run of three epochs in `folder`/tagger on both layers of a file."""
-    model = folder / "model"
-    if not model.exists():
-        pretrained.save(model)
-    options: dict = {
+def small_options(folder: Path) -> dict[str, object]:
+    """Return options that training a tagger and comparing models share: three epochs on both layers of a file."""
+    return {
         "train": str(write_columns(folder / "columns.conll")),
-        "output": str(folder / "tagger"),
-        "model": str(model),
         "tag_columns": {"pos": 1, "ner": 2},
         "projection_size": 8,
         "hidden_size": 6,
         "fit": FitConfig(epochs=3, batch_size=4, learning_rate=0.02),
     }
+
+
+def tagger_config(folder: Path, pretrained: Pretrained, **changes: object) -> TaggerConfig:
+    """Return the configuration of a run in `folder`/tagger."""
+    model = folder / "model"
+    if not model.exists():
+        pretrained.save(model)
+    options: dict = small_options(folder) | {"output": str(folder / "tagger"), "model": str(model)}
     return TaggerConfig(**options | changes)
