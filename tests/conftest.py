@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import COLUMNS, EXCERPT, small_model, small_static_vectors
+from hub_server import Hub, running_hub
 from hypothesis import settings
 
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
@@ -33,6 +35,13 @@ def with_words(pretrained: Pretrained) -> Pretrained:
 @pytest.fixture
 def embedder(pretrained: Pretrained) -> CharEmbedder:
     return CharEmbedder(pretrained)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A local server that takes the place of the Hugging Face Hub."""
+    with running_hub() as running:
+        yield running
 
 
 @pytest.fixture

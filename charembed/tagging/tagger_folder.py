@@ -19,6 +19,7 @@ from torch import Tensor
 
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import SCHEME, bundled_models, download
+from charembed.pretrained.model_files import CONFIG as MODEL_CONFIG
 from charembed.pretrained.model_files import FILES as MODEL_FILES
 from charembed.pretrained.model_files import parse_versioned
 from charembed.pretrained.model_folder import Pretrained
@@ -234,22 +235,40 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
         CharEmbedError: there is none, or the folder is that of a language model.
     """
     if isinstance(name, str) and name.startswith(SCHEME):
-        return download(name, _DOWNLOADS)
+        return _download(name)
     path = user_path(name)
     if (path / CONFIG).is_file():
         return path
     if isinstance(name, str) and name in bundled_taggers():
         return BUNDLED_TAGGERS / name
-    if (path / "config.json").is_file() or (isinstance(name, str) and name in bundled_models()):
-        raise CharEmbedError(
-            f"{name} is a language model, not a tagger: train a tagger with"
-            f" charembed tag train --model {name} --train LABELLED_FILE --output FOLDER"
-        )
+    if (path / MODEL_CONFIG).is_file() or (isinstance(name, str) and name in bundled_models()):
+        raise _is_language_model(name)
     if path.is_dir():
         raise CharEmbedError(f"{path} is not a tagger folder: {CONFIG} missing; training may not have finished")
     raise CharEmbedError(
         f"no tagger '{os.fspath(name)}': there is no such folder, and the bundled taggers are"
         f" {', '.join(bundled_taggers()) or '(none)'}"
+    )
+
+
+def _download(address: str) -> Path:
+    """Return the folder of a tagger on the Hub in the local cache.
+
+    Raises:
+        CharEmbedError: the repository cannot be read, or is not that of a tagger.
+    """
+    if is_tagger(address):
+        return download(address, _DOWNLOADS)
+    if (download(address, (MODEL_CONFIG,)) / MODEL_CONFIG).is_file():
+        raise _is_language_model(address)
+    raise CharEmbedError(f"{address} is not a tagger: the repository has no {CONFIG}")
+
+
+def _is_language_model(name: str | os.PathLike[str]) -> CharEmbedError:
+    """Return the error for the name of a language model."""
+    return CharEmbedError(
+        f"{name} is a language model, not a tagger: train a tagger with"
+        f" charembed tag train --model {name} --train LABELLED_FILE --output FOLDER"
     )
 
 

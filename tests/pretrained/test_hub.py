@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import with_projection
-from hub_server import Hub, running_hub
+from hub_server import Hub, python
 
 from charembed import CharEmbedder, CharEmbedError
 from charembed.pretrained.hub import resolve_folder
 from charembed.pretrained.model_files import FILES
 
 WORDS = ["two", "words"]
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with running_hub() as running:
-        yield running
 
 
 @pytest.fixture
@@ -38,14 +28,6 @@ def shared(hub: Hub, model: Path) -> Hub:
     hub.repositories["me/model"] = {path.name: path.read_bytes() for path in model.iterdir()}
     hub.repositories["me/model"]["evil.pkl"] = b"cos\nsystem\n(S'true'\ntR."
     return hub
-
-
-def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process that uses the local server: the client reads the environment when it is imported."""
-    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
-    settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"} | environment
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
 
 
 def embedding(name: str, out: Path, options: str = "") -> str:
