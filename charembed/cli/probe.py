@@ -45,6 +45,6 @@ PROBE = Command(
     "Compare language models: train taggers on the vectors of each, with several seeds, and print their scores.",
     examples=(
         "charembed probe --models '[en, runs/mine/best]' --train train.conll --dev dev.conll --test test.conll",
-        "charembed probe --models '[en, runs/mine/best]' --train train.conll --seeds '[1, 2, 3, 4, 5]' --output out.json",
+        "charembed probe --models '[en, runs/mine/best]' --train my.conll --seeds '[1, 2, 3, 4]' --output probe.json",
     ),
 )

@@ -162,6 +162,8 @@ def run_command(command: list[str]) -> None:
                 shutil.rmtree(arguments[arguments.index("--output") + 1], ignore_errors=True)
         if arguments[:2] == ["tag", "train"]:
             arguments = [*arguments, "--overwrite", "--fit.epochs", "1", "--hidden-size", "8"]
+        if arguments[:1] == ["probe"]:
+            arguments = [*arguments, "--fit.epochs", "1", "--hidden-size", "8"]
         try:
             status = main(arguments)
         except SystemExit as end:  # --help
