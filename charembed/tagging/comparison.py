@@ -69,14 +69,14 @@ class Comparison:
         rows = [
             [
                 model,
-                layer,
+                f"{layer}, {METRICS[kind]}",
                 results[0].dimensions,
                 Spread.of([result.dev[layer] for result in results]),
                 Spread.of([result.test[layer] for result in results]),
                 " ".join(f"{result.test[layer]:.2f}" for result in results),
                 f"{sum(result.minutes for result in results) / len(results):.1f}",
             ]
-            for layer in self.layers
+            for layer, kind in self.layers.items()
             for model in self.models
             if (results := self._results_of(model))
         ]

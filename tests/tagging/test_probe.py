@@ -168,5 +168,5 @@ def test_table_has_mean_spread_and_single_scores() -> None:
     head, _, first, second = comparison({"en": [50.0, 52.0], "mine": [60.0, 60.5]}, [3, 7]).table().splitlines()
     assert head.split("  ")[0] == "model"
     assert "test by seed (3 7)" in head
-    assert " ".join(first.split()) == "en ner 4 51.00 ± 1.41 51.00 ± 1.41 50.00 52.00 0.5"
-    assert " ".join(second.split()) == "mine ner 4 60.25 ± 0.35 60.25 ± 0.35 60.00 60.50 0.5"
+    assert " ".join(first.split()) == "en ner, entity F1 4 51.00 ± 1.41 51.00 ± 1.41 50.00 52.00 0.5"
+    assert " ".join(second.split()) == "mine ner, entity F1 4 60.25 ± 0.35 60.25 ± 0.35 60.00 60.50 0.5"
