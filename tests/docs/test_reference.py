@@ -36,7 +36,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
                 if name == "train" and action.dest != "dry_run":
                     assert f"| `{action.dest}` |" in configuration
                 elif action.option_strings:
-                    option = action.option_strings[-1].replace("_", "-")
+                    option = action.option_strings[-1].removesuffix("+").replace("_", "-")  # + appends to a list
                     assert option in section.replace("_", "-"), option
     assert not re.search(r"\| +\|$", page + configuration, re.MULTILINE), "an option has no description"
 
