@@ -20,10 +20,8 @@ from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import SCHEME, upload
 from charembed.static_vectors import StaticVectors
-from charembed.tagging.decoding import TagLattice
 from charembed.tagging.network import TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
-from charembed.tagging.tag_schemes import entity_spans
 from charembed.tagging.tagged_text import Entity, TaggedText
 from charembed.tagging.tagger_folder import (
     ModelStorage,
@@ -32,12 +30,15 @@ from charembed.tagging.tagger_folder import (
     save_tagger,
     tagger_from_contents,
 )
+from charembed.tagging.word_tags import WordTags, most_probable_tags
 from charembed.text.words import SpannedText, TextInput
 
 MAX_WORDS = 256
 """Number of words that the network reads at once. Longer texts are cut, at the end of a sentence if there is one."""
 BATCH_WORDS = 4096
 """Number of words, with padding, that the network reads in one batch."""
+POOL_WORDS = 8192
+"""Number of words that are collected before they are divided into batches of similar length."""
 _SENTENCE_ENDS = frozenset(".!?…。！？؟।")
 
 
@@ -52,6 +53,17 @@ class _PartialText:
     scores: dict[str, list[float]] = field(default_factory=dict)
     entities: list[Entity] = field(default_factory=list)
 
+    def add(self, embeddings: WordEmbeddings, tags: Mapping[str, WordTags]) -> None:
+        """Append words and their tags, by layer."""
+        self.words += embeddings.words
+        self.spans += embeddings.spans
+        for layer, word_tags in tags.items():
+            self.tags[layer] += word_tags.tags
+            self.scores[layer] += word_tags.scores
+            for entity in word_tags.entities:
+                start, end = embeddings.spans[entity.start][0], embeddings.spans[entity.end - 1][1]
+                self.entities.append(Entity(start, end, entity.label, self.text[start:end], entity.score, layer))
+
     def finished(self) -> TaggedText:
         self.entities.sort(key=lambda entity: (entity.start, entity.end))
         return TaggedText(self.text, self.words, self.spans, self.tags, self.scores, self.entities)
@@ -64,6 +76,9 @@ class _Piece:
     text: _PartialText
     embeddings: WordEmbeddings
     ends_text: bool
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
 
 
 class Tagger:
@@ -202,15 +217,15 @@ class Tagger:
 
     def iter_predict(self, texts: Iterable[TextInput]) -> Iterator[TaggedText]:
         """Yield what `predict` returns, text by text and in order, without keeping the texts in memory."""
-        batch: list[_Piece] = []
-        longest = 0
+        pool: list[_Piece] = []
+        words = 0
         for piece in self._pieces(texts):
-            longest = max(longest, len(piece.embeddings))
-            batch.append(piece)
-            if longest * (len(batch) + 1) > BATCH_WORDS or len(batch) == BATCH_WORDS // 8:
-                yield from self._tag(batch)
-                batch, longest = [], 0
-        yield from self._tag(batch)
+            pool.append(piece)
+            words += len(piece)
+            if words >= POOL_WORDS or len(pool) == POOL_WORDS:  # texts may have no words
+                yield from self._tag(pool)
+                pool, words = [], 0
+        yield from self._tag(pool)
 
     def files(self) -> TaggerFiles:
         """Return the content of the tagger folder."""
@@ -236,26 +251,25 @@ class Tagger:
         partial: _PartialText | None = None
         for part in self.embedder.iter_parts(remember()):
             if partial is None:
-                partial = _PartialText(ahead.popleft())
+                names = [layer.name for layer in self.layers]
+                partial = _PartialText(
+                    ahead.popleft(), tags={name: [] for name in names}, scores={name: [] for name in names}
+                )
             yield from _cut(part, partial)
             if part.ends_text:
                 partial = None
 
     def _tag(self, pieces: list[_Piece]) -> Iterator[TaggedText]:
-        """Tag the words of a batch, and yield the texts that are complete."""
-        filled = [piece for piece in pieces if len(piece.embeddings)]
-        if filled:
-            vectors = [self.input_vectors(piece.embeddings) for piece in filled]
+        """Tag the words of consecutive pieces, and yield the texts that are complete."""
+        tags: list[dict[str, WordTags]] = [{} for _ in pieces]
+        for batch in _batches([len(piece) for piece in pieces]):
+            vectors = [self.input_vectors(pieces[number].embeddings) for number in batch]
             for layer, lattice in zip(self.layers, self.network.lattices(vectors), strict=True):
-                for number, (piece, path) in enumerate(zip(filled, lattice.best_paths(), strict=True)):
-                    _add_tags(piece, layer, path, lattice, number)
-        for piece in pieces:
-            piece.text.words += piece.embeddings.words
-            piece.text.spans += piece.embeddings.spans
+                for number, word_tags in zip(batch, most_probable_tags(layer, lattice), strict=True):
+                    tags[number][layer.name] = word_tags
+        for piece, layers in zip(pieces, tags, strict=True):
+            piece.text.add(piece.embeddings, layers)
             if piece.ends_text:
-                for layer in self.layers:  # also of a text without words
-                    piece.text.tags.setdefault(layer.name, [])
-                    piece.text.scores.setdefault(layer.name, [])
                 yield piece.text.finished()
 
     def input_vectors(self, embeddings: WordEmbeddings) -> Tensor:
@@ -308,25 +322,14 @@ def _cut(part: EmbeddedPart, text: _PartialText) -> Iterator[_Piece]:
         yield _Piece(text, piece, part.ends_text and end == len(embeddings))
 
 
-def _add_tags(piece: _Piece, layer: TagLayer, path: Sequence[int], lattice: TagLattice, number: int) -> None:
-    """Add the tags of a piece to its text.
-
-    Args:
-        piece: the piece.
-        layer: the layer of the tags.
-        path: numbers of the tags.
-        lattice: the lattice of the batch.
-        number: number of the piece in the batch.
-    """
-    text, spans = piece.text, piece.embeddings.spans
-    tags = [layer.tags[tag] for tag in path]
-    text.tags.setdefault(layer.name, []).extend(tags)
-    marginals = lattice.marginals[number, np.arange(len(path)), path]
-    text.scores.setdefault(layer.name, []).extend(np.minimum(marginals, 1).tolist())
-    if layer.kind != "entities":
-        return
-    ids = layer.ids
-    for start, end, label in entity_spans(tags):
-        first, last = spans[start][0], spans[end - 1][1]
-        score = lattice.span_probability(number, start, end, ids[f"B-{label}"], ids[f"I-{label}"])
-        text.entities.append(Entity(first, last, label, text.text[first:last], score, layer.name))
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the numbers of pieces of similar length, at most `BATCH_WORDS` words with padding; none without words."""
+    order = sorted((number for number, length in enumerate(lengths) if length), key=lambda number: lengths[number])
+    batch: list[int] = []
+    for number in order:
+        if lengths[number] * (len(batch) + 1) > BATCH_WORDS:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch

@@ -35,7 +35,7 @@ from charembed.tagging.labelled_text import read_labelled
 from charembed.text.corpus import Corpus
 from scripts.benchmarks.flair_reference import check_against_flair, embed_with_flair, flair_embeddings
 from scripts.benchmarks.interleaved import interleaved
-from scripts.benchmarks.process import measure_process
+from scripts.benchmarks.process import memory_table, write_repeated
 
 Sentences = list[list[str]]
 ENGINES: dict[str, dict[str, Any]] = {
@@ -295,35 +295,29 @@ def memory(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_texts(folder, text, megabytes, line_megabytes, hidden_size)
-        base = 0
-        rows = []
-        for kind in ("few words", "large text", "long line"):
-            path = folder / f"{kind}.txt"
-            command = [sys.executable, "-m", "charembed", "embed", "--model", str(folder / "model")]
-            usage = measure_process([*command, str(path), "-o", str(folder / kind)], 60 * minutes)
-            base = base or usage.peak_bytes  # the first text is a few words: the memory of the libraries
-            sizes = (f"{size / 1e6:,.0f}" for size in (path.stat().st_size, usage.peak_bytes, usage.peak_bytes - base))
-            rows.append([kind, *sizes, f"{usage.seconds:.0f}{'' if usage.finished else ' (killed)'}"])
-        headers = ["text", "size, MB", "peak memory, MB", "above a few words, MB", "seconds"]
-        print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+        texts = _write_texts(folder, text, megabytes, line_megabytes)
+        command = [sys.executable, "-m", "charembed", "embed", "--model", str(_write_model(folder, text, hidden_size))]
+        commands = {path: [*command, str(path), "-o", str(path.with_suffix(""))] for path in texts}
+        print(memory_table(commands, 60 * minutes))
 
 
-def _write_texts(folder: Path, text: str, megabytes: int, line_megabytes: int, hidden_size: int) -> None:
-    """Write an untrained model and the three texts into a folder."""
-    lines = [line.text for line in Corpus(text).texts()]
-    vocab = CharVocab.build(lines)
+def _write_model(folder: Path, text: str, hidden_size: int) -> Path:
+    """Write an untrained model for the characters of a text, and return its folder."""
+    vocab = CharVocab.build(line.text for line in Corpus(text).texts())
     config = CharLMConfig(hidden_size=hidden_size, vocab_size=len(vocab))
     Pretrained(BiCharLM(config), vocab).save(folder / "model")
-    (folder / "few words.txt").write_text("a few words", encoding="utf-8")
-    joined = "\n".join(lines)
-    with (folder / "large text.txt").open("w", encoding="utf-8") as file:
-        for _ in range(megabytes * 1_000_000 // len(joined.encode()) + 1):
-            file.write(joined)
+    return folder / "model"
+
+
+def _write_texts(folder: Path, text: str, megabytes: int, line_megabytes: int) -> list[Path]:
+    """Write the three texts into a folder, and return their paths."""
+    few, large, long_line = (folder / f"{name}.txt" for name in ("few words", "large text", "long line"))
+    few.write_text("a few words", encoding="utf-8")
+    lines = "\n".join(line.text for line in Corpus(text).texts())
+    write_repeated(large, lines.encode(), 1e6 * megabytes)
     # A line without breaks cannot be divided into texts.
-    flat = joined.replace("\n", " ").encode()
-    line = (flat * (line_megabytes * 1_000_000 // len(flat) + 1))[: line_megabytes * 1_000_000]
-    (folder / "long line.txt").write_bytes(line.decode(errors="ignore").encode())  # cuts no character in two
+    write_repeated(long_line, lines.replace("\n", " ").encode(), 1e6 * line_megabytes)
+    return [few, large, long_line]
 
 
 if __name__ == "__main__":

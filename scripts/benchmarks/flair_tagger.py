@@ -55,7 +55,7 @@ def _build_taggers(
     return {name: SequenceTagger(embeddings, labels, "ner", hidden_size=256) for name, embeddings in classes.items()}
 
 
-def _time_epoch(tagger: SequenceTagger, sentences: list[Sentence], mini_batch: int, mode: Mode) -> float:
+def train_epoch(tagger: SequenceTagger, sentences: list[Sentence], mini_batch: int, mode: Mode) -> float:
     """Train a tagger for one epoch, and return the seconds."""
     optimizer = torch.optim.SGD([weight for weight in tagger.parameters() if weight.requires_grad], lr=0.01)
     tagger.train()
@@ -130,7 +130,7 @@ class FlairTagger:
         seconds: dict[str, list[float]] = {name: [] for name in taggers}
         for number in range(self.rounds + 1):  # the first round warms up
             for name, tagger in taggers.items():
-                epoch = _time_epoch(tagger, copies[name], self.mini_batch, mode)
+                epoch = train_epoch(tagger, copies[name], self.mini_batch, mode)
                 if number:
                     seconds[name].append(epoch)
         return {name: statistics.median(values) for name, values in seconds.items()}

@@ -39,7 +39,7 @@ from charembed.training.distributed import DistributedContext
 from charembed.training.schedule import BudgetConfig
 from charembed.util.workers import WorkerPool
 from scripts.benchmarks.interleaved import interleaved
-from scripts.benchmarks.process import measure_process
+from scripts.benchmarks.process import measure_process, write_repeated
 
 DEV_BYTES = 150_000
 VOCAB_SIZE = 250
@@ -300,9 +300,7 @@ def memory(train: str, dev: str, gigabytes: float = 1.0, hidden_size: int = 512)
         folder = Path(name)
         text = "".join(document_texts(Corpus(train))).encode()
         _write_beginning(folder / "small.txt", text, 1_000_000)
-        with (folder / "large.txt").open("wb") as file:
-            for _ in range(int(gigabytes * 1e9 / len(text)) + 1):
-                file.write(text)
+        write_repeated(folder / "large.txt", text, 1e9 * gigabytes)
         rows = []
         for kind in ("small", "large"):
             command = [sys.executable, "-m", "charembed", "train", "--data.train", str(folder / f"{kind}.txt")]

@@ -51,6 +51,19 @@ def test_tags_do_not_depend_on_other_texts_or_their_order() -> None:
         assert (alone.tags, alone.words, alone.spans) == (tagged.tags, tagged.words, tagged.spans)
 
 
+def test_texts_of_any_length_come_back_in_order_with_the_same_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = SpannedText.of("The quick brown fox jumps over the lazy dog .").words
+    texts = [" ".join(words[k] for k in range(start % 10)) for start in range(0, 90, 7)]
+    expected = TAGGER.predict(texts)
+    # Pools of a few texts, batches of one or two, texts in several pieces.
+    for name, value in {"POOL_WORDS": 12, "BATCH_WORDS": 8, "MAX_WORDS": 9}.items():
+        monkeypatch.setattr(tagger_module, name, value)
+    tagged = TAGGER.predict(texts)
+    assert [(one.text, one.words, one.tags) for one in tagged] == [(one.text, one.words, one.tags) for one in expected]
+    for one, other in zip(tagged, expected, strict=True):
+        assert one.scores["ner"] == pytest.approx(other.scores["ner"], abs=1e-5)
+
+
 def test_words_and_spans_given_by_the_caller_are_used() -> None:
     listed, spanned = TAGGER.predict([["lazy", "dog"], ("a lazy dog", [(2, 6), (7, 10)])])
     assert (listed.text, listed.spans) == ("lazy dog", [(0, 4), (5, 8)])
