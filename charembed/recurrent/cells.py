@@ -7,7 +7,9 @@ elsewhere:
 | recurrence       | CPU                                               | CUDA      |
 | ---------------- | ------------------------------------------------- | --------- |
 | ElmanRNN         | step loop                                         | cuDNN     |
-| LSTM             | oneDNN; step loop with lengths or projection      | cuDNN     |
+| LSTM             | oneDNN; with lengths PyTorch's loop if the state  | cuDNN     |
+|                  | is small and no gradients are needed, otherwise   |           |
+|                  | step loop; step loop with projection              |           |
 | PeepholeLSTM     | step loop                                         | step loop |
 | GRU              | step loop                                         | step loop |
 | GRU, reset_after | step loop                                         | cuDNN     |
@@ -39,6 +41,8 @@ from charembed.recurrent.states import HiddenState, LSTMState
 from charembed.recurrent.step_loop import Kernel
 
 OutputGate = Literal["updated", "previous"]
+_SMALL_HIDDEN_SIZE = 256
+"""Size of the state up to which PyTorch's loop over sequences of unequal lengths is faster on a CPU."""
 
 
 class ElmanRNN(Recurrence[HiddenState]):
@@ -111,14 +115,21 @@ class LSTM(Recurrence[LSTMState]):
         self, packed: Tensor, layout: PackedLayout, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
         bias = weights["bias"]
-        # oneDNN has no LSTM with a projection or with lengths.
-        if not packed.is_cuda and (self.proj_size is not None or not layout.is_dense):
+        if not packed.is_cuda and not self._is_fast_fused(layout):
             return super()._run_layer(packed, layout, state, weights)
         # PyTorch adds two biases; this LSTM has one, so the second is zero.
         parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
         if self.proj_size is not None:
             parameters.append(weights["weight_hr"])
         return self._run_fused(torch.lstm, packed, layout, state, parameters)
+
+    def _is_fast_fused(self, layout: PackedLayout) -> bool:
+        """Return whether PyTorch's loop on a CPU is faster than the step loop."""
+        if self.proj_size is not None:
+            return False
+        # oneDNN has no LSTM with lengths, so PyTorch runs a loop of its own. It calls few operators in a step, which
+        # counts where the products are small.
+        return layout.is_dense or (self.hidden_size <= _SMALL_HIDDEN_SIZE and not torch.is_grad_enabled())
 
 
 class PeepholeLSTM(Recurrence[LSTMState]):
