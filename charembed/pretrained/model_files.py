@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
@@ -17,6 +16,7 @@ from charembed.lm.model import BiCharLM, CharLMConfig, Direction, tensors_under
 from charembed.pretrained.parts import Part
 from charembed.projection import Projection
 from charembed.static_vectors.word_vectors import FILE_NAME
+from charembed.util.devices import shapes_only
 from charembed.version import __version__
 
 FORMAT_VERSION = 2
@@ -180,7 +180,7 @@ def build_model(
         CharEmbedError: an impossible architecture, or weights that cannot be read or do not fit it.
     """
     try:
-        with torch.device("meta"):  # shapes only: the weights come from the file
+        with shapes_only():  # the weights come from the file
             model = BiCharLM(architecture, directions)
     except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
         raise CharEmbedError(f"{folder / CONFIG}: no model can have this architecture: {error}") from error

@@ -29,6 +29,7 @@ from charembed.tagging.network import NetworkConfig, TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger_card import tagger_card
 from charembed.util.checks import check_choice
+from charembed.util.devices import shapes_only
 from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.version import __version__
 
@@ -200,7 +201,7 @@ def _from_parts(
     try:
         network_config = NetworkConfig(**config["network"])
         layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
-        with torch.device("meta"):  # shapes only: the weights come from the file
+        with shapes_only():  # the weights come from the file
             network = TaggerNetwork(network_config, layers)
         static_file, reference = config["static_vectors"], config["language_model"]
         digest, readout = reference["digest"], reference["readout"]

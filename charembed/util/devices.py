@@ -1,10 +1,14 @@
-"""Check whether PyTorch can use a device, and what the device computes fast."""
+"""Check whether PyTorch can use a device, and what the device computes fast; create networks without memory."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from charembed.errors import CharEmbedError
 
@@ -67,3 +71,27 @@ def has_int8_units() -> bool:
     # Not public either: PyTorch has renamed the function.
     probe = getattr(torch.cpu, "_is_avx512_vnni_supported", None) or getattr(torch.cpu, "_is_vnni_supported", None)
     return bool(probe and probe())
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Create modules on the device "meta": their weights have shapes, and neither memory nor values."""
+    with torch.device("meta"), _NoInitialValues():
+        yield
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves out the functions of `torch.nn.init`.
+
+    On the device "meta" they compute nothing, but their first call imports PyTorch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        if function is torch.Tensor.normal_:  # the others call it
+            return args[0]
+        return function(*args, **kwargs)
