@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from fresh_process import run_python
 
 INFO = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>[^/?]+))?(?:\?.*)?")
 TREE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/[^/?]+(?:\?.*)?")
@@ -55,8 +55,7 @@ def python(code: str, hub: Hub, home: Path, **environment: str) -> subprocess.Co
     """Run code in a process that uses the local server: the client reads the environment when it is imported."""
     settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_XET": "1"}
     settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"} | environment
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+    return run_python(code, settings)
 
 
 class _Handler(BaseHTTPRequestHandler):

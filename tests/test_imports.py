@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from fresh_process import run_python
 
 import charembed
 from charembed.errors import MissingExtraError, import_extra
@@ -56,6 +57,13 @@ def test_embedding_imports_no_training_code() -> None:
     assert "jsonargparse" not in loaded
 
 
+def test_loading_models_does_not_import_the_compiler_of_pytorch() -> None:
+    """Its import takes seconds."""
+    code = "from charembed.tagging.tagger import Tagger; Tagger.load('en-ner')"
+    done = run_python(f"{code}\nimport sys; print('torch._dynamo' in sys.modules)")
+    assert done.stdout == "False\n", done.stderr
+
+
 OPTIONAL = {
     "flair",
     "gensim",
@@ -99,5 +107,4 @@ def test_integration_without_its_package_names_the_extra(
     package: str, extra: str, statement: str, purpose: str
 ) -> None:
     code = f"import sys; sys.modules['{package}'] = None\n{statement}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"{purpose} needs {package}: pip install 'charembed[{extra}]'" in done.stderr
+    assert f"{purpose} needs {package}: pip install 'charembed[{extra}]'" in run_python(code).stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import re
 import subprocess
@@ -21,24 +22,29 @@ from charembed.training.trainer import TrainResult
 SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4", "--words", "none"]
 
 
-def charembed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "charembed", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def test_from_training_to_neighbors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def charembed(*arguments: str | Path) -> tuple[str, str]:
+        """Run a command, and return what it prints and what it logs."""
+        caplog.clear()
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return out, caplog.text
 
+    caplog.set_level(logging.INFO)
 
-def test_from_training_to_neighbors(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trained = charembed("train", "--data.train", EXCERPT, "--output", out, *SMALL)
-    assert trained.returncode == 0, trained.stderr
-    assert re.search(r"bits per character, best +→ \d\.\d{4} ← \d\.\d{4}", trained.stdout)
-    reported = charembed("report", out)
-    assert reported.stdout.splitlines()[1:] == trained.stdout.splitlines()[1:], reported.stderr
-    assert "characters to train on" in trained.stderr
+    trained, log = charembed("train", "--data.train", EXCERPT, "--output", out, *SMALL)
+    assert re.search(r"bits per character, best +→ \d\.\d{4} ← \d\.\d{4}", trained)
+    assert charembed("report", out)[0].splitlines()[1:] == trained.splitlines()[1:]
+    assert "characters to train on" in log
     model = out / "best"
     text = tmp_path / "text.txt"
     text.write_text("George Washington went home.\n\nHe slept.\n")
-    embedded = charembed("embed", "--model", model, text, "-o", tmp_path / "vectors")
-    assert "8 words in 1 file, 32 dimensions" in embedded.stdout, embedded.stderr
+    embedded, _ = charembed("embed", "--model", model, text, "-o", tmp_path / "vectors")
+    assert "8 words in 1 file, 32 dimensions" in embedded
     assert np.load(tmp_path / "vectors" / "part-00000.npz")["vector"].shape == (8, 32)
     options = [
         "--precision",
@@ -52,16 +58,15 @@ def test_from_training_to_neighbors(tmp_path: Path) -> None:
         "--context-sentences",
         "1",
     ]
-    small = charembed("embed", "--model", model, text, "-o", tmp_path / "small", *options)
-    assert "8 words in 1 file, 4 dimensions" in small.stdout, small.stderr
-    assert "engine='onnx', precision='int8'" in small.stderr
-    evaluated = charembed("evaluate", "--model", model, text)
-    assert "41 characters" in evaluated.stdout, evaluated.stderr
-    generated = charembed("generate", "--model", model, "--prompt", "The ", "--characters", "20", "--seed", "1")
-    assert generated.stdout.startswith("The "), generated.stderr
-    assert len(generated.stdout) == len("The ") + 20 + 1
-    near = charembed("neighbors", "--model", model, text, "--sentence", "He went", "--word", "went", "--count", "3")
-    assert len(near.stdout.splitlines()) == 3, near.stderr
+    small, log = charembed("embed", "--model", model, text, "-o", tmp_path / "small", *options)
+    assert "8 words in 1 file, 4 dimensions" in small
+    assert "engine='onnx', precision='int8'" in log
+    assert "41 characters" in charembed("evaluate", "--model", model, text)[0]
+    generated, _ = charembed("generate", "--model", model, "--prompt", "The ", "--characters", "20", "--seed", "1")
+    assert generated.startswith("The ")
+    assert len(generated) == len("The ") + 20 + 1
+    near, _ = charembed("neighbors", "--model", model, text, "--sentence", "He went", "--word", "went", "--count", "3")
+    assert len(near.splitlines()) == 3
 
 
 def test_embed_writes_the_parts_that_are_asked_for(with_words, tmp_path: Path, capsys) -> None:

@@ -16,7 +16,7 @@ from charembed.cli.main import COMMANDS, build_parser, main
 
 def parse(*arguments: str) -> dict:
     """Return the options of a command line."""
-    options = build_parser().parse_args(arguments)
+    options = build_parser(arguments).parse_args(arguments)
     return options[options.command].as_dict()
 
 

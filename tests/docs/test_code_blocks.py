@@ -19,17 +19,15 @@ import doctest
 import io
 import os
 import re
-import runpy
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
+from helpers import execute_script
 from sybil import Document
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
@@ -133,7 +131,7 @@ class PageRunner:
         if block.language == "sh":
             for command in split_commands(block.source):
                 if command[0] == "charembed" and not PLACEHOLDERS.search(shlex.join(command)):
-                    build_parser().parse_args(command[1:])
+                    build_parser(command[1:]).parse_args(command[1:])
 
 
 def split_commands(source: str) -> list[list[str]]:
@@ -171,11 +169,7 @@ def run_command(command: list[str]) -> None:
         assert not status, f"{shlex.join(command)}: exit status {status}"
     elif program == "python":
         script = ROOT / arguments[0] if arguments[0].startswith("scripts/") else Path(arguments[0])
-        argv = [str(script), *arguments[1:], *shortened_script(script.name)]
-        # Like Python, find modules in the folder of the script.
-        path = [str(script.parent.resolve()), *sys.path]
-        with mock.patch.object(sys, "argv", argv), mock.patch.object(sys, "path", path):
-            runpy.run_path(str(script), run_name="__main__")
+        execute_script(script, *arguments[1:], *shortened_script(script.name))
     elif program == "cd":
         os.chdir(arguments[0])
     else:

@@ -46,7 +46,7 @@ def test_examples_of_the_help_are_commands() -> None:
         for example in command.examples:
             program, *arguments = shlex.split(example)
             assert program == "charembed"
-            build_parser().parse_args(arguments)
+            build_parser(arguments).parse_args(arguments)
 
 
 def test_architecture_names_every_file() -> None:

@@ -6,15 +6,14 @@ import copy
 import multiprocessing
 import pickle
 import random
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import AWKWARD_TEXTS, EXCERPT, ROOT, assert_same_vectors, reference_vectors, small_model
+from fresh_process import run_python
+from helpers import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vectors, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -338,7 +337,7 @@ def test_embedding_does_not_change_the_thread_settings_of_torch() -> None:
         "t = threading.Thread(target=lambda: seen.append(torch.get_num_threads())); t.start(); t.join()\n"
         "print(seen)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
+    done = run_python(code)
     assert done.stdout.strip() == "[2, 2]", done.stderr
 
 
@@ -371,7 +370,7 @@ def test_auto_is_torch_if_onnxruntime_is_not_installed() -> None:
         "from charembed import CharEmbedder\nfrom helpers import small_model\n"
         "print(CharEmbedder(small_model()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
+    done = run_python(code)
     assert "engine='torch'" in done.stdout, done.stderr
 
 
@@ -381,7 +380,7 @@ def test_int8_without_onnxruntime_names_the_extra_to_install() -> None:
         "from charembed import CharEmbedder\nfrom helpers import small_model\n"
         "CharEmbedder(small_model(), precision='int8')"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True)
+    done = run_python(code)
     assert "the engine onnx needs onnxruntime: pip install 'charembed[onnx]'" in done.stderr
 
 

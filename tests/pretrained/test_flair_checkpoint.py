@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fresh_process import run_python
 from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model
 from numpy.typing import NDArray
 
@@ -177,7 +176,7 @@ sys.modules["flair"] = None
 from charembed.cli.main import main
 sys.exit(main(["import-flair", {str(pair[0])!r}, {str(pair[1])!r}, {str(tmp_path / "model")!r}]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
     assert "1 layer(s) of lstm, hidden size 11" in done.stdout
     words = ["two", "words"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import pkgutil
 import signal
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fresh_process import PROCESSES
 from helpers import EXCERPT, assert_same_weights, read_log, tiny_config, weights_of
 
 from charembed import TrainConfig, train
@@ -25,10 +25,6 @@ STEPS = 110
 """Steps of a resumable run: more than two epochs, and more than two readings of the losses."""
 TIMES = ("seconds", "characters_per_second")
 """Values that may differ between a run in one piece and a resumed one."""
-
-# Processes start from a server that has imported the library already, which saves seconds for each of them.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["charembed.training.train", "resumable_runs"])
 
 
 def resumable(folder: Path, **changes: object) -> TrainConfig:
@@ -100,7 +96,7 @@ def moves_aside(_: object, target: object) -> bool:
 
 def run_and_kill(config: TrainConfig, kill: Kill) -> None:
     """Train in another process until the kill; fail if the process ends in another way."""
-    process = _PROCESSES.Process(target=_train, args=(config, kill))
+    process = PROCESSES.Process(target=_train, args=(config, kill))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL, "the process was not killed"

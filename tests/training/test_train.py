@@ -8,8 +8,6 @@ import itertools
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +17,15 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
-from helpers import EXCERPT, assert_same_weights, needs_bfloat16_lstm, read_log, tiny_config, weights_of
+from fresh_process import run_python
+from helpers import (
+    EXCERPT,
+    assert_same_weights,
+    needs_bfloat16_lstm,
+    read_log,
+    tiny_config,
+    weights_of,
+)
 
 from charembed import CharEmbedder, CharEmbedError, CharLM, CharLMConfig, TrainConfig, train
 from charembed.dataset.encoded_corpus import encode_corpus
@@ -239,7 +245,7 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
             f"sys.exit(main(['train', '--data.train', {str(EXCERPT)!r}, '--output', {str(tmp_path / 'out')!r},"
             " '--budget.steps', '1', '--model.hidden_size', '8']))"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        done = run_python(code)
     assert done.returncode == 2
     assert "is in use by another run" in done.stderr
 
