@@ -129,8 +129,12 @@ def test_configurations_run(name: str, tmp_path: Path) -> None:
     short = ["--budget", "{steps: 2}", "--output", str(tmp_path / "out")]
     if "\ninit:" not in (ROOT / "configs" / name).read_text(encoding="utf-8"):  # whose architecture would be kept
         short += ["--model.hidden_size", "8"]
-    text = ["--data.train", str(EXCERPT), "--data.valid", "null"]
-    assert main(["train", "--config", str(ROOT / "configs" / name), *text, *short]) == 0
+    # The default batch would take 8,192 characters a step, and a model that is continued is not small.
+    short += ["--batch_size", "2", "--seq_len", "16", "--validations", "1"]
+    text = tmp_path / "text.txt"
+    text.write_text(EXCERPT.read_text(encoding="utf-8")[:30_000], encoding="utf-8")
+    data = ["--data.train", str(text), "--data.valid", "null"]
+    assert main(["train", "--config", str(ROOT / "configs" / name), *data, *short]) == 0
 
 
 def test_command_line_overrides_configuration(tmp_path: Path) -> None:

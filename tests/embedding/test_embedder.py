@@ -14,7 +14,7 @@ import pytest
 import torch
 from fresh_process import run_python
 from helpers import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vectors, small_model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charembed import CharEmbedder, CharEmbedError, Context
@@ -45,12 +45,15 @@ MODELS: list[dict] = [
 @pytest.mark.parametrize("options", MODELS, ids=str)
 def test_vectors_equal_the_reference(options: dict, engine: EngineName) -> None:
     pretrained = small_model(**options)
-    items = [item for item in ITEMS if len(item) < 1000] if engine == "onnx" or len(options) > 1 else ITEMS
+    # The reference takes seconds for the word of 10,000 characters.
+    reads_all = engine == "torch" and options == {"readout": "word"}
+    items = [item for item in ITEMS if reads_all or len(item) < 1000]
     for item, result in zip(items, CharEmbedder(pretrained, engine=engine).embed(items), strict=True):
         assert_same_vectors(result.vectors, reference_vectors(pretrained, item), result.words)
 
 
 @pytest.mark.parametrize(("engine", "precision"), [("torch", "float32"), ("onnx", "float32"), ("onnx", "int8")])
+@settings(max_examples=25)
 @given(
     texts=st.lists(st.text("ab Tz\n'é\ud800", max_size=30), max_size=12),
     seed=st.integers(0, 3),
@@ -90,12 +93,12 @@ def test_real_text_has_the_same_vectors_in_batches_and_alone(engine: EngineName)
 @pytest.mark.parametrize("readout", ["word", "separator"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_long_text_has_the_same_vectors_in_parts(cell, readout) -> None:
-    text = "The quick brown fox jumps. " * 120
+    text = "The quick brown fox jumps. " * 60
     pretrained = small_model(cell=cell, readout=readout)
     whole = CharEmbedder(pretrained).embed([text, "short"])
     model = CharEmbedder(pretrained, limits=EmbeddingLimits(window_characters=200, part_characters=200))
     parts = list(model.iter_parts(["before", text, "short"]))
-    assert len(parts) > 10
+    assert len(parts) > 8
     assert [part.ends_text for part in parts] == [True, *[False] * (len(parts) - 3), True, True]
     for result, expected in zip(model.embed([text, "short"]), whole, strict=True):
         assert (result.words, result.spans) == (expected.words, expected.spans)
@@ -106,11 +109,11 @@ def test_a_long_text_has_the_same_vectors_in_parts(cell, readout) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * 3000, " " * 3000, "x" * 3000 + " y", "\n" * 1500 + "word" + "\t" * 1500, "word" + "\n" * 3000]
+    "text", ["x" * 900, " " * 900, "x" * 900 + " y", "\n" * 450 + "word" + "\t" * 450, "word" + "\n" * 900]
 )
 def test_long_texts_of_few_words(text: str) -> None:
     pretrained = small_model()
-    limits = EmbeddingLimits(window_characters=1000, part_characters=1000)
+    limits = EmbeddingLimits(window_characters=300, part_characters=300)
     (result,) = CharEmbedder(pretrained, limits=limits).embed([text])
     assert_same_vectors(result.vectors, reference_vectors(pretrained, text), result.words)
 

@@ -62,7 +62,8 @@ def test_every_text_is_projected(readout, cache_mb: int) -> None:
     limits = EmbeddingLimits(window_characters=300, part_characters=100)  # so that long texts are read in parts
     whole = CharEmbedder(pretrained, limits=limits)
     reduced = CharEmbedder(pretrained, dim=5, cache_mb=cache_mb, limits=limits)
-    texts = [*AWKWARD_TEXTS, "The lazy dog. " * 80, *AWKWARD_TEXTS]
+    texts = [*(text for text in AWKWARD_TEXTS if len(text) < 1000), "The lazy dog. " * 80]
+    texts += texts
     for _ in range(2):  # the second time from the cache, if there is one
         for text, expected in zip(reduced.embed(texts), whole.embed(texts), strict=True):
             assert (text.words, text.spans) == (expected.words, expected.spans)

@@ -19,7 +19,7 @@ from helpers import (
     small_static_vectors,
     with_projection,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -54,12 +54,15 @@ def test_padded_vectors_and_mask(trainable: bool, embedder) -> None:
 def test_vectors_with_gradients_equal_those_of_the_engine(options: dict) -> None:
     pretrained = small_model(**options)
     pretrained.model.eval()
-    texts = [text for text in AWKWARD_TEXTS if len(text) < 1000] + ["x" * 9000]
+    texts = [text for text in AWKWARD_TEXTS if len(text) < 1000]
+    # A chunk has 8,192 characters. Only PyTorch's LSTM and the simplest of the other cells read as many quickly.
+    texts.append("x" * (9000 if options["cell"] in ("lstm", "elman") else 100))
     embeddings = CharEmbedder(pretrained).embed(texts)
     for vectors, expected in zip(vectors_with_gradients(pretrained, texts), embeddings, strict=True):
         assert_same_vectors(vectors.detach().numpy(), expected.vectors, expected.words)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.text("ab é", min_size=0, max_size=30), max_size=6), min_size=1, max_size=20))
 def test_gradients_do_not_depend_on_the_rest_of_the_batch(texts: list[list[str]]) -> None:
     pretrained = small_model()
