@@ -8,6 +8,7 @@ import io
 import json
 import runpy
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -232,7 +233,12 @@ def execute_script(path: Path, *arguments: str | Path) -> None:
 
 def run_script(name: str, *arguments: str | Path) -> str:
     """Run a script of `scripts/` in this process and return what it prints; fail with its errors."""
-    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as errors:
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as output,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")  # the libraries of a script raise warnings of their own
         try:
             execute_script(ROOT / "scripts" / name, *arguments)
         except SystemExit as end:

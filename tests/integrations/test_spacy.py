@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh_process import run_python
 from helpers import EMBEDDER_OPTIONS, ROOT, assert_same_vectors, with_projection
 
 from charembed import CharEmbedder, CharEmbedError
@@ -292,20 +291,27 @@ def test_tagger_and_ner_train_on_one_shared_tok2vec(folder: Path, tmp_path: Path
 def test_example_config_trains_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     columns = "\n\n".join(["Peter\tB-PER\nruns\tO", "Ann\tB-PER\njumps\tO", "the\tO\nParis\tB-LOC"] * 4)
     (tmp_path / "train.conll").write_text(columns + "\n")
-
-    def spacy_command(*arguments: str | Path) -> str:
-        command = [sys.executable, "-m", "spacy", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    spacy_command("convert", "train.conll", ".", "--converter", "conll")
-    texts = ["--paths.train", "train.spacy", "--paths.dev", "train.spacy"]
-    short = ["--training.max_steps", "40", "--training.eval_frequency", "20"]
-    config = ROOT / "configs" / "spacy_ner.cfg"
-    spacy_command("train", config, "--paths.model", folder, *texts, *short, "-o", "tagger")
-    shutil.rmtree(folder)
-    assert "NER F" in spacy_command("evaluate", "tagger/model-best", "train.spacy")
+    text = str(tmp_path / "train.spacy")
+    train = ["train", str(ROOT / "configs" / "spacy_ner.cfg"), "-o", str(tmp_path / "tagger")]
+    train += ["--paths.model", str(folder), "--paths.train", text, "--paths.dev", text]
+    train += ["--training.max_steps", "40", "--training.eval_frequency", "20"]
+    commands = [
+        ["convert", str(tmp_path / "train.conll"), str(tmp_path), "--converter", "conll"],
+        train,
+        ["evaluate", str(tmp_path / "tagger" / "model-best"), text],
+    ]
+    # A new process, in which spaCy finds the component by the entry point of this package alone.
+    done = run_python(f"""
+import shutil
+from spacy.cli import app
+from typer.main import get_command
+for arguments in {commands}:
+    get_command(app)(arguments, standalone_mode=False)
+    if arguments[0] == "train":
+        shutil.rmtree({str(folder)!r})
+""")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NER F" in done.stdout
 
 
 def test_vectors_do_not_change_in_training(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,21 @@ from charembed import CharEmbedError
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 
 
+def run_process(name: str, *arguments: str | Path) -> str:
+    """Run a script as a user does and return what it prints; fail with its errors."""
+    module = "scripts." + name.removesuffix(".py").replace("/", ".")
+    script = ["-m", module] if "/" in name else [str(ROOT / "scripts" / name)]
+    command = [sys.executable, *script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_train_and_embed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     printed = run_script("train_language_model.py", EXCERPT, out, "--minutes", "0.02", "--hidden-size", "8")
     assert "bits per character" in printed
-    printed = run_script("embed.py", "--model", out / "best", "It's here.", "Two")
+    printed = run_process("embed.py", "--model", out / "best", "It's here.", "Two")
     assert [line.split()[:2] for line in printed.splitlines()] == [
         ["0–4", "It's"],
         ["5–9", "here"],
@@ -63,6 +75,6 @@ def test_docstrings_show_commands_that_run(name: str) -> None:
     assert commands, "the docstring shows no command"
     for arguments in map(str.split, commands):
         subcommand = [arguments[0]] if arguments and re.fullmatch(r"[a-z_0-9]+", arguments[0]) else []
-        options = run_script(name, *subcommand, "--help")
+        options = run_process(name, *subcommand, "--help")
         for option in re.findall(r"(?<= )--[\w-]+", " " + " ".join(arguments)):
             assert option in options
