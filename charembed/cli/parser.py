@@ -68,7 +68,10 @@ class Parser(ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parse a command line; the arguments are those of `jsonargparse.ArgumentParser.parse_args`."""
-        parsed = super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
+        try:
+            parsed = super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
+        except UnicodeDecodeError as error:  # from the file of a group of options
+            self.error(f"a configuration file is not UTF-8 text: {error}", error)
         if self._subcommands_action is None:
             self._check_groups(parsed)
         return parsed
@@ -150,7 +153,10 @@ class Parser(ArgumentParser):
 
     def _keys(self) -> list[str]:
         """Return the keys of the options."""
-        return [action.dest for action in self._actions if action.dest not in _NOT_IN_FILES]
+        keys = [action.dest for action in self._actions if action.dest not in _NOT_IN_FILES]
+        return [
+            key for key in keys if not key.endswith(".help")
+        ]  # `--rows.help` shows what a mapping `rows` may contain
 
     def _suggestion(self, names: Sequence[str]) -> str:
         """Return which options the unknown ones may stand for, as the end of a message."""

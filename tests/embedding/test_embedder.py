@@ -428,7 +428,7 @@ def test_from_pretrained_refuses_unknown_names() -> None:
         ({"engine": "torch", "precision": "int8"}, "the engine torch does not support int8"),
         ({"engine": "onnx", "precision": "bfloat16"}, "the engine onnx does not support bfloat16"),
         ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
-        ({"threads": 0}, "threads must be a whole number of at least 1, got 0"),
+        ({"threads": 0}, "threads must be a whole number from 1 to 1024, got 0"),
         ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1, got 1.5"),
         ({"memory_mb": -1}, "memory_mb must be a whole number of at least 1, got -1"),
         ({"cache_mb": True}, "cache_mb must be a whole number of at least 0, got True"),

@@ -240,7 +240,7 @@ def test_bad_input(trainable: bool, sentences: object, error: type, message: str
 
 def test_bad_options(embedder) -> None:
     for width in (0, 1.5, True):
-        with pytest.raises(CharEmbedError, match="projection_size must be a whole number of at least 1, got"):
+        with pytest.raises(CharEmbedError, match="projection_size must be a whole number from 1 to 65536, got"):
             WordEncoder(embedder, projection_size=width)
     with pytest.raises(CharEmbedError, match="no model 'absent'"):
         WordEncoder("absent")

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import small_model, small_static_vectors
+from helpers import small_model, small_static_vectors, small_tagger
 from hub_server import Hub, python
-from tagger_helpers import untrained_tagger
 
-from charembed.tagging.tagger import Tagger
+from charembed import CharEmbedder, Tagger
 
 TEXTS = ["The quick fox jumps over the lazy dog.", "東 fox"]
 NOT_TAGGERS = {
@@ -26,7 +25,7 @@ NOT_TAGGERS = {
 @pytest.fixture
 def tagger() -> Tagger:
     """A tagger that has all files which a tagger can have."""
-    return untrained_tagger(small_model(), static=small_static_vectors())
+    return small_tagger(CharEmbedder(small_model()), static=small_static_vectors())
 
 
 def test_pushed_tagger_comes_back(hub: Hub, tagger: Tagger, tmp_path: Path) -> None:
