@@ -154,9 +154,8 @@ class Parser(ArgumentParser):
     def _keys(self) -> list[str]:
         """Return the keys of the options."""
         keys = [action.dest for action in self._actions if action.dest not in _NOT_IN_FILES]
-        return [
-            key for key in keys if not key.endswith(".help")
-        ]  # `--rows.help` shows what a mapping `rows` may contain
+        # jsonargparse adds a help option for what a mapping contains.
+        return [key for key in keys if not key.endswith(".help")]
 
     def _suggestion(self, names: Sequence[str]) -> str:
         """Return which options the unknown ones may stand for, as the end of a message."""
