@@ -72,6 +72,7 @@ def _sigterm_raises() -> Iterator[None]:
     """Raise `Terminated` in the main thread when SIGTERM arrives, unless the program has another use for it."""
 
     def handle(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the clean-up after the first
         raise Terminated
 
     # Python delivers signals to the main thread alone, and only there can a handler be set.

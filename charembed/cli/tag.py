@@ -60,8 +60,13 @@ def run_tag_predict(arguments: Namespace) -> int:
     """Tag the lines of files."""
     from tqdm import tqdm
 
+    from charembed.util.files import user_path
+
     tagger = _load(arguments)
     corpus = read_corpus(arguments)
+    output = user_path(arguments.output)
+    if output.exists() and any(isinstance(source, Path) and source.samefile(output) for source in corpus.sources):
+        raise CharEmbedError(f"output {output} is also a file to tag: choose another one")
     texts = corpus.texts()
     sources: deque[tuple[str, int]] = deque()
 

@@ -33,8 +33,7 @@ def example(public_name: str, call: str, address: str, use: str) -> list[str]:
         address: name from which it is loaded.
         use: the line that uses it.
     """
-    # A JSON string is also a Python string.
-    literal = json.dumps(address, ensure_ascii=not address.isprintable())
+    literal = json.dumps(address, ensure_ascii=False) if address.isprintable() else ascii(address)
     return ["```python", f"from charembed import {public_name}", "", f"{call}({literal})", use, "```", ""]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,7 @@ class Comparison:
             for key in content[name].keys() | now.keys()
             if content[name].get(key) != now.get(key)
         }
-        try:
-            results = [ProbeResult(**result) for result in content["results"]]
-        except TypeError as error:
-            raise CharEmbedError(f"{path} is damaged: {error}") from error
+        results = [self._parse(value, path) for value in content["results"]]
         changed |= {
             f"weights of {result.model}"
             for result in results
@@ -151,6 +149,25 @@ class Comparison:
             )
         self.results.extend(results)
 
+    def _parse(self, value: object, path: Path) -> ProbeResult:
+        """Return a result of an output file.
+
+        Raises:
+            CharEmbedError: it is damaged.
+        """
+        kinds = {"model": str, "digest": str, "dimensions": int, "seed": int, "best_epoch": int}
+        try:
+            result = ProbeResult(**value)  # type: ignore[arg-type]  # anything else is a TypeError
+            numbers = [result.minutes, *result.dev.values(), *result.test.values()]
+            valid = all(type(getattr(result, name)) is kind for name, kind in kinds.items())
+            valid = valid and all(map(math.isfinite, numbers))
+            valid = valid and result.dev.keys() == result.test.keys() == self.layers.keys()
+        except (TypeError, AttributeError):
+            valid = False
+        if not valid:
+            raise CharEmbedError(f"{path} is damaged: {value!r:.200} is not the result of a tagger; delete the file")
+        return result
+
     def _results_of(self, model: str) -> list[ProbeResult]:
         """Return the results of a model, in the order of the seeds."""
         by_seed = {result.seed: result for result in self.results if result.model == model}
@@ -161,6 +178,8 @@ class Comparison:
             return f"{layer}: one seed says nothing about the difference of {model} from {first}: give at least 2"
         scores, others = ([result.test[layer] for result in self._results_of(name)] for name in (model, first))
         difference = PairedDifference.of(scores, others)
+        if not difference.has_spread:
+            return f"{layer}: the seeds agree too well to measure a spread: {difference}; use a larger test file"
         if not difference.exceeds_spread:
             return f"{layer}: {model} and {first} do not differ by more than the spread of the seeds: {difference}"
         comparison = "better" if difference.mean > 0 else "worse"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from charembed.embedding.embedder import CharEmbedder
@@ -63,10 +64,26 @@ def compare_models(config: ProbeConfig) -> Comparison:
             invalid, or the output file has results of other options, sentences or models.
         OSError: a file cannot be read or written.
     """
-    # Find mistakes before anything is trained.
-    output = None if config.output is None else user_path(config.output)
-    if output is not None and not output.parent.is_dir():
+    if config.output is None:
+        return _compare(config, None)
+    output = user_path(config.output)
+    if not output.parent.is_dir():
         raise CharEmbedError(f"no such folder: {output.parent}; create it, or change output")
+    output = output.resolve()  # writes to the file that a link stands for
+    lock = output.with_name(f".{output.name}.lock")
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                return _compare(config, output)
+            finally:
+                lock.unlink()
+    except Timeout as error:
+        raise CharEmbedError(f"output {output} is in use by another run: choose another file") from error
+
+
+def _compare(config: ProbeConfig, output: Path | None) -> Comparison:
+    """Compare the models of a configuration, with the results in a file if there is one."""
+    # Find mistakes before anything is trained.
     labelled = config.read_splits()
     static = config.load_words()
     embedders = {model: config.load_embedder(model) for model in config.models}
@@ -79,8 +96,10 @@ def compare_models(config: ProbeConfig) -> Comparison:
         seeds=config.seeds,
         results=[],
     )
-    if output is not None and output.exists():
-        comparison.add_results_of(output)
+    if output is not None:
+        if output.exists():
+            comparison.add_results_of(output)
+        atomic_write(output, comparison.to_json())
 
     # One model after the other, so that the vectors of one at a time take space on the disk.
     with tqdm(total=len(config.models) * len(config.seeds), unit="tagger") as progress:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 # 97.5 % quantiles of Student's t distribution for 1, 2, … degrees of freedom. With more, the last one is a little too
 # large, so the interval is a little too wide.
-_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_QUANTILES = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+_ROUNDING = 0.005
+"""Margin below which the scores do not vary enough to say anything about their spread."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,12 @@ class PairedDifference:
     @property
     def exceeds_spread(self) -> bool:
         """Whether the interval does not contain 0: the seeds alone would hardly make such a difference."""
-        return abs(self.mean) > self.margin
+        return abs(self.mean) > self.margin and self.has_spread
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the differences vary at all, beyond rounding. Few seeds on a small file can agree by chance."""
+        return self.margin > _ROUNDING
 
     def __str__(self) -> str:
         return (

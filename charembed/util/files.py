@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -42,6 +43,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written; an existing file stays as it was.
     """
+    if path.is_dir():  # otherwise only the last step, renaming, would find it
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _errors_name(path, instead_of=str(temporary)):
         try:

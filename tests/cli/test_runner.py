@@ -113,6 +113,22 @@ def test_sigterm_leaves_no_temporary_file(writer: Callable, tmp_path: Path) -> N
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "the handler is not restored"
 
 
+def test_a_second_sigterm_does_not_interrupt_the_clean_up() -> None:
+    cleaned = []
+
+    def program() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 1)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 0.1)
+            cleaned.append(True)
+
+    assert run_program("name", program) == 143
+    assert cleaned == [True]
+
+
 def test_a_program_in_another_thread_sets_no_handler() -> None:
     statuses: list[int] = []
     thread = threading.Thread(target=lambda: statuses.append(run_program("name", lambda: 0)))

@@ -54,6 +54,14 @@ def test_predictions_as_columns_can_be_evaluated(tagger: Path, tmp_path: Path, c
     assert "accuracy 100.00" in capsys.readouterr().out
 
 
+def test_a_file_is_not_replaced_by_its_own_tags(tagger: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "Fox"}\n', encoding="utf-8")
+    assert main(["tag", "predict", str(tagger), str(path), "-o", str(tmp_path / "." / "in.jsonl")]) == 2
+    assert "is also a file to tag: choose another one" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == '{"text": "Fox"}\n'
+
+
 def test_white_space_in_a_tag_makes_no_second_column(tmp_path: Path) -> None:
     network = TaggerNetwork(NetworkConfig(24), [TagLayer("a", "tags", ("two words\n",))])
     Tagger(CharEmbedder(small_model()), network).save(tmp_path / "tagger")

@@ -95,6 +95,17 @@ def test_probability_of_an_entity_is_that_of_all_sequences_that_have_it() -> Non
             assert lattice.span_probability(number, start, end, b, i) == pytest.approx(total, abs=1e-5)
 
 
+def test_probabilities_of_a_long_text_in_float32_are_exact() -> None:
+    crf, _, _ = random_case(ENTITIES)
+    emissions = 10 * torch.randn(1, 256, 5, generator=torch.Generator().manual_seed(2))
+    single, double = (
+        TagLattice(numbers.numpy(), np.array([256]), crf.transition_scores())
+        for numbers in (emissions, emissions.double())
+    )
+    assert single.marginals.sum(axis=2) == pytest.approx(1, abs=1e-6)
+    assert single.marginals == pytest.approx(double.marginals, abs=1e-6)
+
+
 def test_impossible_transitions_are_never_decoded_whatever_the_words_say() -> None:
     crf, emissions, _ = random_case(ENTITIES)
     emissions[:, :, ENTITIES.ids["I-PER"]] += 50

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from helpers import small_model
 from tagger_helpers import small_options, tagger_config, write_columns
 
@@ -79,6 +80,34 @@ def test_interrupted_comparison_resumes_and_can_be_extended(
     part = compare_models(dataclasses.replace(config, models=config.models[:1], seeds=[3]))
     assert trained[5:] == [3, 3]
     assert part.conclusions() == []
+
+
+def test_a_file_in_use_is_refused(config: ProbeConfig, tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".out.json.lock"),
+        pytest.raises(CharEmbedError, match=r"out\.json is in use by another run"),
+    ):
+        compare_models(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"test": {"other": 1.0}},
+        {"dev": {"pos": None, "ner": 1.0}},
+        {"minutes": "x"},
+        {"seed": "1"},
+        {"model": ["m"]},
+        {"a": 1},
+    ],
+)
+def test_damaged_results_are_refused_before_any_training(config: ProbeConfig, changes: dict) -> None:
+    compare_models(dataclasses.replace(config, models=config.models[:1], seeds=[1]))
+    content = json.loads(Path(config.output).read_text(encoding="utf-8"))
+    content["results"][0] |= changes
+    Path(config.output).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CharEmbedError, match=r"out\.json is damaged: .* is not the result of a tagger"):
+        compare_models(config)
 
 
 def test_results_of_anything_else_are_refused(config: ProbeConfig, tmp_path: Path) -> None:
@@ -162,6 +191,8 @@ def test_conclusion_says_whether_the_difference_is_larger_than_the_spread() -> N
         "ner: one seed says nothing about the difference of mine from en: give at least 2"
     ]
     assert comparison({"en": [50.0, 51.0], "mine": [60.0]}, [1, 2]).conclusions() == []
+    [equal] = comparison({"en": [33.3332, 33.3332], "mine": [33.3333, 33.3333]}, [1, 2]).conclusions()
+    assert equal.startswith("ner: the seeds agree too well to measure a spread")
 
 
 def test_table_has_mean_spread_and_single_scores() -> None:

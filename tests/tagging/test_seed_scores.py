@@ -10,7 +10,7 @@ from charembed.tagging.seed_scores import PairedDifference, Spread
 stats = pytest.importorskip("scipy.stats")
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 11])
+@pytest.mark.parametrize("count", [2, 3, 5, 12, 31])
 @pytest.mark.parametrize("shift", [0.0, 0.5, 3.0])
 def test_interval_is_that_of_the_paired_t_test(count: int, shift: float) -> None:
     scores, others = np.random.default_rng(count).normal(50, 1, size=(2, count))

@@ -99,6 +99,8 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(IsADirectoryError, match=rf": '{tmp_path}/target'$"):
         atomic_write(tmp_path / "target", "text")
+    with pytest.raises(IsADirectoryError), atomic_file(tmp_path / "target"):
+        pytest.fail("the folder is found only after the work")
     assert names_in(tmp_path) == {"target"}
 
 
