@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import COLUMNS, EXCERPT, small_model, small_static_vectors
 from hub_server import Hub, running_hub
 from hypothesis import settings
@@ -19,6 +20,14 @@ from charembed.training.trainer import TrainResult
 
 settings.register_profile("charembed", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("charembed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `gpu` where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 @pytest.fixture

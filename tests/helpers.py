@@ -96,7 +96,7 @@ EMBEDDER_OPTIONS = {
 the readout "separator"."""
 
 INVALID_EMBEDDER_OPTIONS = [
-    ({"precision": "int4"}, "precision must be one of float32, int8, bfloat16, got 'int4'"),
+    ({"precision": "int4"}, "precision must be one of float32, tf32, int8, bfloat16, got 'int4'"),
     ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
     ({"parts": ["middle"]}, "parts must be one or several of forward, backward, words, in a list, got"),
     ({"parts": ["words"]}, "parts: the model has no words, only forward, backward"),
@@ -216,6 +216,10 @@ def assert_same_weights(
     assert not different, f"{what}: {len(different)} of {len(expected)} tensors differ, by at most {different}"
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+"""Values of a parameter `device` of a test."""
+ENGINES = [("torch", "cpu"), ("onnx", "cpu"), pytest.param("torch", "cuda", marks=pytest.mark.gpu)]
+"""Values of the parameters `engine` and `device` of a test, where vectors in float32 must be the same."""
 needs_bfloat16_lstm = pytest.mark.skipif(
     not runs_bfloat16_lstm(torch.device("cpu")), reason="PyTorch runs no LSTM in bfloat16 on this CPU"
 )

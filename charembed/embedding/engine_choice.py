@@ -18,7 +18,7 @@ from charembed.util.checks import check_choice
 from charembed.util.workers import WorkerPool
 
 EngineName = Literal["auto", "torch", "onnx"]
-EnginePrecision = Literal["float32", "int8", "bfloat16"]
+EnginePrecision = Literal["float32", "tf32", "int8", "bfloat16"]
 ChosenEngine = Literal["torch", "onnx"]
 
 
@@ -91,9 +91,7 @@ class EngineChooser:
         if name == "onnx":
             engine = OnnxEngine(self._model, self._directions, "int8" if precision == "int8" else "float32")
         else:
-            engine = TorchEngine(
-                self._model, self._directions, torch.bfloat16 if precision == "bfloat16" else torch.float32
-            )
+            engine = TorchEngine(self._model, self._directions, precision)
         batch_size = self._options.batch_size or (128 if device.type == "cpu" else 512)
         # The calling thread runs batches too, except with PyTorch, whose operators would use several threads in it.
         threads = self._options.threads
@@ -106,7 +104,7 @@ def choose_engine(engine: EngineName, precision: EnginePrecision, device: torch.
 
     Args:
         engine: the engine requested. "auto" is ONNX Runtime on a CPU if it is installed, and PyTorch otherwise.
-        precision: precision of the computation.
+        precision: precision of the computation. "tf32" is "float32" on a CPU.
         device: where the model is.
 
     Raises:
@@ -118,7 +116,7 @@ def choose_engine(engine: EngineName, precision: EnginePrecision, device: torch.
         raise CharEmbedError("the engine torch does not support int8: use the engine onnx or auto")
     if engine == "onnx" and precision == "bfloat16":
         raise CharEmbedError("the engine onnx does not support bfloat16: use the engine torch, or the precision int8")
-    if engine == "auto" and precision == "float32" and device.type == "cpu":
+    if engine == "auto" and precision in ("float32", "tf32") and device.type == "cpu":
         installed = all(importlib.util.find_spec(package) for package in ("onnx", "onnxruntime"))
         return "onnx" if installed else "torch"
     # What remains of "auto": int8 is ONNX Runtime's alone, bfloat16 and other devices are PyTorch's.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from charembed.embedding.engine import Engine, Vectors
 from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.recurrent import Recurrence, State, map_state
+from charembed.recurrent.float32_precision import float32_products
 from charembed.recurrent.table_reader import TableReader
 from charembed.text.vocab import Ids
 
@@ -23,21 +24,21 @@ STEP_LOOP_FROM = 16
 class TorchEngine(Engine):
     """Runs the language models in PyTorch, on any device."""
 
-    def __init__(self, model: BiCharLM, directions: Sequence[Direction], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: BiCharLM, directions: Sequence[Direction], precision: str = "float32") -> None:
         """
         Args:
-            model: the language models, used without a copy if `dtype` is float32 and copied otherwise.
+            model: the language models, copied if `precision` is "bfloat16" and used without a copy otherwise.
             directions: those that are used.
-            dtype: type in which states are computed.
+            precision: precision of the computation: "float32", "tf32" or "bfloat16".
         """
         super().__init__(model, directions)
-        self._dtype = dtype
+        self._precision = precision
         self._lms: dict[Direction, CharLM] = {}
         self._recurrences: dict[Direction, Recurrence[Any]] = {}
         self._readers: dict[Direction, TableReader] = {}
 
     def _prepare(self, direction: Direction, lm: CharLM) -> None:
-        self._lms[direction] = lm if self._dtype == torch.float32 else copy.deepcopy(lm).to(self._dtype)
+        self._lms[direction] = copy.deepcopy(lm).bfloat16() if self._precision == "bfloat16" else lm
         # A shallow copy shares the weights, but never applies dropout, even while the model is being trained.
         recurrence = copy.copy(self._lms[direction].rnn)
         recurrence.training = False
@@ -48,7 +49,7 @@ class TorchEngine(Engine):
         lm, recurrence = self._lms[direction], self._recurrences[direction]
         readings = ids.shape[1]
         table = lm.embedding.weight
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_products(table.device, self._precision):
             # Move the input to the device; readings that have ended are dropped from the state.
             characters = torch.from_numpy(ids.astype(np.int64)).to(table.device)
             state = recurrence.initial_state(readings) if state is None else first_readings(state, readings)

@@ -25,6 +25,7 @@ from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.parts import Part
 from charembed.projection import Projection
+from charembed.recurrent.float32_precision import float32_products
 from charembed.text.words import SpannedText, TextInput
 from charembed.util.checks import MAX_DIM, check_integer
 
@@ -108,7 +109,8 @@ class WordEncoder(nn.Module):
         else:
             padded = weight.new_zeros(0, 0, self.embedder.embedding_dim)
         mask = torch.arange(padded.shape[1], device=weight.device) < lengths[:, None]
-        projected = padded if self.projection is None else self.projection(padded)
+        with float32_products(weight.device, self.embedder.precision):
+            projected = padded if self.projection is None else self.projection(padded)
         return projected * mask[:, :, None], mask  # the projection's bias is not for padding
 
     def get_extra_state(self) -> Tensor:
@@ -187,12 +189,14 @@ def word_vectors(embedder: CharEmbedder, texts: Iterable[TextInput], *, trainabl
     """Return the vectors of each text, for use in a network.
 
     They have gradients if the language models are trained and gradients are enabled. Otherwise the embedder's engine
-    computes them.
+    computes them. On CUDA, PyTorch's own setting decides whether the backward pass uses TF32: it runs in the caller.
 
     Shape: (words, embedding_dim) each
     """
     if trainable and torch.is_grad_enabled():
-        return vectors_with_gradients(embedder.pretrained, texts, embedder.parts, embedder.projection)
+        device = next(embedder.model.parameters()).device
+        with float32_products(device, embedder.precision):
+            return vectors_with_gradients(embedder.pretrained, texts, embedder.parts, embedder.projection)
     return (torch.from_numpy(text.vectors) for text in embedder.iter_embed(texts))
 
 

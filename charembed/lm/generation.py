@@ -8,6 +8,7 @@ import torch
 
 from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLM
+from charembed.recurrent.float32_precision import float32_products
 from charembed.text.vocab import UNKNOWN_ID, CharVocab
 from charembed.util.checks import check_seed
 
@@ -49,7 +50,7 @@ def _sample(lm: CharLM, vocab: CharVocab, prompt: str, temperature: float, seed:
     state = None
     lm.eval()
     while True:
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_products(device, "float32"):
             logits, state = lm(ids, state)
             scores = logits[-1, 0].double()
             # <unk> stands for many characters, none of which could be chosen.

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM, Direction
+from charembed.recurrent.float32_precision import float32_products
 from charembed.text.corpus import Corpus, document_texts
 from charembed.text.vocab import CODE_POINTS, UNKNOWN_ID, CharVocab, Ids
 from charembed.util.workers import WorkerPool
@@ -150,7 +151,7 @@ def score(
     lm.eval()
     nats = 0.0
     state = None
-    with torch.inference_mode():
+    with torch.inference_mode(), float32_products(device, "float32"):
         for start in range(0, length, limits.chunk):
             states, state = lm.hidden_states(x[start : start + limits.chunk].to(device), state)
             logits = lm.decoder(states)

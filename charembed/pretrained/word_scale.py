@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, CharLM
+from charembed.recurrent.float32_precision import float32_products
 from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab, Ids
 from charembed.text.words import SpannedText
@@ -82,8 +83,9 @@ def _state_variance(lm: CharLM, ids: Ids, positions: NDArray[np.int64]) -> float
     padded[: len(ids)] = ids
     training = lm.training
     lm.eval()
-    with torch.inference_mode():
-        x = torch.from_numpy(padded.reshape(lanes, _LANE).T.copy()).to(lm.decoder.weight.device)
+    device = lm.decoder.weight.device
+    with torch.inference_mode(), float32_products(device, "float32"):
+        x = torch.from_numpy(padded.reshape(lanes, _LANE).T.copy()).to(device)
         states = lm.hidden_states(x)[0].transpose(0, 1).flatten(0, 1)
         chosen: NDArray[np.float32] = states[torch.from_numpy(positions).to(states.device)].float().cpu().numpy()
     lm.train(training)

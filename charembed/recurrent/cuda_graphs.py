@@ -16,6 +16,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from charembed.recurrent.float32_precision import uses_tf32
+
 TensorFunction = Callable[..., tuple[Tensor, ...]]
 Replay = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
@@ -130,8 +132,9 @@ def run_captured(
     # A function that runs while a caller captures a graph of its own becomes part of that graph.
     if not tensors[0].is_cuda or torch.cuda.is_current_stream_capturing():
         return function(*tensors)
-    # A graph belongs to one stream, and outputs captured in inference mode cannot be saved for a backward pass.
+    # A graph belongs to one stream and one kind of products; outputs captured in inference mode cannot be saved for a
+    # backward pass.
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     stream = torch.cuda.current_stream()
-    context = (stream.device, stream.cuda_stream, torch.is_inference_mode_enabled())
+    context = (stream.device, stream.cuda_stream, torch.is_inference_mode_enabled(), uses_tf32())
     return _caches.setdefault(owner, GraphCache()).call(function, tensors, (key, shapes, context))

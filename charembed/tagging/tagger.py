@@ -19,6 +19,7 @@ from charembed.embedding.options import EmbedderOptions
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import SCHEME, upload
+from charembed.recurrent.float32_precision import float32_products
 from charembed.static_vectors import StaticVectors
 from charembed.tagging.network import TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
@@ -264,7 +265,9 @@ class Tagger:
         tags: list[dict[str, WordTags]] = [{} for _ in pieces]
         for batch in _batches([len(piece) for piece in pieces]):
             vectors = [self.input_vectors(pieces[number].embeddings) for number in batch]
-            for layer, lattice in zip(self.layers, self.network.lattices(vectors), strict=True):
+            with float32_products(self.network.center.device, self.embedder.precision):
+                lattices = self.network.lattices(vectors)
+            for layer, lattice in zip(self.layers, lattices, strict=True):
                 for number, word_tags in zip(batch, most_probable_tags(layer, lattice), strict=True):
                     tags[number][layer.name] = word_tags
         for piece, layers in zip(pieces, tags, strict=True):

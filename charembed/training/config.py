@@ -113,7 +113,8 @@ class TrainConfig:
     device: str = "cpu"
     """Device to train on: cpu, cuda, cuda:1, …"""
     precision: Precision = "auto"
-    """Precision of the computation: float32, or bfloat16 (also spelled bf16) with PyTorch's automatic mixed precision.
+    """Precision of the computation: float32; tf32 for float32 numbers whose products are computed in TF32, on NVIDIA
+    GPUs only (elsewhere it is float32); bfloat16 (also spelled bf16) with PyTorch's automatic mixed precision.
     auto chooses bfloat16 where it is faster: for an LSTM on a device with bfloat16 units, on a CPU up to hidden size
     768. Weights are float32 in any case."""
     tensorboard: bool = False
@@ -152,7 +153,7 @@ class TrainConfig:
         if self.direction not in ("both", *DIRECTIONS):
             raise CharEmbedError(f"direction must be both, forward or backward, got {self.direction!r}")
         if self.precision not in get_args(Precision):
-            raise CharEmbedError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+            raise CharEmbedError(f"precision must be auto, float32, tf32 or bfloat16, got {self.precision!r}")
         check_seed(self.seed)
         check_device(self.device)
 

@@ -15,6 +15,7 @@ from charembed.dataset.windows import EpochText, WindowStream
 from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLM, Direction, tensors_under
 from charembed.recurrent import State, map_state
+from charembed.recurrent.float32_precision import float32_products
 from charembed.training.config import StepOptions
 from charembed.training.distributed import DistributedContext
 from charembed.training.objective import Objective, WindowLoss, WordHead
@@ -116,8 +117,7 @@ class DirectionTrainer:
         for k in range(accumulation_steps):
             is_last = k == accumulation_steps - 1
             with nullcontext() if is_last or not self._distributed.is_distributed else self._module.no_sync():
-                loss = self._loss(number * accumulation_steps + k)
-                (loss.total / accumulation_steps).backward()  # type: ignore[no-untyped-call]
+                loss = self._backpropagate(number * accumulation_steps + k)
             characters += loss.characters.detach() / accumulation_steps
             word_nats += loss.words.detach()
             word_count += loss.word_count
@@ -130,14 +130,17 @@ class DirectionTrainer:
             return StepResult(bits, norm)
         return StepResult(bits, norm, word_nats, torch.tensor(float(word_count), device=self._device))
 
-    def _loss(self, number: int) -> WindowLoss:
-        """Return the losses of a window, and carry the state to the next one."""
+    def _backpropagate(self, number: int) -> WindowLoss:
+        """Return the losses of a window after adding their gradients, and carry the state to the next window."""
         window = self._windows.window(number)
         inputs, targets = window.inputs.to(self._device), window.targets.to(self._device)
         state = None if self._state is None else map_state(torch.detach, self._state)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            loss, self._state = self._module(inputs, targets, window.words, state)
-        return loss  # type: ignore[no-any-return]
+        loss: WindowLoss
+        with float32_products(self._device, self.precision):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                loss, self._state = self._module(inputs, targets, window.words, state)
+            (loss.total / self._options.accumulation_steps).backward()  # type: ignore[no-untyped-call]
+        return loss
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, except the text.

@@ -9,9 +9,9 @@ import torch
 from charembed.lm.model import CharLMConfig
 from charembed.util.devices import has_bfloat16_units, runs_bfloat16_lstm
 
-ComputePrecision = Literal["float32", "bfloat16"]
+ComputePrecision = Literal["float32", "tf32", "bfloat16"]
 """A precision that steps are computed in."""
-Precision = Literal["auto", "float32", "bfloat16", "bf16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "bf16"]
 """A precision as users may write it."""
 MAX_BFLOAT16_HIDDEN_SIZE = 768
 """On a CPU, PyTorch's LSTM in bfloat16 is slower than in float32 above this (docs/benchmarks/training.md)."""
@@ -30,7 +30,9 @@ def resolve_precision(precision: Precision, model: CharLMConfig, device: torch.d
     """
     if precision in ("bfloat16", "bf16"):
         return "bfloat16"
-    if precision == "float32" or model.cell != "lstm":
+    if precision != "auto":
+        return precision
+    if model.cell != "lstm":
         return "float32"
     is_faster = device.type != "cpu" or model.hidden_size <= MAX_BFLOAT16_HIDDEN_SIZE
     return "bfloat16" if is_faster and has_bfloat16_units(device) else "float32"

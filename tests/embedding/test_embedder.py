@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fresh_process import run_python
-from helpers import AWKWARD_TEXTS, EXCERPT, assert_same_vectors, reference_vectors, small_model
+from helpers import AWKWARD_TEXTS, ENGINES, EXCERPT, assert_same_vectors, reference_vectors, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,18 +41,27 @@ MODELS: list[dict] = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize(("engine", "device"), ENGINES)
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_vectors_equal_the_reference(options: dict, engine: EngineName) -> None:
+def test_vectors_equal_the_reference(options: dict, engine: EngineName, device: str) -> None:
     pretrained = small_model(**options)
     # The reference takes seconds for the word of 10,000 characters.
     reads_all = engine == "torch" and options == {"readout": "word"}
     items = [item for item in ITEMS if reads_all or len(item) < 1000]
-    for item, result in zip(items, CharEmbedder(pretrained, engine=engine).embed(items), strict=True):
+    embedder = CharEmbedder(small_model(**options), device, engine)  # the reference needs its model on the CPU
+    for item, result in zip(items, embedder.embed(items), strict=True):
         assert_same_vectors(result.vectors, reference_vectors(pretrained, item), result.words)
 
 
-@pytest.mark.parametrize(("engine", "precision"), [("torch", "float32"), ("onnx", "float32"), ("onnx", "int8")])
+@pytest.mark.parametrize(
+    ("engine", "device", "precision"),
+    [
+        ("torch", "cpu", "float32"),
+        pytest.param("torch", "cuda", "float32", marks=pytest.mark.gpu),
+        ("onnx", "cpu", "float32"),
+        ("onnx", "cpu", "int8"),
+    ],
+)
 @settings(max_examples=25)
 @given(
     texts=st.lists(st.text("ab Tz\n'é\ud800", max_size=30), max_size=12),
@@ -61,28 +70,26 @@ def test_vectors_equal_the_reference(options: dict, engine: EngineName) -> None:
     batch_size=st.sampled_from([1, 3, 128]),
 )
 def test_vectors_depend_on_their_own_text_alone(
-    engine, precision, texts: list[str], seed: int, threads: int, batch_size: int
+    engine, device, precision, texts: list[str], seed: int, threads: int, batch_size: int
 ) -> None:
     pretrained = small_model(num_layers=1 + seed % 2)
     # A state that differs in its last bit may be rounded to another int8 value.
     tolerance = 1e-5 if precision == "float32" else 2e-2
-    one = CharEmbedder(pretrained, engine=engine, precision=precision)
+    one = CharEmbedder(pretrained, device, engine, precision)
     alone = {text: one.embed([text])[0] for text in texts}
     shuffled = texts * 2
     random.Random(seed).shuffle(shuffled)
     # Windows contain few texts, longer texts are embedded in parts, and batches are read in many chunks.
     limits = EmbeddingLimits(chunk_characters=5, column_multiple=2, window_characters=24, part_characters=9)
-    many = CharEmbedder(
-        pretrained, engine=engine, precision=precision, threads=threads, batch_size=batch_size, limits=limits
-    )
+    many = CharEmbedder(pretrained, device, engine, precision, threads=threads, batch_size=batch_size, limits=limits)
     for text, result in zip(shuffled, many.embed(shuffled), strict=True):
         assert result.spans == alone[text].spans
         assert_same_vectors(result.vectors, alone[text].vectors, result.words, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnx"])
-def test_real_text_has_the_same_vectors_in_batches_and_alone(engine: EngineName) -> None:
-    model = CharEmbedder(small_model(), engine=engine)
+@pytest.mark.parametrize(("engine", "device"), ENGINES)
+def test_real_text_has_the_same_vectors_in_batches_and_alone(engine: EngineName, device: str) -> None:
+    model = CharEmbedder(small_model(), device, engine)
     lines = EXCERPT.read_text(encoding="utf-8").splitlines()[:60]
     for line, result in zip(lines, model.embed(lines), strict=True):
         alone = model.embed([line])[0]
@@ -360,6 +367,15 @@ def test_bfloat16_is_close_to_float32(pretrained) -> None:
     assert pretrained.model.forward_lm.decoder.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("engine", ["auto", "torch", "onnx"])
+def test_tf32_is_float32_on_a_cpu(engine: EngineName, pretrained) -> None:
+    texts = ["The lazy dog.", "A quick fox"]
+    exact, tf32 = (CharEmbedder(pretrained, engine=engine, precision=name) for name in ("float32", "tf32"))
+    assert (tf32.precision, tf32.engine) == ("tf32", exact.engine)
+    for result, expected in zip(tf32.embed(texts), exact.embed(texts), strict=True):
+        assert np.array_equal(result.vectors, expected.vectors)
+
+
 def test_auto_reports_the_chosen_engine(pretrained) -> None:
     assert CharEmbedder(pretrained).engine == "onnx"
     assert CharEmbedder(pretrained, precision="int8").engine == "onnx"
@@ -424,7 +440,7 @@ def test_from_pretrained_refuses_unknown_names() -> None:
     ("options", "message"),
     [
         ({"engine": "fast"}, "engine must be one of auto, torch, onnx, got 'fast'"),
-        ({"precision": "int3"}, "precision must be one of float32, int8, bfloat16, got 'int3'"),
+        ({"precision": "int3"}, "precision must be one of float32, tf32, int8, bfloat16, got 'int3'"),
         ({"engine": "torch", "precision": "int8"}, "the engine torch does not support int8"),
         ({"engine": "onnx", "precision": "bfloat16"}, "the engine onnx does not support bfloat16"),
         ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),

@@ -213,7 +213,7 @@ def test_other_data_types(trainable: bool, embedder) -> None:
     assert torch.allclose(encoder(SENTENCES)[0].float(), expected, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("trainable", [True, False])
 def test_moving_to_a_gpu(trainable: bool, embedder) -> None:
     expected, _ = WordEncoder(embedder).eval()(SENTENCES)

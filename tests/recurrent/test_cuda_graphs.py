@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from test_recurrent import VARIANTS, random_state, randomised, run_by_equations
+from test_recurrent import PROJECTED_WEIGHTS_ARE_COPIED, VARIANTS, random_state, randomised, run_by_equations
 from torch import Tensor
 
 from charembed.recurrent import cuda_graphs
@@ -80,7 +80,8 @@ def test_no_graphs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.tolist() == [2]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
+@pytest.mark.filterwarnings(PROJECTED_WEIGHTS_ARE_COPIED)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cuda_matches_equations(variant: str) -> None:
     """Compare values and gradients of every call, before and after a graph is captured."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
-from helpers import needs_bfloat16_lstm
+from helpers import DEVICES, needs_bfloat16_lstm
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from charembed import CharEmbedError
 from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, VariationalDropout, map_state
 from charembed.recurrent import products as products_module
+from charembed.recurrent.float32_precision import float32_products
 from charembed.recurrent.products import StepProduct, linear
 
 VARIANTS: dict[str, Callable[..., Recurrence[Any]]] = {
@@ -29,7 +30,16 @@ VARIANTS: dict[str, Callable[..., Recurrence[Any]]] = {
     "gru reset_after": lambda *sizes, **options: GRU(*sizes, **options, reset_after=True),
     "mgu": MGU,
 }
+PROJECTED_WEIGHTS_ARE_COPIED = "ignore:RNN module weights are not part of single contiguous chunk:UserWarning"
+"""Filter of the warning that an LSTM with a projection gives on a GPU."""
 variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+@pytest.fixture
+def float32() -> Iterator[None]:
+    """Make a GPU compute in float32, as `charembed` does around its own computations."""
+    with float32_products(torch.device("cuda"), "float32"):
+        yield
 
 
 def randomised(recurrence: Recurrence[Any], dtype: torch.dtype = torch.float64) -> Recurrence[Any]:
@@ -83,12 +93,15 @@ SHAPES = {
 @variants
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-def test_forward_matches_equations(variant: str, shape: str, dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.usefixtures("float32")
+@pytest.mark.filterwarnings(PROJECTED_WEIGHTS_ARE_COPIED)
+def test_forward_matches_equations(variant: str, shape: str, dtype: torch.dtype, tolerance: float, device: str) -> None:
     """Compare outputs, final states and all gradients."""
     torch.manual_seed(0)
     num_layers, bidirectional, lengths = SHAPES[shape]
-    recurrence = randomised(VARIANTS[variant](6, 5, num_layers, bidirectional), dtype)
-    x = torch.randn(11, 4, 6, dtype=dtype, requires_grad=True)
+    recurrence = randomised(VARIANTS[variant](6, 5, num_layers, bidirectional), dtype).to(device)
+    x = torch.randn(11, 4, 6, dtype=dtype, device=device, requires_grad=True)
     state = random_state(recurrence, 4)
 
     # Values.

@@ -362,7 +362,7 @@ def test_config_yaml_is_the_configuration_of_the_run(run: TrainResult) -> None:
         ({"keep_checkpoints": 0}, "keep_checkpoints must be a whole number of at least 1"),
         ({"rollbacks": -1}, "rollbacks must be a whole number of at least 0, got -1"),
         ({"direction": "sideways"}, "direction must be both, forward or backward, got 'sideways'"),
-        ({"precision": "int4"}, "precision must be auto, float32 or bfloat16, got 'int4'"),
+        ({"precision": "int4"}, "precision must be auto, float32, tf32 or bfloat16, got 'int4'"),
         ({"vocab": VocabConfig(grow=True)}, "vocab.grow needs a vocabulary to start from"),
         ({"init": "a", "vocab": VocabConfig(path="b")}, "init has a vocabulary of its own"),
     ],
