@@ -39,6 +39,7 @@ from charembed.recurrent.layers import Recurrence
 from charembed.recurrent.packed_layout import PackedLayout
 from charembed.recurrent.states import HiddenState, LSTMState
 from charembed.recurrent.step_loop import Kernel
+from charembed.recurrent.weight_pieces import in_one_piece
 
 OutputGate = Literal["updated", "previous"]
 _SMALL_HIDDEN_SIZE = 256
@@ -61,9 +62,7 @@ class ElmanRNN(Recurrence[HiddenState]):
         self, packed: Tensor, layout: PackedLayout, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
         if packed.is_cuda:
-            bias = weights["bias"]  # PyTorch adds a second one
-            parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
-            return self._run_fused(torch.rnn_tanh, packed, layout, state, parameters)
+            return self._run_fused(torch.rnn_tanh, packed, layout, state, in_one_piece(**weights))
         return super()._run_layer(packed, layout, state, weights)
 
 
@@ -114,13 +113,14 @@ class LSTM(Recurrence[LSTMState]):
     def _run_layer(
         self, packed: Tensor, layout: PackedLayout, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
-        bias = weights["bias"]
         if not packed.is_cuda and not self._is_fast_fused(layout):
             return super()._run_layer(packed, layout, state, weights)
-        # PyTorch adds two biases; this LSTM has one, so the second is zero.
-        parameters = [weights["weight_ih"], weights["weight_hh"], bias, torch.zeros_like(bias)]
-        if self.proj_size is not None:
-            parameters.append(weights["weight_hr"])
+        if packed.is_cuda and self.proj_size is None:
+            return self._run_fused(torch.lstm, packed, layout, state, in_one_piece(**weights))
+        # PyTorch adds two biases; this LSTM has one, so the second is zero. A projection comes last. cuDNN does not say
+        # where it expects one, so those weights are not put into one piece.
+        weight_ih, weight_hh, bias, *projection = weights.values()
+        parameters = [weight_ih, weight_hh, bias, torch.zeros_like(bias), *projection]
         return self._run_fused(torch.lstm, packed, layout, state, parameters)
 
     def _is_fast_fused(self, layout: PackedLayout) -> bool:
@@ -249,10 +249,8 @@ class GRU(Recurrence[HiddenState]):
         self, packed: Tensor, layout: PackedLayout, state: HiddenState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, HiddenState]:
         if self.reset_after and packed.is_cuda:
-            # PyTorch adds a second bias to each gate; only the candidate's has an effect of its own.
-            bias_hh = torch.cat([torch.zeros_like(weights["bias"][: 2 * self.hidden_size]), weights["bias_hh"]])
-            parameters = [weights["weight_ih"], weights["weight_hh"], weights["bias"], bias_hh]
-            return self._run_fused(torch.gru, packed, layout, state, parameters)
+            # PyTorch adds a second bias to each gate; only the candidate's, the last one, has an effect of its own.
+            return self._run_fused(torch.gru, packed, layout, state, in_one_piece(**weights))
         return super()._run_layer(packed, layout, state, weights)
 
 

@@ -30,9 +30,9 @@ def resolve_precision(precision: Precision, model: CharLMConfig, device: torch.d
     """
     if precision in ("bfloat16", "bf16"):
         return "bfloat16"
-    if precision != "auto":
-        return precision
-    if model.cell != "lstm":
+    if precision == "tf32":
+        return "tf32"
+    if precision == "float32" or model.cell != "lstm":
         return "float32"
     is_faster = device.type != "cpu" or model.hidden_size <= MAX_BFLOAT16_HIDDEN_SIZE
     return "bfloat16" if is_faster and has_bfloat16_units(device) else "float32"
