@@ -67,8 +67,7 @@ class CharEmbedder:
                 uses ONNX Runtime on a CPU if it is installed, because it is as fast on many texts and faster on a
                 single one, and PyTorch otherwise.
             precision: precision of the computation. "int8" is several times faster than "float32" on a CPU, "bfloat16"
-                is faster on a GPU, and so is "tf32", which rounds the factors of products to 10 bits on NVIDIA GPUs and
-                is "float32" elsewhere; all three are less exact.
+                and "tf32" are faster on a GPU; all three are less exact. "tf32" is "float32" except on NVIDIA GPUs.
             readout: characters at which states are read: "word" for the word's own outermost characters, "separator"
                 for the characters just outside the word. By default the setting of the model folder, which is the right
                 one for taggers trained with it.

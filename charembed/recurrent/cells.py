@@ -2,18 +2,18 @@
 
 Each class names its gates and its step function in `charembed.recurrent.equations`. A layer runs on PyTorch's fused
 loop (`_run_fused`) where PyTorch has one that computes these equations, and on the step loop of this package
-elsewhere:
+elsewhere, on CUDA with the operations between two products fused where Triton is installed:
 
-| recurrence       | CPU                                               | CUDA      |
-| ---------------- | ------------------------------------------------- | --------- |
-| ElmanRNN         | step loop                                         | cuDNN     |
-| LSTM             | oneDNN; with lengths PyTorch's loop if the state  | cuDNN     |
-|                  | is small and no gradients are needed, otherwise   |           |
-|                  | step loop; step loop with projection              |           |
-| PeepholeLSTM     | step loop                                         | step loop |
-| GRU              | step loop                                         | step loop |
-| GRU, reset_after | step loop                                         | cuDNN     |
-| MGU              | step loop                                         | step loop |
+| recurrence       | CPU                                               | CUDA                                       |
+| ---------------- | ------------------------------------------------- | ------------------------------------------ |
+| ElmanRNN         | step loop                                         | cuDNN                                      |
+| LSTM             | oneDNN; with lengths PyTorch's loop if the state  | cuDNN                                      |
+|                  | is small and no gradients are needed, otherwise   |                                            |
+|                  | step loop; step loop with projection              |                                            |
+| PeepholeLSTM     | step loop                                         | fused step loop; step loop with projection |
+| GRU              | step loop                                         | fused step loop                            |
+| GRU, reset_after | step loop                                         | cuDNN                                      |
+| MGU              | step loop                                         | fused step loop                            |
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from charembed.recurrent.equations import (
     mgu_step,
     peephole_lstm_step,
 )
+from charembed.recurrent.fused_kernels import FusedGRUKernel, FusedPeepholeLSTMKernel
 from charembed.recurrent.gru_kernels import GRUKernel, GRUResetAfterKernel
 from charembed.recurrent.input_checks import check_flag
 from charembed.recurrent.kernels import ElmanKernel, LSTMKernel
@@ -186,6 +187,9 @@ class PeepholeLSTM(Recurrence[LSTMState]):
     def _make_kernel(self) -> Kernel:
         return LSTMKernel(self.output_gate)
 
+    def _make_fused_kernel(self) -> Kernel | None:
+        return FusedPeepholeLSTMKernel(self.output_gate == "updated") if self.proj_size is None else None
+
     def step(self, x: Tensor, state: LSTMState, layer: int = 0, *, reverse: bool = False) -> LSTMState:
         weights = self.layer_parameters(layer, reverse=reverse)
         return peephole_lstm_step(x, state, **weights, output_gate=self.output_gate)
@@ -241,6 +245,9 @@ class GRU(Recurrence[HiddenState]):
     def _make_kernel(self) -> Kernel:
         return GRUResetAfterKernel() if self.reset_after else GRUKernel()
 
+    def _make_fused_kernel(self) -> Kernel | None:
+        return None if self.reset_after else FusedGRUKernel()
+
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         step = gru_reset_after_step if self.reset_after else gru_step
         return step(x, state, **self.layer_parameters(layer, reverse=reverse))
@@ -266,6 +273,9 @@ class MGU(Recurrence[HiddenState]):
 
     def _make_kernel(self) -> Kernel:
         return GRUKernel()
+
+    def _make_fused_kernel(self) -> Kernel | None:
+        return FusedGRUKernel()
 
     def step(self, x: Tensor, state: HiddenState, layer: int = 0, *, reverse: bool = False) -> HiddenState:
         return mgu_step(x, state, **self.layer_parameters(layer, reverse=reverse))

@@ -162,14 +162,27 @@ class LSTMKernel:
         if project is not None:
             d_weights.append(linear(d_projected[0].t(), unprojected[0].t()))
         if weight_ch is not None:
-            d_weights.append(self._peephole_gradient(layout, d_preactivations, cells, initial_c))
+            updated = self.peepholes == "updated"
+            d_weights.append(peephole_gradient(layout, d_preactivations, cells, initial_c, updated=updated))
         return LoopGradients((d_preactivations,), (d_y, d_c), tuple(d_weights))
 
-    def _peephole_gradient(
-        self, layout: PackedLayout, d_preactivations: Tensor, cells: Tensor, initial_c: Tensor
-    ) -> Tensor:
-        """Compute the gradient of weight_ch. Shape: (3, hidden)"""
-        d_i, d_f, _, d_o = d_preactivations.view(-1, 4, cells.shape[1]).unbind(1)
-        previous_cells = layout.previous_rows(cells, initial_c)
-        seen_by_o = cells if self.peepholes == "updated" else previous_cells
-        return torch.stack([(d_i * previous_cells).sum(0), (d_f * previous_cells).sum(0), (d_o * seen_by_o).sum(0)])
+
+def peephole_gradient(
+    layout: PackedLayout, d_preactivations: Tensor, cells: Tensor, initial_c: Tensor, *, updated: bool
+) -> Tensor:
+    """Compute the gradient of weight_ch.
+
+    Args:
+        layout: layout of the packed tensors.
+        d_preactivations: gradient of the pre-activations of i, f, g and o. Shape: (rows, 4 · hidden)
+        cells: c_t of all time steps. Shape: (rows, hidden)
+        initial_c: cell state before step 0. Shape: (batch, hidden)
+        updated: whether the output gate sees c_t, not c_{t-1}.
+
+    Returns:
+        Shape: (3, hidden)
+    """
+    d_i, d_f, _, d_o = d_preactivations.view(-1, 4, cells.shape[1]).unbind(1)
+    previous_cells = layout.previous_rows(cells, initial_c)
+    seen_by_o = cells if updated else previous_cells
+    return torch.stack([(d_i * previous_cells).sum(0), (d_f * previous_cells).sum(0), (d_o * seen_by_o).sum(0)])

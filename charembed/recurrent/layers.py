@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from charembed.errors import CharEmbedError
 from charembed.recurrent.dropout import VariationalDropout
+from charembed.recurrent.fused_kernels import runs_fused
 from charembed.recurrent.input_checks import (
     check_dropout,
     check_flag,
@@ -82,6 +83,7 @@ class Recurrence(nn.Module, ABC, Generic[S]):
             for name, shape in self._shapes(width).items():
                 self.register_parameter(f"{name}_{suffix(layer, reverse)}", nn.Parameter(torch.empty(shape)))
         self.kernel = self._make_kernel()
+        self.fused_kernel = self._make_fused_kernel()
         self.reset_parameters()
 
     def extra_repr(self) -> str:
@@ -167,6 +169,10 @@ class Recurrence(nn.Module, ABC, Generic[S]):
     @abstractmethod
     def _make_kernel(self) -> Kernel:
         """Return the step loop of this recurrence."""
+
+    def _make_fused_kernel(self) -> Kernel | None:
+        """Return the step loop that runs in place of `kernel` where a GPU runs Triton, if there is one."""
+        return None
 
     @abstractmethod
     def step(self, x: Tensor, state: S, layer: int = 0, *, reverse: bool = False) -> S:
@@ -260,13 +266,16 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         recurrent_weights = (weight for name, weight in weights.items() if name not in ("weight_ih", "bias"))
         # Under autocast, inputs may have another type than the weights; the loop computes in that of the weights.
         dtype = weights["weight_ih"].dtype
+        kernel = self.kernel
+        if self.fused_kernel is not None and runs_fused(weights["weight_ih"]):
+            kernel = self.fused_kernel
         with without_autocast(packed.device):
             initial = (tensor.to(dtype) for tensor in state)
             tensors = (packed.to(dtype), weights["weight_ih"], weights["bias"], *initial, *recurrent_weights)
             if torch.is_grad_enabled():
-                results = StepLoopFunction.apply(self.kernel, layout, len(state), *tensors)  # type: ignore[no-untyped-call]
+                results = StepLoopFunction.apply(kernel, layout, len(state), *tensors)  # type: ignore[no-untyped-call]
             else:
-                results = run_forward(self.kernel, layout, len(state), tensors, save_for_backward=False)
+                results = run_forward(kernel, layout, len(state), tensors, save_for_backward=False)
         return results[0], self.state_type(*results[1:])
 
     def _run_fused(

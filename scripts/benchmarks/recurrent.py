@@ -24,6 +24,7 @@ from torch import nn
 
 from charembed.cli.runner import run_script
 from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM
+from charembed.recurrent.float32_precision import float32_products
 
 CANDIDATES: dict[str, tuple[Callable[[int, int], nn.Module], int]] = {
     "torch.nn.LSTM": (nn.LSTM, 4),
@@ -139,6 +140,7 @@ def main(
     steps: int = 128,
     rounds: int = 15,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> None:
     """Measure all recurrences, and print a table for each hidden size.
 
@@ -149,12 +151,14 @@ def main(
         steps: time steps.
         rounds: number of measurements of each candidate.
         device: cpu or cuda.
+        precision: float32 or tf32, in which all candidates compute on CUDA.
     """
     torch.set_num_threads(1)
     for hidden_size in hidden_sizes:
         # Each measurement of memory needs a process of its own, whose peak nothing else has raised.
         shape = Shape(input_size, hidden_size, batch, steps, device)
-        rates = _measure_rates(shape, rounds)
+        with float32_products(torch.device(device), precision):
+            rates = _measure_rates(shape, rounds)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
             memory = dict(zip(rates, pool.map(peak_growth, rates, [shape] * len(rates)), strict=True))
         rows = []
@@ -165,7 +169,8 @@ def main(
                 rate = statistics.median(pair[phase] for pair in pairs)
                 cells += [f"{rate:.0f}", f"{statistics.median(ratios):.2f}"]
             rows.append([*cells, f"{memory[name]:.0f}", f"{memory[name] / memory[REFERENCE]:.2f}"])
-        print(f"\nhidden {hidden_size}, input {input_size}, batch {batch}, {steps} steps, {device}, {rounds} rounds\n")
+        print(f"\nhidden {hidden_size}, input {input_size}, batch {batch}, {steps} steps")
+        print(f"{device}, {precision}, {rounds} rounds\n")
         headers = ["", "training, GFLOP/s", "relative", "inference, GFLOP/s", "relative", "MiB per gate", "relative"]
         print(tabulate(rows, headers, tablefmt="github", disable_numparse=True), flush=True)
 
