@@ -171,7 +171,8 @@ def main(
             rows.append([*cells, f"{memory[name]:.0f}", f"{memory[name] / memory[REFERENCE]:.2f}"])
         print(f"\nhidden {hidden_size}, input {input_size}, batch {batch}, {steps} steps")
         print(f"{device}, {precision}, {rounds} rounds\n")
-        headers = ["", "training, GFLOP/s", "relative", "inference, GFLOP/s", "relative", "MiB per gate", "relative"]
+        headers = ["", "training, GFLOP/s", "training, relative", "inference, GFLOP/s", "inference, relative"]
+        headers += ["MiB per gate", "MiB, relative"]
         print(tabulate(rows, headers, tablefmt="github", disable_numparse=True), flush=True)
 
 

@@ -1,6 +1,7 @@
 """Measure training: its use of the machine, both directions at once, its memory, and a race against Flair's trainer.
 
     python -m scripts.benchmarks.training speed
+    python -m scripts.benchmarks.training speed --device cuda --batch-sizes '[512]' --precisions '[bfloat16]'
     python -m scripts.benchmarks.training race en_wiki/train_00.txt.xz en_wiki/dev.txt.xz
     python -m scripts.benchmarks.training memory en_wiki/train_00.txt.xz en_wiki/dev.txt.xz
 
@@ -45,6 +46,7 @@ DEV_BYTES = 150_000
 VOCAB_SIZE = 250
 """Number of characters of the random text that speed is measured on."""
 MATRIX_SIZE = 1024
+"""Rows of the square matrices of the reference products; eight times as many on a GPU."""
 PRODUCTS = 8
 """Products of square matrices per measurement of the machine."""
 FLAIR_REPORTS = 4
@@ -57,6 +59,7 @@ def speed(
     precisions: list[Literal["float32", "bfloat16"]] = ["float32", "bfloat16"],  # noqa: B006
     rounds: int = 9,
     steps: int = 4,
+    device: str = "cpu",
 ) -> None:
     """Measure training FLOP/s against the machine's matrix products, and both directions at once against in turn.
 
@@ -66,12 +69,14 @@ def speed(
         precisions: precisions of the computation.
         rounds: number of measurements.
         steps: optimizer steps per measurement.
+        device: device to train on.
     """
     # As charembed train does: memory stays with the process, and each direction has one thread.
     keep_freed_memory()
     torch.set_num_threads(1)
     headers = ["hidden", "batch", "precision", "training, GFLOP/s", "sgemm, GFLOP/s", "relative to sgemm"]
     headers += ["fastest product, GFLOP/s", "relative to the fastest product", "speed-up of both directions at once"]
+    headers.append("characters/s in each direction")
     for hidden_size in hidden_sizes:
         rows = []
         for batch_size, precision in itertools.product(batch_sizes, precisions):
@@ -81,6 +86,7 @@ def speed(
                 model=CharLMConfig(hidden_size=hidden_size, vocab_size=VOCAB_SIZE),
                 batch_size=batch_size,
                 precision=precision,
+                device=device,
             )
             rows.append([str(hidden_size), str(batch_size), precision, *_measure_speed(config, rounds, steps)])
         print("\n" + tabulate(rows, headers, tablefmt="github", disable_numparse=True), flush=True)
@@ -94,29 +100,24 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
         run_steps("forward")
         run_steps("backward")
 
-    left, right = torch.randn(MATRIX_SIZE, MATRIX_SIZE), torch.randn(MATRIX_SIZE, MATRIX_SIZE)
+    size, products = _reference_products(torch.device(config.device))
     kinds: dict[str, Callable[[], Any]] = {
         "one direction": lambda: run_steps("forward"),
         "in turn": run_in_turn,
         "at once": lambda: run_steps("forward", "backward"),
-        "sgemm": lambda: [left @ right for _ in range(PRODUCTS)],
     }
-    # On some machines, oneDNN multiplies faster than the BLAS behind torch.mm.
-    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        kinds["onednn"] = lambda: [
-            torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "") for _ in range(PRODUCTS)
-        ]
+    kinds |= products
     times = interleaved(kinds, rounds)
 
     # Forward and backward pass: three times the multiply-adds of the weights, once per character.
     hidden_size = config.model.hidden_size
     weights = 4 * hidden_size * (config.model.embedding_dim + hidden_size) + hidden_size * VOCAB_SIZE
-    useful = 3 * 2 * weights * config.batch_size * config.seq_len * steps
-    product_flops = PRODUCTS * 2 * MATRIX_SIZE**3
+    characters = config.batch_size * config.seq_len * steps
+    useful = 3 * 2 * weights * characters
+    product_flops = PRODUCTS * 2 * size**3
     training = [useful / seconds for seconds in times["one direction"]]
     sgemm = [product_flops / seconds for seconds in times["sgemm"]]
-    onednn = [product_flops / seconds for seconds in times.get("onednn", times["sgemm"])]
-    fastest = [max(pair) for pair in zip(onednn, sgemm, strict=True)]
+    fastest = [product_flops / min(seconds) for seconds in zip(*(times[name] for name in products), strict=True)]
     return [
         f"{statistics.median(training) / 1e9:.0f}",
         f"{statistics.median(sgemm) / 1e9:.0f}",
@@ -124,7 +125,24 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
         f"{statistics.median(fastest) / 1e9:.0f}",
         f"{_median_ratio(training, fastest):.2f}",
         f"{_median_ratio(times['in turn'], times['at once']):.2f}",
+        f"{characters / statistics.median(times['at once']):,.0f}",
     ]
+
+
+def _reference_products(device: torch.device) -> tuple[int, dict[str, Callable[[], Any]]]:
+    """Return the number of rows of square matrices, and functions that multiply some of them in different ways."""
+    size = MATRIX_SIZE if device.type == "cpu" else 8 * MATRIX_SIZE
+    left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    products: dict[str, Callable[[], Any]] = {"sgemm": lambda: [left @ right for _ in range(PRODUCTS)]}
+    if device.type != "cpu":
+        low_left, low_right = left.bfloat16(), right.bfloat16()
+        products["bfloat16"] = lambda: [low_left @ low_right for _ in range(PRODUCTS)]
+    # On some machines, oneDNN multiplies faster than the BLAS behind torch.mm.
+    elif torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        products["onednn"] = lambda: [
+            torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "") for _ in range(PRODUCTS)
+        ]
+    return size, products
 
 
 def _training_steps(config: TrainConfig, steps: int) -> Callable[..., None]:
@@ -135,7 +153,7 @@ def _training_steps(config: TrainConfig, steps: int) -> Callable[..., None]:
     trainers: dict[Direction, DirectionTrainer] = {}
     for direction in DIRECTIONS:
         trainers[direction] = DirectionTrainer(
-            CharLM(config.model), direction, config.step_options, DistributedContext()
+            CharLM(config.model).to(config.device), direction, config.step_options, DistributedContext()
         )
         trainers[direction].start_epoch(text)
     pool = WorkerPool()
