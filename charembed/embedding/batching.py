@@ -83,16 +83,18 @@ def iter_chunks(
         encode: maps characters to ids.
         limits: bounds the size of a chunk.
     """
-    encoded = [encode(reading.read(0, reading.length)) for reading in readings]
+    # All characters in one array, reading after reading.
+    lengths = np.array([reading.length for reading in readings])
+    encoded = encode("".join(reading.read(0, reading.length) for reading in readings))
+    firsts = np.cumsum(lengths) - lengths
     # All positions in one array, with the column (reading) of each. Sorted by character, the positions of a chunk are
     # adjacent.
     positions = np.concatenate([reading.positions for reading in readings])
     columns = np.repeat(np.arange(len(readings)), [len(reading.positions) for reading in readings])
     by_character = np.argsort(positions, kind="stable")
-    for start, stop, active in plan_chunks(np.array([reading.length for reading in readings]), limits):
-        ids = np.zeros((stop - start, active), dtype=np.int32)
-        for column, characters in enumerate(encoded[:active]):
-            piece = characters[start:stop]
-            ids[: len(piece), column] = piece
+    for start, stop, active in plan_chunks(lengths, limits):
+        offsets = np.arange(start, stop)[:, None]
+        ids = encoded.take(firsts[:active] + offsets, mode="clip")
+        ids[offsets >= lengths[:active]] = 0
         selected = by_character[slice(*np.searchsorted(positions, [start, stop], sorter=by_character))]
         yield Chunk(ids, selected, (positions[selected] - start) * active + columns[selected])

@@ -75,7 +75,7 @@ class CharEmbedder:
                 models, "words" for the static vector of the word. They always follow each other in this order. By
                 default all parts that the model has. Parts that are left out are not computed.
             threads: number of batches computed at the same time on a CPU, each by one thread.
-            batch_size: maximum number of texts in a batch; by default 128 on a CPU and 512 on a GPU.
+            batch_size: maximum number of texts in a batch; by default 128 on a CPU and 1024 on a GPU.
             memory_mb: maximum size of the vectors in memory at once, in megabytes; limits how far texts are read
                 ahead.
             cache_mb: size of the cache for vectors of texts that appear again in later calls, in megabytes. The least

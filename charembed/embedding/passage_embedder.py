@@ -167,16 +167,27 @@ class PassageEmbedder:
             )
         }
 
-        def read(batch: tuple[Direction, int]) -> None:
+        def readings_of(batch: tuple[Direction, int]) -> list[Reading]:
+            return [readings[batch[0]][k] for k in batches[batch]]
+
+        def write(batch: tuple[Direction, int], states: list[Vectors]) -> None:
             """Write the states of one batch into its direction's part of the vectors."""
-            direction, _ = batch
-            members = batches[batch]
-            batch_readings = [readings[direction][k] for k in members]
-            for k, states in zip(members, reader.read_batch(direction, batch_readings), strict=True):
-                vectors[k][:, slices[direction]] = states
+            for k, of_passage in zip(batches[batch], states, strict=True):
+                vectors[k][:, slices[batch[0]]] = of_passage
+
+        def read(batch: tuple[Direction, int]) -> None:
+            write(batch, reader.read_batch(batch[0], readings_of(batch)))
 
         # The directions alternate, and the longest batches, which come first in each, start first.
-        setup.pool.map(read, sorted(batches, key=lambda batch: batch[1]))
+        ordered = sorted(batches, key=lambda batch: batch[1])
+        # Without batches, neither the pool nor the device is used.
+        if setup.device_reader is None or not ordered:
+            setup.pool.map(read, ordered)
+        else:
+            queued = ((batch[0], readings_of(batch)) for batch in ordered)
+            states = setup.device_reader.read_batches(queued, self._pretrained.vocab.encode, self._limits)
+            for batch, of_batch in zip(ordered, states, strict=True):
+                write(batch, of_batch)
         return self._reduce(vectors)
 
     def _fill_in_words(self, words: Sequence[list[str]], vectors: Sequence[Vectors]) -> None:
