@@ -19,6 +19,7 @@ from charembed.recurrent.float32_precision import float32_products
 from charembed.training.config import StepOptions
 from charembed.training.distributed import DistributedContext
 from charembed.training.objective import Objective, WindowLoss, WordHead
+from charembed.util.streams import send
 
 
 class StepResult(NamedTuple):
@@ -128,12 +129,12 @@ class DirectionTrainer:
         bits = characters / math.log(2)
         if self._head is None:
             return StepResult(bits, norm)
-        return StepResult(bits, norm, word_nats, torch.tensor(float(word_count), device=self._device))
+        return StepResult(bits, norm, word_nats, torch.full((), float(word_count), device=self._device))
 
     def _backpropagate(self, number: int) -> WindowLoss:
         """Return the losses of a window after adding their gradients, and carry the state to the next window."""
         window = self._windows.window(number)
-        inputs, targets = window.inputs.to(self._device), window.targets.to(self._device)
+        inputs, targets = send(window.inputs, self._device), send(window.targets, self._device)
         state = None if self._state is None else map_state(torch.detach, self._state)
         loss: WindowLoss
         with float32_products(self._device, self.precision):

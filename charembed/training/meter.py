@@ -43,6 +43,8 @@ class Meter:
     def __init__(self, directions: Sequence[Direction], distributed: DistributedContext) -> None:
         self._directions = directions
         self._distributed = distributed
+        self._restored = torch.empty(0)
+        """Results of steps before the run was resumed, on the CPU. Shape: (steps, directions, 2 or 4)"""
         self._steps: list[Tensor] = []
         """Bits per character, gradient norm and, if words are predicted, their loss and their number, of each
         direction, for each step. Shape of one: (directions, 2 or 4)"""
@@ -50,7 +52,7 @@ class Meter:
         """Lowest mean loss of each direction, in bits per character."""
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._restored) + len(self._steps)
 
     def add(self, results: dict[Direction, StepResult]) -> None:
         """Add the results of one step, without waiting for the device."""
@@ -70,7 +72,8 @@ class Meter:
 
     def restore(self, pending: list[Any], lowest: dict[str, float]) -> None:
         """Return to the moment at which `pending` was called and `lowest` was read."""
-        self._steps = [torch.tensor(values, dtype=torch.float64) for values in pending]
+        self._restored = torch.tensor(pending, dtype=torch.float64)
+        self._steps = []
         self.lowest = dict(lowest)
 
     def take(self, step: int) -> Means:
@@ -85,7 +88,7 @@ class Meter:
         """
         # One mean for each direction and each quantity.
         values = self._checked_steps(step)
-        self._steps = []
+        self._restored, self._steps = torch.empty(0), []
         means = [dict(zip(self._directions, column, strict=True)) for column in values.mean(dim=0).T.tolist()]
         bits, norms, *words = means
         # A mean over many steps rises by a bit only if the model has been ruined.
@@ -106,9 +109,13 @@ class Meter:
 
     def _checked_steps(self, step: int) -> Tensor:
         """Return the results, averaged over the processes, after checking them. Shape: (steps, directions, 2 or 4)"""
-        if not self._steps:
+        if not len(self):
             return torch.empty(0)
-        values = self._distributed.mean(torch.stack([values.double() for values in self._steps]))
+        # One copy from the device, which waits for it.
+        pieces = [self._restored] if len(self._restored) else []
+        if self._steps:
+            pieces.append(torch.stack(self._steps).cpu().double())
+        values = self._distributed.mean(torch.cat(pieces))
         # Name the first bad value and its step, counted back from the last one.
         not_finite = torch.nonzero(~values.isfinite()).tolist()
         if not_finite:
@@ -118,4 +125,4 @@ class Meter:
                 f"the {name} of the {self._directions[direction]} model is {float(values[row, direction, column])}"
                 f" at step {step - len(values) + 1 + row:,}"
             )
-        return values.cpu()
+        return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,7 @@ from charembed.training.precision import ComputePrecision
 from charembed.training.run_state import WORDS_DIGEST, RunState
 from charembed.training.static_vectors import RunVectors
 from charembed.training.word_scorer import WordScorer
+from charembed.util.streams import DeviceQueue
 from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -113,8 +115,11 @@ class ModelTrainer:
             encoded, config.data, config.seed, min_characters=self.characters_per_step, frequent=frequent
         )
 
-        # One trainer for each direction; the pool runs them in parallel, each on one core.
+        # One trainer for each direction; the pool runs them in parallel, each on one core. On a GPU, each has a queue of
+        # its own, except with several processes, which exchange their gradients in the default one.
         self._pool = WorkerPool()
+        directions = () if distributed.is_distributed else config.directions
+        self._queues: dict[Direction, DeviceQueue] = {direction: DeviceQueue(device) for direction in directions}
         self._prediction = config.objective.prediction
         self._heads = {} if frequent is None else self._make_heads(frequent)
         self._trainers: dict[Direction, DirectionTrainer] = {
@@ -169,10 +174,16 @@ class ModelTrainer:
             number: number of the step in the epoch, from 0.
             lr: learning rate.
         """
-        return self._pool.map(partial(self._step_direction, number, lr), [*self._trainers])
+        for queue in self._queues.values():
+            queue.follow_caller()
+        results = self._pool.map(partial(self._step_direction, number, lr), [*self._trainers])
+        for queue in self._queues.values():
+            queue.lead_caller()
+        return results
 
     def _step_direction(self, number: int, lr: float, direction: Direction) -> StepResult:
-        return self._trainers[direction].step(number, lr)
+        with self._queues[direction].active() if direction in self._queues else nullcontext():
+            return self._trainers[direction].step(number, lr)
 
     def advance_epoch(self) -> None:
         """Move to the beginning of the next epoch.

@@ -18,6 +18,7 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLM
 from charembed.recurrent import State
 from charembed.util.checks import check_choice
+from charembed.util.streams import send
 
 _PROJECTION_SIZE = 256
 """Dimensions of the linear layer between the states and the words."""
@@ -119,8 +120,8 @@ def word_loss(head: WordHead, states: Tensor, words: WordTargets) -> tuple[Tenso
     """
     # One row for each state and each of the words after it that is frequent.
     rows, columns = torch.nonzero(words.words >= 0, as_tuple=True)
-    selected = states.flatten(0, 1)[words.positions[rows].to(states.device)]
-    losses: Tensor = head(selected, words.words[rows, columns].to(states.device))
+    selected = states.flatten(0, 1)[send(words.positions[rows], states.device)]
+    losses: Tensor = head(selected, send(words.words[rows, columns], states.device))
     return losses.sum(), len(rows)
 
 

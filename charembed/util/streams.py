@@ -9,6 +9,14 @@ import torch
 from torch import Tensor
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a copy of a tensor of the host on a device; on CUDA, without waiting for the device."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    # PyTorch keeps the pinned memory until the copy is complete, and then uses it for the next one.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class HostCopy:
     """A copy of a tensor in the host's memory that may still be under way."""
 
@@ -57,10 +65,7 @@ class DeviceQueue:
 
     def send(self, tensor: Tensor) -> Tensor:
         """Return a copy of a tensor of the host on the device, without waiting. Call it in the context `active`."""
-        if self._stream is None:
-            return tensor.to(self.device)
-        # PyTorch keeps the pinned memory until the copy is complete, and then uses it for the next one.
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return send(tensor, self.device)
 
     def fetch(self, tensor: Tensor) -> HostCopy:
         """Begin to copy a tensor of the device to the host. Call it in the context `active`."""

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ from charembed.training.allocator import keep_freed_memory
 from charembed.training.direction_trainer import DirectionTrainer
 from charembed.training.distributed import DistributedContext
 from charembed.training.schedule import BudgetConfig
+from charembed.util.streams import DeviceQueue
 from charembed.util.workers import WorkerPool
 from scripts.benchmarks.interleaved import interleaved
 from scripts.benchmarks.process import measure_process, write_repeated
@@ -157,12 +159,21 @@ def _training_steps(config: TrainConfig, steps: int) -> Callable[..., None]:
         )
         trainers[direction].start_epoch(text)
     pool = WorkerPool()
+    queues = {direction: DeviceQueue(torch.device(config.device)) for direction in DIRECTIONS}
     numbers = itertools.count()
+
+    def run_step(number: int, direction: Direction) -> None:
+        with queues[direction].active():
+            trainers[direction].step(number, lr=1e-4)
 
     def run_steps(*directions: Direction) -> None:
         for _ in range(steps):
-            number = next(numbers) % trainers["forward"].steps_per_epoch
-            pool.map(lambda direction, k=number: trainers[direction].step(k, lr=1e-4), directions)  # type: ignore[misc]
+            # As in training, each step begins when the one before has ended in all directions.
+            for queue in queues.values():
+                queue.follow_caller()
+            pool.map(partial(run_step, next(numbers) % trainers["forward"].steps_per_epoch), directions)
+            for queue in queues.values():
+                queue.lead_caller()
 
     return run_steps
 

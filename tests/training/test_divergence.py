@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import read_log
+from helpers import DEVICES, read_log
 from resumable_runs import STEPS, newest_checkpoint, resumable
 
 from charembed import CharEmbedError, train
@@ -111,3 +111,18 @@ def test_the_meter_names_the_step(bits: float, norm: float, message: str) -> Non
     meter.add({"forward": StepResult(torch.tensor(bits), torch.tensor(norm))})
     with pytest.raises(DivergedError, match=message):
         meter.take(13)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_results_before_and_after_a_restart_are_averaged_together(device: str) -> None:
+    whole, before, after = (Meter(["forward"], DistributedContext()) for _ in range(3))
+    for number, bits in enumerate((2.1, 2.7, 2.4)):
+        result = {"forward": StepResult(torch.tensor(bits, device=device), torch.tensor(1.0, device=device))}
+        whole.add(result)
+        (before if number < 2 else after).add(result)
+        if number == 1:
+            after.restore(before.pending(2), before.lowest)
+    assert len(after) == 3
+    assert after.pending(3) == whole.pending(3)
+    assert after.take(3) == whole.take(3)
+    assert len(after) == 0

@@ -386,3 +386,16 @@ def test_bfloat16_needs_a_cpu_that_runs_lstms_in_it(tmp_path: Path, monkeypatch:
 def test_tensorboard_on_request(tmp_path: Path) -> None:
     result = train(tiny_config(tmp_path, tensorboard=True))
     assert list(result.folder.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.gpu
+def test_the_host_does_not_wait_for_a_gpu_within_a_step(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, device="cuda", model=CharLMConfig(hidden_size=16, vocab_size=20, dropout=0.2))
+    one = DirectionTrainer(CharLM(config.model).cuda(), "forward", config.step_options, DistributedContext())
+    ids = np.random.default_rng(1).integers(20, size=4_000).astype(np.uint16)
+    one.start_epoch(EpochText(ids, np.array([[0, len(ids)]]), seed=1, epoch=0))
+    for number in range(10):
+        torch.cuda.set_sync_debug_mode("error" if number >= 5 else "default")  # libraries are loaded before
+        one.step(number, lr=1e-3)
+    torch.cuda.set_sync_debug_mode("default")
+    assert one.step(10, lr=1e-3).bits_per_character.isfinite()
