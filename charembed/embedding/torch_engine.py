@@ -86,7 +86,8 @@ class TorchEngine(Engine):
         has_step_loop = table.device.type == "cpu" and table.dtype == torch.float32
         if has_step_loop and (lm.config.cell != "lstm" or readings >= STEP_LOOP_FROM):
             return self._readers[direction](table, characters, state)
-        return recurrence(lm.embedding(characters), state)
+        result: tuple[Tensor, State] = recurrence(lm.embedding(characters), state)
+        return result
 
     def project(self, direction: Direction, states: Tensor) -> Tensor:
         """Return states as word vectors consist of them. Shape: (positions, hidden_size) to (positions, output_size)"""

@@ -115,8 +115,8 @@ class ModelTrainer:
             encoded, config.data, config.seed, min_characters=self.characters_per_step, frequent=frequent
         )
 
-        # One trainer for each direction; the pool runs them in parallel, each on one core. On a GPU, each has a queue of
-        # its own, except with several processes, which exchange their gradients in the default one.
+        # One trainer for each direction; the pool runs them in parallel, each on one core. On a GPU, each has its own
+        # queue, except with several processes, which exchange their gradients in the default one.
         self._pool = WorkerPool()
         directions = () if distributed.is_distributed else config.directions
         self._queues: dict[Direction, DeviceQueue] = {direction: DeviceQueue(device) for direction in directions}
