@@ -77,10 +77,14 @@ def run_tag_predict(arguments: Namespace) -> int:
 
     word_layers = [layer.name for layer in tagger.layers if layer.kind != "entities"]
     # The tagger reads ahead, but keeps the order: the sources of texts that are written already are dropped.
-    with _open_output(arguments.output) as (file, form):
-        for tagged in tqdm(tagger.iter_predict(remember()), unit="text", disable=arguments.output == "-" or None):
+    with (
+        _open_output(arguments.output) as (file, form),
+        tqdm(unit="char", unit_scale=True, disable=arguments.output == "-" or None) as progress,
+    ):
+        for tagged in tagger.iter_predict(remember()):
             source, number = sources.popleft()
             file.write(_json_line(tagged, source, number, word_layers) if form == ".jsonl" else _columns(tagged))
+            progress.update(len(tagged.text))
     return 0
 
 
@@ -92,7 +96,7 @@ def _add_predict_options(parser: Parser) -> None:
         "--output",
         default="-",
         type=str,
-        help="File to write: .jsonl (one record per line or record of the input, with character offsets and scores) or"
+        help="File to write: .jsonl (one record per line that is not blank, or record, of the input, with character offsets and scores) or"
         " .conll (columns of words and tags); - writes JSONL to the terminal",
     )
     _add_engine(parser)
