@@ -96,8 +96,8 @@ def _add_predict_options(parser: Parser) -> None:
         "--output",
         default="-",
         type=str,
-        help="File to write: .jsonl (one record per line that is not blank, or record, of the input, with character offsets and scores) or"
-        " .conll (columns of words and tags); - writes JSONL to the terminal",
+        help="File to write: .jsonl (one record per record or line of the input that is not blank, with character"
+        " offsets and scores) or .conll (columns of words and tags); - writes JSONL to the terminal",
     )
     _add_engine(parser)
 
