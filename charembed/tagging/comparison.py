@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,16 +71,14 @@ class Comparison:
         rows = [
             [
                 model,
-                f"{layer}, {METRICS[kind]}",
+                f"{layer}, {METRICS[self.layers[layer]]}",
                 results[0].dimensions,
                 Spread.of([result.dev[layer] for result in results]),
                 Spread.of([result.test[layer] for result in results]),
                 " ".join(f"{result.test[layer]:.2f}" for result in results),
                 f"{sum(result.minutes for result in results) / len(results):.1f}",
             ]
-            for layer, kind in self.layers.items()
-            for model in self.models
-            if (results := self._results_of(model))
+            for layer, model, results in self._by_layer_and_model()
         ]
         seeds = " ".join(map(str, self.seeds))
         header = ["model", "layer", "dimensions", "dev", "test", f"test by seed ({seeds})", "minutes per tagger"]
@@ -101,14 +100,12 @@ class Comparison:
             {
                 "model": model,
                 "layer": layer,
-                "metric": METRICS[kind],
+                "metric": METRICS[self.layers[layer]],
                 "dimensions": results[0].dimensions,
                 "dev": asdict(Spread.of([result.dev[layer] for result in results])),
                 "test": asdict(Spread.of([result.test[layer] for result in results])),
             }
-            for layer, kind in self.layers.items()
-            for model in self.models
-            if (results := self._results_of(model))
+            for layer, model, results in self._by_layer_and_model()
         ]
         content = {
             "format_version": FORMAT_VERSION,
@@ -167,6 +164,13 @@ class Comparison:
         if not valid:
             raise CharEmbedError(f"{path} is damaged: {value!r:.200} is not the result of a tagger; delete the file")
         return result
+
+    def _by_layer_and_model(self) -> Iterator[tuple[str, str, list[ProbeResult]]]:
+        """Yield the layers and models with the results of the model; without models that have none yet."""
+        for layer in self.layers:
+            for model in self.models:
+                if results := self._results_of(model):
+                    yield layer, model, results
 
     def _results_of(self, model: str) -> list[ProbeResult]:
         """Return the results of a model, in the order of the seeds."""

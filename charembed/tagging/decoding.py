@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float32]
-Sums = NDArray[np.float64]
-"""Sums of sums over many sequences: in float32, probabilities would be off by a thousandth after 200 words."""
+LogSums = NDArray[np.float64]
+"""Logarithms of sums over many sequences: in float32, probabilities would be off by a thousandth after 200 words."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class TagLattice:
         return [row[:length].tolist() for row, length in zip(path, self._lengths.tolist(), strict=True)]
 
     @cached_property
-    def marginals(self) -> Sums:
+    def marginals(self) -> LogSums:
         """Probability of each tag at each word; meaningless at padding. Shape: (batch, words, tags)"""
-        probabilities: Sums = np.exp(self._alphas + self._betas - self._log_partition[:, None, None])
+        probabilities: LogSums = np.exp(self._alphas + self._betas - self._log_partition[:, None, None])
         return probabilities
 
     def span_probability(self, sentence: int, start: int, end: int, first_tag: int, inside_tag: int) -> float:
@@ -89,7 +89,7 @@ class TagLattice:
         return min(1.0, float(np.exp(score - self._log_partition[sentence])))
 
     @cached_property
-    def _alphas(self) -> Sums:
+    def _alphas(self) -> LogSums:
         """Log of the sum over all beginnings of a sentence up to a word and its tag. Shape: (batch, words, tags)"""
         alphas = np.empty_like(self._emissions, dtype=np.float64)
         alphas[:, 0] = self._scores.start + self._emissions[:, 0]
@@ -99,7 +99,7 @@ class TagLattice:
         return alphas
 
     @cached_property
-    def _betas(self) -> Sums:
+    def _betas(self) -> LogSums:
         """Log of the sum over all ends of a sentence after a word and its tag. Shape: (batch, words, tags)"""
         betas = np.empty_like(self._emissions, dtype=np.float64)
         betas[:, -1] = self._scores.end
@@ -110,12 +110,12 @@ class TagLattice:
         return betas
 
     @cached_property
-    def _log_partition(self) -> Sums:
+    def _log_partition(self) -> LogSums:
         """Log of the sum over all sequences. Shape: (batch,)"""
         return _logsumexp(self._alphas[:, -1] + self._scores.end, axis=1)
 
 
-def _logsumexp(values: Sums, axis: int) -> Sums:
+def _logsumexp(values: LogSums, axis: int) -> LogSums:
     largest = values.max(axis=axis, keepdims=True)
-    total: Sums = np.log(np.exp(values - largest).sum(axis=axis)) + largest.squeeze(axis)
+    total: LogSums = np.log(np.exp(values - largest).sum(axis=axis)) + largest.squeeze(axis)
     return total

@@ -330,7 +330,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     order = sorted((number for number, length in enumerate(lengths) if length), key=lambda number: lengths[number])
     batch: list[int] = []
     for number in order:
-        if lengths[number] * (len(batch) + 1) > BATCH_WORDS:
+        if batch and lengths[number] * (len(batch) + 1) > BATCH_WORDS:
             yield batch
             batch = []
         batch.append(number)

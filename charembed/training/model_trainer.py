@@ -31,7 +31,7 @@ from charembed.training.precision import ComputePrecision
 from charembed.training.run_state import WORDS_DIGEST, RunState
 from charembed.training.static_vectors import RunVectors
 from charembed.training.word_scorer import WordScorer
-from charembed.util.streams import DeviceQueue
+from charembed.util.streams import DeviceQueue, side_by_side
 from charembed.util.workers import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -174,12 +174,8 @@ class ModelTrainer:
             number: number of the step in the epoch, from 0.
             lr: learning rate.
         """
-        for queue in self._queues.values():
-            queue.follow_caller()
-        results = self._pool.map(partial(self._step_direction, number, lr), [*self._trainers])
-        for queue in self._queues.values():
-            queue.lead_caller()
-        return results
+        with side_by_side(self._queues.values()):
+            return self._pool.map(partial(self._step_direction, number, lr), [*self._trainers])
 
     def _step_direction(self, number: int, lr: float, direction: Direction) -> StepResult:
         with self._queues[direction].active() if direction in self._queues else nullcontext():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -81,3 +82,13 @@ class DeviceQueue:
         """Return how much memory of a CUDA device is free, including what PyTorch keeps for later."""
         unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return torch.cuda.mem_get_info(self.device)[0] + unused
+
+
+@contextmanager
+def side_by_side(queues: Collection[DeviceQueue]) -> Iterator[None]:
+    """Queue work that follows what the caller has queued so far, and precedes what the caller queues afterwards."""
+    for queue in queues:
+        queue.follow_caller()
+    yield
+    for queue in queues:
+        queue.lead_caller()

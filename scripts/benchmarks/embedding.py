@@ -30,12 +30,12 @@ from charembed import CharEmbedder, CharLMConfig, CharVocab
 from charembed.cli.runner import run_script
 from charembed.lm.model import BiCharLM
 from charembed.pretrained.model_folder import Pretrained
-from charembed.recurrent.products import linear
 from charembed.tagging.labelled_text import read_labelled
 from charembed.text.corpus import Corpus
 from scripts.benchmarks.flair_reference import check_against_flair, embed_with_flair, flair_embeddings
 from scripts.benchmarks.interleaved import interleaved
 from scripts.benchmarks.process import memory_table, write_repeated
+from scripts.benchmarks.reference_products import reference_products
 
 Sentences = list[list[str]]
 ENGINES: dict[str, dict[str, Any]] = {
@@ -47,10 +47,6 @@ GPU_ENGINES: dict[str, dict[str, Any]] = {"torch float32": {}, "torch bfloat16":
 EMBEDDING_DIM = 100
 """Dimensions of Flair's character embedding."""
 CHECKED_SENTENCES = 100
-MATRIX_SIZE = 1024
-"""Rows of the square matrices of the reference products; they fit the cache of a CPU."""
-PRODUCTS = 10
-"""Reference products per measurement."""
 
 
 def _read_sentences(name: str, count: int | None) -> Sentences:
@@ -65,32 +61,6 @@ def _untrained(sentences: Sentences, hidden_size: int) -> Pretrained:
     vocab = CharVocab.build([" ".join(words) + "\n" for words in sentences], coverage=1.0)
     config = CharLMConfig(embedding_dim=EMBEDDING_DIM, hidden_size=hidden_size, vocab_size=len(vocab))
     return Pretrained(BiCharLM(config), vocab, readout="separator")
-
-
-@dataclass(frozen=True)
-class _Product:
-    """A reference for the speed of the machine."""
-
-    run: Callable[[], None]
-    """Function that computes some products of matrices."""
-    flops: float
-    """Floating-point operations of one call."""
-
-
-def _reference_products(device: str) -> dict[str, _Product]:
-    """Return square products of matrices by `torch.mm`, and by the fastest routine PyTorch has (oneDNN on a CPU)."""
-    size = MATRIX_SIZE if device == "cpu" else 8 * MATRIX_SIZE
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-
-    def repeat(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(PRODUCTS):
-                multiply(a, b)
-
-        return run
-
-    flops = 2.0 * size**3 * PRODUCTS
-    return {"torch.mm": _Product(repeat(torch.mm), flops), "fastest product": _Product(repeat(linear), flops)}
 
 
 @dataclass
@@ -157,7 +127,7 @@ class Speed:
             measured[name] = lambda embedder=embedder: embedder.embed(words)  # type: ignore[misc]
         # The reference products take their turns like the candidates.
         candidates = list(measured)
-        products = _reference_products(self.device)
+        products = reference_products(self.device)
         measured |= {name: product.run for name, product in products.items()}
         seconds = {name: statistics.median(times) for name, times in interleaved(measured, self.rounds).items()}
 

@@ -47,7 +47,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 
 
 class _Taggers:
-    """A tagger of ours and one of Flair's on the same language models, and their training sentences with vectors."""
+    """A charembed tagger and a Flair tagger that read the same language models, and the sentences to train them on."""
 
     def __init__(self, model: str, sentences: list[LabelledSentence], folder: Path) -> None:
         """

@@ -39,18 +39,15 @@ from charembed.training.allocator import keep_freed_memory
 from charembed.training.direction_trainer import DirectionTrainer
 from charembed.training.distributed import DistributedContext
 from charembed.training.schedule import BudgetConfig
-from charembed.util.streams import DeviceQueue
+from charembed.util.streams import DeviceQueue, side_by_side
 from charembed.util.workers import WorkerPool
 from scripts.benchmarks.interleaved import interleaved
 from scripts.benchmarks.process import measure_process, write_repeated
+from scripts.benchmarks.reference_products import bfloat16_product, reference_products
 
 DEV_BYTES = 150_000
 VOCAB_SIZE = 250
 """Number of characters of the random text that speed is measured on."""
-MATRIX_SIZE = 1024
-"""Rows of the square matrices of the reference products; eight times as many on a GPU."""
-PRODUCTS = 8
-"""Products of square matrices per measurement of the machine."""
 FLAIR_REPORTS = 4
 """Number of times that Flair's model is scored during the race, at equal distances."""
 
@@ -102,13 +99,15 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
         run_steps("forward")
         run_steps("backward")
 
-    size, products = _reference_products(torch.device(config.device))
+    products = reference_products(config.device)
+    if config.device != "cpu":
+        products["bfloat16"] = bfloat16_product(config.device)
     kinds: dict[str, Callable[[], Any]] = {
         "one direction": lambda: run_steps("forward"),
         "in turn": run_in_turn,
         "at once": lambda: run_steps("forward", "backward"),
     }
-    kinds |= products
+    kinds |= {name: product.run for name, product in products.items()}
     times = interleaved(kinds, rounds)
 
     # Forward and backward pass: three times the multiply-adds of the weights, once per character.
@@ -116,10 +115,10 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
     weights = 4 * hidden_size * (config.model.embedding_dim + hidden_size) + hidden_size * VOCAB_SIZE
     characters = config.batch_size * config.seq_len * steps
     useful = 3 * 2 * weights * characters
-    product_flops = PRODUCTS * 2 * size**3
     training = [useful / seconds for seconds in times["one direction"]]
-    sgemm = [product_flops / seconds for seconds in times["sgemm"]]
-    fastest = [product_flops / min(seconds) for seconds in zip(*(times[name] for name in products), strict=True)]
+    rates = {name: [product.flops / seconds for seconds in times[name]] for name, product in products.items()}
+    sgemm = rates["torch.mm"]
+    fastest = [max(each) for each in zip(*rates.values(), strict=True)]
     return [
         f"{statistics.median(training) / 1e9:.0f}",
         f"{statistics.median(sgemm) / 1e9:.0f}",
@@ -129,22 +128,6 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
         f"{_median_ratio(times['in turn'], times['at once']):.2f}",
         f"{characters / statistics.median(times['at once']):,.0f}",
     ]
-
-
-def _reference_products(device: torch.device) -> tuple[int, dict[str, Callable[[], Any]]]:
-    """Return the number of rows of square matrices, and functions that multiply some of them in different ways."""
-    size = MATRIX_SIZE if device.type == "cpu" else 8 * MATRIX_SIZE
-    left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    products: dict[str, Callable[[], Any]] = {"sgemm": lambda: [left @ right for _ in range(PRODUCTS)]}
-    if device.type != "cpu":
-        low_left, low_right = left.bfloat16(), right.bfloat16()
-        products["bfloat16"] = lambda: [low_left @ low_right for _ in range(PRODUCTS)]
-    # On some machines, oneDNN multiplies faster than the BLAS behind torch.mm.
-    elif torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        products["onednn"] = lambda: [
-            torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "") for _ in range(PRODUCTS)
-        ]
-    return size, products
 
 
 def _training_steps(config: TrainConfig, steps: int) -> Callable[..., None]:
@@ -169,11 +152,8 @@ def _training_steps(config: TrainConfig, steps: int) -> Callable[..., None]:
     def run_steps(*directions: Direction) -> None:
         for _ in range(steps):
             # As in training, each step begins when the one before has ended in all directions.
-            for queue in queues.values():
-                queue.follow_caller()
-            pool.map(partial(run_step, next(numbers) % trainers["forward"].steps_per_epoch), directions)
-            for queue in queues.values():
-                queue.lead_caller()
+            with side_by_side(queues.values()):
+                pool.map(partial(run_step, next(numbers) % trainers["forward"].steps_per_epoch), directions)
 
     return run_steps
 
