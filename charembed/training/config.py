@@ -21,7 +21,6 @@ from charembed.training.precision import (
     Precision,
     can_train_in,
     normalize_precision,
-    resolve_precision,
 )
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.training.static_vectors import StaticVectorsConfig, normalize_words
@@ -35,7 +34,7 @@ class StepOptions:
     """The part of a configuration that a training step depends on."""
 
     optimizer: OptimizerConfig
-    """The optimizer, with its learning rate set."""
+    """The optimizer."""
     objective: ObjectiveConfig
     """What to predict."""
     precision: ComputePrecision
@@ -89,9 +88,9 @@ class TrainConfig:
     direction: Literal["both", "forward", "backward"] = "both"
     """Language models to train: both at the same time, or one alone. One alone gets the same weights as in both, so the
     two can be trained on different machines."""
-    batch_size: int = 16
-    """Lanes of text read in parallel by each process. More lanes use the processor better and need more memory; a GPU
-    wants 64 or more."""
+    batch_size: int | None = None
+    """Lanes of text read in parallel by each process. More lanes use the processor better and need more memory. The
+    default depends on the device: 16 on a CPU; 512 on a GPU, fewer if the text is short."""
     seq_len: int = 64
     """Characters per lane in one window, the span that gradients flow back over. The hidden state is carried from
     window to window, so the model remembers more than this."""
@@ -132,7 +131,6 @@ class TrainConfig:
             raise CharEmbedError(
                 "precision bfloat16: PyTorch cannot run an LSTM in bfloat16 on this CPU: use auto or float32"
             )
-        self.optimizer = self.optimizer.for_cell(self.model.cell)
 
     def _normalize(self) -> None:
         # Paths become strings and precisions get one spelling, so that config.yaml can be compared.
@@ -145,8 +143,10 @@ class TrainConfig:
             self.init = folder.name if folder.parent == BUNDLED_MODELS else os.fspath(folder)
 
     def _check_values(self) -> None:
-        for name in ("batch_size", "seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
+        for name in ("seq_len", "accumulation_steps", "validations", "keep_checkpoints"):
             check_integer(name, getattr(self, name))
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size)
         check_integer("rollbacks", self.rollbacks, minimum=0)
         if not self.checkpoint_minutes > 0:
             raise CharEmbedError(f"checkpoint_minutes must be positive, got {self.checkpoint_minutes}")
@@ -172,11 +172,13 @@ class TrainConfig:
 
     @property
     def step_options(self) -> StepOptions:
-        """The part of the configuration that a step depends on, with the precision that it means on this machine."""
+        """The part of the configuration that a step depends on, once `resolve_settings` has left nothing open."""
+        assert self.batch_size is not None, "resolve_settings sets it"
+        assert self.precision != "auto", "resolve_settings sets it"
         return StepOptions(
             optimizer=self.optimizer,
             objective=self.objective,
-            precision=resolve_precision(self.precision, self.model, torch.device(self.device)),
+            precision=cast(ComputePrecision, self.precision),
             batch_size=self.batch_size,
             seq_len=self.seq_len,
             accumulation_steps=self.accumulation_steps,
@@ -237,6 +239,17 @@ MAY_CHANGE = {
 }
 
 
+OPEN_SETTINGS: dict[str, Any] = {"batch_size": None, "optimizer.lr": None, "precision": "auto"}
+"""Settings of a step that may be left open, each with the value that says so: `resolve_settings` chooses them for the
+device, and a run that resumes keeps them."""
+
+
+def open_settings(config: TrainConfig) -> list[str]:
+    """Return the names of the settings of a step that the configuration leaves open."""
+    fields = flatten(dataclasses.asdict(config))
+    return [name for name, value in OPEN_SETTINGS.items() if fields[name] == value]
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return the differences between two configurations that keep a run from being resumed.
 
@@ -247,20 +260,21 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     Returns:
         One line for each field: its name and both values.
     """
-    old, new = _flatten(before), _flatten(now)
+    old, new = flatten(before), flatten(now)
     if "objective" not in before:  # the run was started with a version that predicted characters alone
-        old |= _flatten({"objective": dataclasses.asdict(ObjectiveConfig())})
+        old |= flatten({"objective": dataclasses.asdict(ObjectiveConfig())})
     if "words" not in before:  # a run of a version without static vectors stays without them
-        old |= _flatten({name: now[name] for name in ("words", "static_vectors")})
+        old |= flatten({name: now[name] for name in ("words", "static_vectors")})
     if "precision" in old:
         old["precision"] = normalize_precision(old["precision"])
-    names = sorted((old.keys() | new.keys()) - MAY_CHANGE)
+    are_open = {name for name, value in OPEN_SETTINGS.items() if new[name] == value}
+    names = sorted((old.keys() | new.keys()) - MAY_CHANGE - are_open)
     return [f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
 
 
-def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested fields under dotted names, as the command line spells them."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

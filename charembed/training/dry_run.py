@@ -15,6 +15,7 @@ import torch
 from charembed.errors import CharEmbedError
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.config import TrainConfig
+from charembed.training.device_settings import describe_settings, resolve_settings
 from charembed.training.distributed import DistributedContext, launched_processes
 from charembed.training.initial_model import load_initial
 from charembed.training.model_trainer import ModelTrainer, encode_text
@@ -54,8 +55,8 @@ class Forecast:
     """Share of the words of the text that are frequent."""
     weights: int
     """Number of weights of all directions."""
-    precision: str
-    """Precision of the computation."""
+    settings: str
+    """Lanes, learning rate and precision of the steps, and which of them were chosen for the device."""
     static_vectors: str
     """Where the static word vectors would come from."""
     memory: int
@@ -81,7 +82,8 @@ class Forecast:
                 f" {self.validation_characters:,} characters to validate on",
                 f"vocabulary       {self.vocabulary:,} characters, {self.unknown_rate:.4%} of the text unknown",
                 *words,
-                f"weights          {self.weights:,}, computed with in {self.precision}",
+                f"weights          {self.weights:,}",
+                f"steps            {self.settings}",
                 f"word vectors     {self.static_vectors}",
                 f"memory           {self.memory / 2**20:,.0f} MiB at the peak",
                 f"speed            {self.characters_per_second:,.0f} characters per second in each direction,"
@@ -110,6 +112,7 @@ def dry_run(config: TrainConfig, limits: DryRunLimits = DryRunLimits()) -> Forec
     initial = load_initial(config.init, config.directions)
     with _text_folder(config) as folder:
         encoded = encode_text(config, folder, initial)
+        requested, config = config, resolve_settings(config, encoded.characters)
         trainer = ModelTrainer(config, encoded, initial, DistributedContext())
 
         # Measure steps and a validation, each at the speed that it has in the run.
@@ -132,7 +135,7 @@ def dry_run(config: TrainConfig, limits: DryRunLimits = DryRunLimits()) -> Forec
             words=len(trainer.frequent.words) if trainer.frequent else 0,
             share_of_words=trainer.frequent.share if trainer.frequent else 0.0,
             weights=trainer.model.parameter_count(),
-            precision=trainer.precision,
+            settings=describe_settings(requested, config),
             static_vectors=plan_static_vectors(config.words, config.static_vectors, initial, encoded.characters),
             memory=_peak_memory(trainer.device),
             characters_per_second=trainer.characters_per_step / step_seconds,

@@ -133,10 +133,18 @@ class RunFolder:
                 " overwrite to start over"
             )
 
+    def configuration(self) -> dict[str, Any]:
+        """Return the fields of the configuration that the run in the folder was started with.
+
+        Raises:
+            OSError, ValueError, yaml.YAMLError: the file cannot be read.
+        """
+        fields: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        return fields
+
     def _check_same_configuration(self, fields: dict[str, Any]) -> None:
         try:
-            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            different = differences(before, fields)
+            different = differences(self.configuration(), fields)
         except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
             raise CharEmbedError(f"{self.config} cannot be read, so the run cannot be resumed: {error}") from error
         if different:

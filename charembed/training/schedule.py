@@ -101,5 +101,5 @@ class OptimizerConfig:
         """
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         remaining = 1.0 - min(spent, 1.0)
-        assert self.lr is not None, "for_cell sets it"
+        assert self.lr is not None, "resolve_settings sets it"
         return self.lr * warmup * (self.final_lr + (1.0 - self.final_lr) * remaining)

@@ -16,6 +16,7 @@ from charembed.static_vectors import StaticVectors
 from charembed.training.allocator import keep_freed_memory
 from charembed.training.checkpoint import read_state
 from charembed.training.config import TrainConfig, as_fields
+from charembed.training.device_settings import describe_settings, resolve_settings
 from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import load_initial
 from charembed.training.model_trainer import ModelTrainer, encode_text
@@ -54,19 +55,20 @@ def train(config: TrainConfig) -> TrainResult:
             logging.getLogger("charembed").setLevel(logging.WARNING)
 
         # The main process claims the folder and encodes the text, while the others wait.
-        folder, fields = RunFolder(Path(config.output)), as_fields(config)
+        folder = RunFolder(Path(config.output))
         initial = load_initial(config.init, config.directions)
         checkpoint: Path | None = None
         earlier: RunState | None = None
         encoded: EncodedCorpus | None = None
         if distributed.is_main_process:
-            stack.enter_context(folder.claim(fields, overwrite=config.overwrite))
+            stack.enter_context(folder.claim(as_fields(config), overwrite=config.overwrite))
             checkpoint = folder.resumable_checkpoint(overwrite=config.overwrite)
             earlier = None if checkpoint is None else read_state(checkpoint)
             if earlier is None:
                 check_words(config.words)
             encoded = _encode(config, folder, earlier, initial)
-        checkpoint = distributed.broadcast_object(checkpoint)
+            config = _resolve(config, folder, earlier, encoded, distributed.world_size)
+        checkpoint, config = distributed.broadcast_object((checkpoint, config))
         text = distributed.broadcast_object(Path() if encoded is None else encoded.folder)
         if encoded is None:
             encoded = EncodedCorpus.load(text)
@@ -77,7 +79,7 @@ def train(config: TrainConfig) -> TrainResult:
         if distributed.is_main_process:
             vectors = _static_vectors(config, folder, earlier, encoded, initial)
             model_trainer.static_vectors = vectors
-            folder.start(fields, resumes=checkpoint is not None)
+            folder.start(as_fields(config), resumes=checkpoint is not None)
             if vectors is not None and not folder.static_vectors.exists():
                 atomic_write(folder.static_vectors, vectors.vectors.to_bytes())
             if _text_folder(config, folder) == folder.text:
@@ -107,6 +109,17 @@ def _encode(
             " text and vocabulary; otherwise choose another folder, or set overwrite to start over"
         )
     return encoded
+
+
+def _resolve(
+    config: TrainConfig, folder: RunFolder, earlier: RunState | None, encoded: EncodedCorpus, world_size: int
+) -> TrainConfig:
+    """Return the configuration with nothing left open: chosen for the device, or as it was in the run to resume."""
+    # A run keeps the precision that it was started with, perhaps on another machine.
+    kept = None if earlier is None else folder.configuration() | {"precision": earlier.precision}
+    resolved = resolve_settings(config, encoded.characters, world_size, kept)
+    logger.info(f"steps with {describe_settings(config, resolved, resumes=earlier is not None)}")
+    return resolved
 
 
 def _static_vectors(

@@ -113,7 +113,7 @@ def _measure_speed(config: TrainConfig, rounds: int, steps: int) -> list[str]:
     # Forward and backward pass: three times the multiply-adds of the weights, once per character.
     hidden_size = config.model.hidden_size
     weights = 4 * hidden_size * (config.model.embedding_dim + hidden_size) + hidden_size * VOCAB_SIZE
-    characters = config.batch_size * config.seq_len * steps
+    characters = config.step_options.characters_per_step() * steps
     useful = 3 * 2 * weights * characters
     training = [useful / seconds for seconds in times["one direction"]]
     rates = {name: [product.flops / seconds for seconds in times[name]] for name, product in products.items()}

@@ -130,23 +130,6 @@ def test_bfloat16_learns_like_float32(tmp_path: Path) -> None:
     assert bits["bfloat16"] == pytest.approx(bits["float32"], abs=0.05)
 
 
-@pytest.mark.parametrize(
-    ("units", "cell", "hidden_size", "expected"),
-    [
-        (True, "lstm", 512, "bfloat16"),
-        (False, "lstm", 512, "float32"),
-        (True, "gru", 512, "float32"),
-        (True, "lstm", 1024, "float32"),
-    ],
-)
-def test_auto_chooses_the_faster_precision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool, cell: str, hidden_size: int, expected: str
-) -> None:
-    monkeypatch.setattr(training_precision, "has_bfloat16_units", lambda _: units)
-    config = tiny_config(tmp_path, precision="auto", model=CharLMConfig(cell=cell, hidden_size=hidden_size))
-    assert config.step_options.precision == expected
-
-
 def model_and_text(config: TrainConfig, folder: Path) -> tuple[CharLM, EpochText]:
     """Return an untrained model for the text of a run, and that text."""
     encoded = encode_corpus(config.data, config.vocab, config.seed, folder / "encoded")
