@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from fresh_process import run_python
+from helpers import OPTIONAL_PACKAGES
 
 import charembed
 from charembed.errors import MissingExtraError, import_extra
@@ -64,25 +65,44 @@ def test_loading_models_does_not_import_the_compiler_of_pytorch() -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-OPTIONAL = {
-    "flair",
-    "gensim",
-    "spacy",
-    "sklearn",
-    "onnx",
-    "onnxruntime",
-    "datasets",
-    "pyarrow",
-    "tensorboard",
-    "transformers",
-}
-
-
 def test_training_and_the_command_line_import_no_optional_package() -> None:
-    assert not OPTIONAL & modules_after(
+    assert not OPTIONAL_PACKAGES & modules_after(
         "import charembed.cli.main, charembed.training.train, charembed.output\n"
         "import charembed.embedding.neighbors, charembed.embedding.word_encoder"
     )
+
+
+ELSEWHERE = """
+import os, signal, sys, warnings
+from importlib import import_module
+from pkgutil import walk_packages
+import filelock, torch  # what others do on this system is their affair
+for name in [name for name in sys.modules if name.split(".")[0] == "charembed"]:
+    del sys.modules[name]
+hidden = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+sys.modules.update(dict.fromkeys(hidden))
+portable = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM"}
+for name in set(signal.Signals.__members__) - portable:
+    delattr(signal, name)
+for name in ("O_DIRECTORY", "fork", "getuid", "mkfifo", "register_at_fork", "sched_getaffinity", "sysconf"):
+    delattr(os, name)
+import charembed
+for module in walk_packages(charembed.__path__, "charembed."):
+    try:
+        if module.name != "charembed.__main__":
+            import_module(module.name)
+    except ImportError as error:  # an extra is not installed
+        if error.name in hidden:
+            raise
+from charembed import CharEmbedder
+print(CharEmbedder.from_pretrained("en").embed(["A text."])[0].vectors.shape)
+"""
+
+
+@pytest.mark.slow
+def test_every_module_works_without_what_only_unix_has() -> None:
+    done = run_python(ELSEWHERE)
+    assert done.stdout == "(3, 1408)\n", done.stderr
 
 
 def test_missing_extra_names_the_command_that_installs_it() -> None:

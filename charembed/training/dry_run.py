@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -59,8 +59,8 @@ class Forecast:
     """Lanes, learning rate and precision of the steps, and which of them were chosen for the device."""
     static_vectors: str
     """Where the static word vectors would come from."""
-    memory: int
-    """Peak memory in bytes: of the device on a GPU, otherwise of this process."""
+    memory: int | None
+    """Peak memory in bytes: of the device on a GPU, otherwise of this process; None on Windows."""
     characters_per_second: float
     """Rate of each direction while all of them train."""
     validation_seconds: float
@@ -75,6 +75,7 @@ class Forecast:
         words = []
         if self.words:
             words = [f"next words       {self.words:,} to predict, {self.share_of_words:.1%} of the words of the text"]
+        memory = [] if self.memory is None else [f"memory           {self.memory / 2**20:,.0f} MiB at the peak"]
         duration = f"{self.hours:.1f} hours" if self.hours >= 2 else f"{60 * self.hours:.1f} minutes"
         return "\n".join(
             [
@@ -85,7 +86,7 @@ class Forecast:
                 f"weights          {self.weights:,}",
                 f"steps            {self.settings}",
                 f"word vectors     {self.static_vectors}",
-                f"memory           {self.memory / 2**20:,.0f} MiB at the peak",
+                *memory,
                 f"speed            {self.characters_per_second:,.0f} characters per second in each direction,"
                 f" measured just now; {self.validation_seconds:.1f} s per validation",
                 f"budget           takes {duration} and reads {self.characters_seen:,.0f} characters in"
@@ -191,7 +192,12 @@ def _steps_of_budget(
     return min(limits)
 
 
-def _peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, others KiB

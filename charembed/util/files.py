@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from charembed.errors import CharEmbedError
 
+_IS_POSIX = os.name == "posix"
 _LOCK = ".lock"
 RUN_LOCK = ".charembed.lock"
 """File that marks a folder as the output of a training run."""
@@ -49,8 +50,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with _errors_name(path, instead_of=str(temporary)):
         try:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync_file(temporary)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):  # the first error is the one to report
@@ -163,14 +163,24 @@ def fsync_files(folder: Path) -> None:
         if path.is_dir():
             fsync_files(path)
             continue
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        fsync_file(path)
     fsync_folder(folder)
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file to the disk.
+
+    Raises:
+        OSError: the disk cannot take it.
+    """
+    # Windows flushes only what is open for writing; elsewhere a file that cannot be written is flushed too.
+    with path.open("rb" if _IS_POSIX else "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def fsync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, on systems that can do so."""
-    if os.name == "posix":
+    if _IS_POSIX:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

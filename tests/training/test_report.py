@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import EXCERPT, read_log, tiny_config
 
 from charembed import CharEmbedError, CharLMConfig, train
 from charembed.cli.main import main
 from charembed.text.corpus import CorpusConfig
-from charembed.training.dry_run import DryRunLimits, dry_run
+from charembed.training.dry_run import DryRunLimits, _peak_memory, dry_run
 from charembed.training.report import Report, table
 from charembed.training.schedule import BudgetConfig
 from charembed.training.trainer import TrainResult
@@ -88,6 +91,16 @@ def test_a_dry_run_agrees_with_the_run(
     assert f"weights          {weights:,}" in printed
     assert "2.00 times the text" in printed
     assert "word vectors     none\n" in printed
+
+
+def test_peak_memory_is_in_bytes_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    kibibytes = pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rel=0.01)
+    assert _peak_memory(cpu) / 1024 == kibibytes
+    monkeypatch.setattr(sys, "platform", "darwin")  # where the system counts bytes
+    assert _peak_memory(cpu) == kibibytes
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert _peak_memory(cpu) is None
 
 
 def test_a_forecast_keeps_to_the_budget(tmp_path: Path) -> None:

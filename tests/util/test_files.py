@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from charembed import CharEmbedError
+from charembed.util import files
 from charembed.util.files import (
     atomic_file,
     atomic_folder,
@@ -55,6 +56,24 @@ def test_a_folder_is_replaced_or_left_as_it_was(tmp_path: Path) -> None:
         write_half(new / "third", OSError("no space"))
     assert names_in(target) == {"second"}
     assert names_in(target.parent) == {"folder"}
+
+
+def test_windows_is_asked_to_flush_only_files_that_are_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses others, and folders cannot even be opened there."""
+    flushed = []
+
+    def fsync_of_windows(handle: int) -> None:
+        os.write(handle, b"")  # raises EBADF where the file is open for reading only
+        flushed.append(handle)
+
+    monkeypatch.setattr(files, "_IS_POSIX", False)
+    monkeypatch.setattr(os, "fsync", fsync_of_windows)
+    atomic_write(tmp_path / "file.txt", "content")
+    with atomic_folder(tmp_path / "folder") as new:
+        (new / "within").write_text("content")
+    assert len(flushed) == 2
 
 
 @pytest.mark.parametrize("moment", ["content", "first rename", "second rename"])
