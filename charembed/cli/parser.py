@@ -60,6 +60,7 @@ class Parser(ArgumentParser):
         """
         # Abbreviations would make every new option a possible conflict with command lines in scripts.
         super().__init__(*args, allow_abbrev=False, formatter_class=_HelpFormatter, **options)
+        self.color = False  # of argparse since Python 3.14: its escape sequences would be shown as text
         self.examples = examples
         self.renamed = renamed or {}
         self.hint = hint

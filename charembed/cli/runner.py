@@ -18,6 +18,7 @@ from typing import Any
 from jsonargparse import auto_cli, set_parsing_settings
 
 from charembed.cli.parser import Parser
+from charembed.cli.terminal import OneLineFormatter, escape_controls, escaped_output
 from charembed.errors import CharEmbedError, MissingExtraError
 
 EXIT_BAD_INPUT = 2
@@ -43,8 +44,16 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
     # A terminal that cannot show a character shows a question mark.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    # Results go to stdout and can be piped; everything else goes to stderr.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with escaped_output():
+        # Results go to stdout and can be piped; everything else goes to stderr.
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(OneLineFormatter("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        return _exit_status(name, program)
+
+
+def _exit_status(name: str, program: Callable[[], int | None]) -> int:
+    """Run the program, and turn errors and signals into messages and exit statuses."""
     try:
         with _sigterm_raises():
             return program() or 0
@@ -53,7 +62,7 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except (CharEmbedError, MissingExtraError, OSError) as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {escape_controls(str(error), line_ends=True)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         # PyTorch has no exception of its own for it on a CPU.

@@ -13,6 +13,7 @@ from charembed.integrations.onnx import (
     write_language_models,
 )
 from charembed.onnx_graphs import GraphPrecision
+from charembed.pretrained.card_text import code
 from charembed.pretrained.model_files import CARD
 from charembed.tagging.onnx_export import GRAPH, SETTINGS, TAGGER_EXAMPLE, write_network
 from charembed.tagging.tagger import Tagger
@@ -72,7 +73,7 @@ def export_tagger_onnx(
 
 def _card(export: TaggerOnnxExport, precision: GraphPrecision, tagger: Tagger) -> str:
     """Return the README.md of an export."""
-    layers = "\n".join(f"- `{layer.name}`: {', '.join(layer.labels)}" for layer in tagger.layers)
+    layers = "\n".join(f"- {code(layer.name)}: {', '.join(map(code, layer.labels))}" for layer in tagger.layers)
     return f"""# Tagger as ONNX graphs
 
 Written by `charembed export-onnx` (version {__version__}) with precision {precision}; {export.megabytes:.1f} MB.

@@ -28,7 +28,11 @@ def tagger_card(layers: Sequence[TagLayer], provenance: dict[str, Any], address:
         lines += [f"Layer {code(layer.name)} ({what}): {', '.join(code(label) for label in layer.labels)}", ""]
     lines += example("Tagger", "tagger = Tagger.load", address, 'print(tagger.predict(["Text to tag."])[0])')
     for name, by_type in provenance.get("scores", {}).items():
-        rows = [[markdown(kind), *values] for kind, values in by_type.items()]
+        # Numbers stay numbers, which the table aligns. What a folder has instead of them is text like any other.
+        rows = [
+            [markdown(kind), *(value if isinstance(value, int | float) else markdown(value) for value in values)]
+            for kind, values in by_type.items()
+        ]
         table = tabulate(rows, ["", "Precision", "Recall", "F1", "Number"], tablefmt="github", floatfmt=".2f")
         lines += [f"## Scores: {markdown(name)}", "", table, ""]
     known = {key: value for key, value in provenance.items() if key != "scores" and value is not None}

@@ -124,11 +124,12 @@ def test_exports_of_models_and_taggers_replace_each_other(embedder, tmp_path: Pa
 def test_names_of_layers_and_tags_may_be_any_text(embedder, tmp_path: Path) -> None:
     layers = [
         TagLayer("entités : 東", "entities", ("O", "B-\ud800", "I-\ud800")),
-        TagLayer("x/y.z", "tags", ("'", '"')),
+        TagLayer("x/y.z", "tags", ("'", '"', "a`<b>")),
     ]
     tagger = small_tagger(embedder, layers)
     export_tagger_onnx(tagger, tmp_path / "out")
     assert tags_of_example(tmp_path / "out", SENTENCES) == [tagged.tags for tagged in tagger.predict(SENTENCES)]
+    assert "`'`, a\\`&lt;b&gt;\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_dimensions_of_a_tagger_cannot_be_chosen(embedder, tmp_path: Path, capsys) -> None:

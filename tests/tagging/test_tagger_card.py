@@ -22,12 +22,13 @@ LAYER = TagLayer("ner", "entities", ("O", "B-PER", "I-PER"))
 )
 def test_names_are_displayed_as_text(text: str, shown: str) -> None:
     lines = tagger_card(
-        (LAYER,), {"train": text, "sources": [text], "scores": {text: {text: [1, 2, 3, 4]}}}, "a"
+        (LAYER,), {"train": text, "sources": [text], "scores": {text: {text: [1, 2, text, 4]}}}, "a"
     ).splitlines()
     assert f"| train | {shown} |" in lines
     assert f"- {shown}" in lines
     assert f"## Scores: {shown}" in lines
-    assert any(line.startswith(f"| {shown} | ") for line in lines), "the row of the scores"
+    row = next(line for line in lines if line.startswith(f"| {shown} | "))
+    assert row.count(shown) == 2, "the score that is no number"
 
 
 def test_labels_are_code_where_code_can_show_them() -> None:
