@@ -38,6 +38,21 @@ DATA = Path(__file__).parent / "data"
 EXCERPT = ROOT / "configs" / "data" / "en_excerpt.txt"
 """Half a megabyte of English text."""
 
+OPTIONAL_PACKAGES = {
+    "datasets",
+    "flair",
+    "gensim",
+    "onnx",
+    "onnxruntime",
+    "pyarrow",
+    "sklearn",
+    "spacy",
+    "tensorboard",
+    "transformers",
+    "zstandard",
+}
+"""Packages that come with extras, by the names they are imported by. The core imports none of them."""
+
 AWKWARD_TEXTS = [
     "",
     " ",

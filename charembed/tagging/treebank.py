@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from charembed.errors import CharEmbedError, import_extra
+import conllu
+
+from charembed.errors import CharEmbedError
 from charembed.tagging.columns import Columns
 from charembed.tagging.source_file import DEFAULT_LAYER, SourceFile, SourceSentence, read_lines
 from charembed.text.words import SpannedText
@@ -31,13 +33,11 @@ def read_treebank(path: Path, columns: Columns) -> SourceFile:
 
     Raises:
         CharEmbedError: a line is not CoNLL-U, a field does not exist, or the file cannot be read.
-        MissingExtraError: the package conllu is not installed.
     """
-    conllu: Any = import_extra("conllu", extra="flair", purpose="reading CoNLL-U")
     lines = read_lines(path)
     fields = conllu.parse_conllu_plus_fields(io.StringIO("\n".join(lines))) or FIELDS
     layers = _layer_fields(columns, fields, path)
-    parser = _BlockParser(conllu, path, fields)
+    parser = _BlockParser(path, fields)
 
     sentences = []
     document = 0
@@ -61,8 +61,7 @@ def read_treebank(path: Path, columns: Columns) -> SourceFile:
 class _BlockParser:
     """Parses the lines of one sentence at a time by the package conllu."""
 
-    def __init__(self, conllu: Any, path: Path, fields: Sequence[str]) -> None:
-        self._conllu = conllu
+    def __init__(self, path: Path, fields: Sequence[str]) -> None:
         self._path = path
         self._fields = fields
         # Values as they are written, except for the id, which tells words from multi-word tokens and empty nodes.
@@ -72,7 +71,7 @@ class _BlockParser:
         """Return the words of a sentence, their lines and the values of its comments."""
         try:
             tokens = self._parse("\n".join(line for _, line in block))
-        except self._conllu.exceptions.ParseException as error:
+        except conllu.exceptions.ParseException as error:
             number, reason = next(self._errors(block))
             raise CharEmbedError(f"{self._path}, line {number} is not CoNLL-U: {reason}") from error
         numbers = [number for number, line in block if not line.strip().startswith("#")]
@@ -86,13 +85,13 @@ class _BlockParser:
         return rows, row_numbers, tokens.metadata
 
     def _parse(self, text: str) -> Any:
-        return self._conllu.parse_token_and_metadata(text, fields=self._fields, field_parsers=self._parsers)
+        return conllu.parse_token_and_metadata(text, fields=self._fields, field_parsers=self._parsers)
 
     def _errors(self, block: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         for number, line in block:
             try:
                 self._parse(line)
-            except self._conllu.exceptions.ParseException as error:
+            except conllu.exceptions.ParseException as error:
                 yield number, str(error)
 
 

@@ -10,10 +10,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.ipc
-import pyarrow.parquet
 import pytest
 from filelock import FileLock
 from helpers import assert_same_vectors, small_model, with_projection
@@ -41,7 +40,7 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path / "text")
 
 
-def as_arrays(table: pyarrow.Table) -> dict[str, np.ndarray]:
+def as_arrays(table: Any) -> dict[str, np.ndarray]:
     dtype = table.schema.field("vector").type.value_type.to_pandas_dtype()
     return {
         name: np.array(values, dtype=dtype if name == "vector" else None) for name, values in table.to_pydict().items()
@@ -56,8 +55,12 @@ def read(folder: Path) -> dict[str, np.ndarray]:
             part = dict(np.load(path, allow_pickle=False))
             part["source"] = part.pop("sources")[part["source"]]
         elif path.suffix == ".parquet":
+            import pyarrow.parquet
+
             part = as_arrays(pyarrow.parquet.read_table(path))
         else:
+            import pyarrow.ipc
+
             with pyarrow.ipc.open_file(path) as file:
                 part = as_arrays(file.read_all())
         for name, values in part.items():
