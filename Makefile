@@ -50,9 +50,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/base: $(BIN)/python pyproject.toml constraints.txt
+	@echo 'Installing charembed and its dependencies: a few minutes the first time …'
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .
 	touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo 'Installing charembed, all its extras and the tools of development: several minutes the first time …'
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
 	touch $@ $(VENV)/base

@@ -24,6 +24,7 @@ from charembed.lm.model import BiCharLM, Cell, CharLM, Readout
 from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
 from charembed.recurrent import LSTMState, map_state
+from charembed.recurrent.autocast import runs_bfloat16_lstm
 from charembed.static_vectors import StaticVectors
 from charembed.tagging.network import EncoderName, NetworkConfig, TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
@@ -31,7 +32,6 @@ from charembed.tagging.tagger import Tagger
 from charembed.text.corpus import CorpusConfig
 from charembed.text.words import SpannedText, TextInput
 from charembed.training.schedule import BudgetConfig
-from charembed.util.devices import runs_bfloat16_lstm
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"

@@ -7,10 +7,11 @@ import difflib
 import re
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
 # A group of options can be read from a file, in which a value can be wrong: the last key named is the one.
 _REFUSED = re.compile(
@@ -22,6 +23,7 @@ _VALUE = re.compile(
     r"|Unable to load config \"(?P<config>.*?)\"",
     re.DOTALL,
 )
+_EXPECTED_LIST = "Expected a <class 'list'>"
 _CHOICE = re.compile(r"argument (?P<name>\S+): invalid choice: (?P<got>.+) \(choose from (?P<choices>.+)\)")
 _NO_COMMAND = re.compile(r'expected "[\w.]*command" to be one of \{(?P<choices>.+)\}, but it was not provided\.')
 _TYPES: dict[Any, str] = {
@@ -31,6 +33,7 @@ _TYPES: dict[Any, str] = {
     str: "text",
     PositiveInt: "a whole number of at least 1",
     NonNegativeInt: "a whole number of at least 0",
+    ClosedUnitInterval: "a number from 0 to 1",
 }
 _EXAMPLES: dict[Any, str] = {int: "1", float: "0.5", bool: "true"}
 
@@ -60,9 +63,16 @@ def plain_message(message: str, actions: Sequence[argparse.Action], in_file: boo
     hint = getattr(action, "_typehint", None)
     if value is None or (hint is None and not is_group(key, options)):
         return f"{name}: {' '.join(why.split())}"
-    expected = describe_group(key, options, in_file) if hint is None else describe_type(hint)
-    got = next(text for text in value.groups() if text is not None)
-    return f"{f'{file}: ' if file else ''}{name} must be {expected}, got {got.strip()}"
+    got = next(text for text in value.groups() if text is not None).strip()
+    if hint is None:
+        expected = describe_group(key, options, in_file)
+        if not in_file and not Path(got).exists():
+            got += ", which does not exist"
+    elif _is_list(hint) and not why.startswith(_EXPECTED_LIST):
+        name, expected = f"each element of {name}", describe_type(get_args(hint)[0])
+    else:
+        expected = describe_type(hint)
+    return f"{f'{file}: ' if file else ''}{name} must be {expected}, got {got}"
 
 
 def describe_type(hint: Any) -> str:
@@ -76,9 +86,14 @@ def describe_type(hint: Any) -> str:
         return " or ".join(dict.fromkeys(alternatives))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"a mapping, such as '{{name: {_example(arguments[1])}}}'"
-    if isinstance(origin, type) and issubclass(origin, Sequence):
+    if _is_list(hint):
         return f"a list, such as '[{_example(arguments[0])}]'"
     return _TYPES.get(hint) or str(getattr(hint, "__name__", hint))
+
+
+def _is_list(hint: Any) -> bool:
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Sequence)
 
 
 def _example(hint: Any) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jsonargparse import Namespace
+from jsonargparse.typing import ClosedUnitInterval
 
 from charembed.cli.command import Command
 from charembed.cli.options import add_config, add_device, add_files, read_corpus
@@ -79,10 +80,18 @@ def run_tag_predict(arguments: Namespace) -> int:
     # The tagger reads ahead, but keeps the order: the sources of texts that are written already are dropped.
     with (
         _open_output(arguments.output) as (file, form),
-        tqdm(unit="char", unit_scale=True, disable=arguments.output == "-" or None) as progress,
+        # Texts arrive batch by batch: the mean rate says more than that of the last batch.
+        tqdm(
+            unit=" characters",
+            unit_scale=True,
+            disable=arguments.output == "-" or None,
+            dynamic_ncols=True,
+            smoothing=0,
+        ) as progress,
     ):
         for tagged in tagger.iter_predict(remember()):
             source, number = sources.popleft()
+            tagged = tagged.without_doubtful(arguments.min_score)
             file.write(_json_line(tagged, source, number, word_layers) if form == ".jsonl" else _columns(tagged))
             progress.update(len(tagged.text))
     return 0
@@ -98,6 +107,12 @@ def _add_predict_options(parser: Parser) -> None:
         type=str,
         help="File to write: .jsonl (one record per record or line of the input that is not blank, with character"
         " offsets and scores) or .conll (columns of words and tags); - writes JSONL to the terminal",
+    )
+    parser.add_argument(
+        "--min_score",
+        default=0.0,
+        type=ClosedUnitInterval,
+        help="Leave out entities with a lower score, from 0 to 1: the tagger is less sure of them",
     )
     _add_engine(parser)
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
+from charembed.recurrent.autocast import runs_fused_on_cpu
 from charembed.recurrent.equations import (
     elman_step,
     gru_reset_after_step,
@@ -114,7 +115,7 @@ class LSTM(Recurrence[LSTMState]):
     def _run_layer(
         self, packed: Tensor, layout: PackedLayout, state: LSTMState, weights: dict[str, Tensor]
     ) -> tuple[Tensor, LSTMState]:
-        if not packed.is_cuda and not self._is_fast_fused(layout):
+        if not packed.is_cuda and not (self._is_fast_fused(layout) and runs_fused_on_cpu()):
             return super()._run_layer(packed, layout, state, weights)
         if packed.is_cuda and self.proj_size is None:
             return self._run_fused(torch.lstm, packed, layout, state, in_one_piece(**weights))

@@ -224,7 +224,7 @@ class Fitter:
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise CharEmbedError(f"checkpoint {path} cannot be read: {error}; set overwrite to start over") from error
+            raise CharEmbedError(f"checkpoint {path} cannot be read: {error}; start over with --overwrite") from error
 
 
 def fit_network(

@@ -18,6 +18,7 @@ from charembed.tagging.tag_schemes import bio_tags, detect_scheme, entity_spans,
 from charembed.tagging.treebank import is_treebank, read_treebank
 from charembed.text.opening import format_suffix
 from charembed.text.words import SpannedText, TextInput
+from charembed.util.files import user_path
 
 NO_TAG = "_"
 """What many files have where a word has no tag."""
@@ -73,7 +74,7 @@ def read_labelled(
         CharEmbedError: the file has no sentences or no tags, a line is wrong, or the file cannot be read.
         MissingExtraError: a package that reads this format is not installed.
     """
-    path = Path(path)
+    path = user_path(path)
     columns = columns or Columns()
     kinds = kinds or {}
     source = _read_source(path, columns)

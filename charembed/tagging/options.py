@@ -77,6 +77,9 @@ class TaggerOptions:
         kept = dataclasses.replace(
             splits, **{name: [one for one in getattr(splits, name) if one.words] for name in ("train", "dev", "test")}
         )
+        origins = {"train": self.train, "dev": self.dev, "test": self.test}
+        listed = (f"{size:,} {name} ({origins[name] or 'drawn from train'})" for name, size in kept.sizes().items())
+        logger.info("sentences: %s", ", ".join(listed))
         return dataclasses.replace(labelled, splits=kept)
 
     def load_embedder(self, model: str) -> CharEmbedder:

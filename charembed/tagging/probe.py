@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from charembed.tagging.splits import LabelledSplits, sentences_digest
 from charembed.tagging.stored_vectors import VectorFolder
 from charembed.util.checks import check_seed
 from charembed.util.files import atomic_write, user_path
+
+logger = logging.getLogger(__name__)
 
 _WITHOUT_EFFECT = ("models", "seeds", "output", "threads")
 """Options that the scores of a tagger do not depend on, or that are recorded with them."""
@@ -87,6 +90,8 @@ def _compare(config: ProbeConfig, output: Path | None) -> Comparison:
     labelled = config.read_splits()
     static = config.load_words()
     embedders = {model: config.load_embedder(model) for model in config.models}
+    for hint in _hints(embedders):
+        logger.info("%s", hint)
     comparison = Comparison(
         settings=_settings(config),
         digests={"sentences": sentences_digest(labelled.splits), "words": "" if static is None else static.digest()},
@@ -172,6 +177,27 @@ def _check_distinct(name: str, values: Sequence[object]) -> None:
     for number, value in enumerate(values):
         if value in values[:number]:
             raise CharEmbedError(f"{name} contains {value} twice: give each once")
+
+
+def _hints(embedders: Mapping[str, CharEmbedder]) -> list[str]:
+    """Return a sentence for each difference between the models that is not one of their training."""
+
+    def values(name: str, of: Callable[[CharEmbedder], object], advice: str) -> list[str]:
+        of_models = {model: of(embedder) for model, embedder in embedders.items()}
+        if len(set(of_models.values())) == 1:
+            return []
+        listed = ", ".join(f"{model} {value}" for model, value in of_models.items())
+        return [f"the models differ in {name} ({listed}), which may decide the comparison: {advice}"]
+
+    return [
+        *values("readout", lambda embedder: embedder.pretrained.readout, "give them the same one with --readout"),
+        *values(
+            "static word vectors",
+            lambda embedder: "with" if "words" in embedder.parts else "without",
+            "compare models that all have them, or none",
+        ),
+        *values("dimensions", lambda embedder: embedder.embedding_dim, "--dim reduces them to the same number"),
+    ]
 
 
 def _distinct_digests(embedders: Mapping[str, CharEmbedder]) -> dict[str, str]:

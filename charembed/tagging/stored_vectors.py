@@ -135,7 +135,7 @@ class VectorFolder:
         if not path.exists():
             embedded = self.embedder.iter_embed(sentence.text for sentence in sentences)
             vectors = (with_static(embeddings, self._static) for embeddings in embedded)
-            progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False)
+            progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False, smoothing=0)
             StoredVectors.write(path, progress)
         return StoredVectors(path, [len(sentence.words) for sentence in sentences], self.dim)
 

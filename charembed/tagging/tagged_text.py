@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from charembed.text.words import Span
@@ -41,3 +42,16 @@ class TaggedText:
     """Probability of each word's tag, by layer."""
     entities: list[Entity] = field(default_factory=list)
     """The entities of all layers of entities, in the order of the text."""
+
+    def without_doubtful(self, min_score: float) -> TaggedText:
+        """Return the text without the entities whose score is below a number; their words get the tag O."""
+        tags = {layer: list(of_words) for layer, of_words in self.tags.items()}
+        kept = []
+        for entity in self.entities:
+            if entity.score >= min_score:
+                kept.append(entity)
+                continue
+            for number, (start, end) in enumerate(self.spans):
+                if entity.start <= start and end <= entity.end:
+                    tags[entity.layer][number] = "O"
+        return dataclasses.replace(self, tags=tags, entities=kept)

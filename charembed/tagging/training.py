@@ -164,11 +164,11 @@ class _Run:
             try:
                 before = yaml.safe_load(path.read_text(encoding="utf-8"))
             except (OSError, ValueError, yaml.YAMLError) as error:
-                raise CharEmbedError(f"{path} cannot be read: {error}; set overwrite to start over") from error
+                raise CharEmbedError(f"{path} cannot be read: {error}; start over with --overwrite") from error
             if before != run:
                 raise CharEmbedError(
                     f"output {self._folder} contains an unfinished run with other options, sentences or language model:"
-                    " to resume it, use the same ones; otherwise choose another folder, or set overwrite to start over"
+                    " to resume it, use the same ones; otherwise choose another folder, or start over with --overwrite"
                 )
         else:
             (self._state / _CHECKPOINT).unlink(missing_ok=True)
@@ -205,5 +205,5 @@ def _check_output(folder: Path, config: TaggerConfig) -> None:
     # A run that was to replace a tagger and was stopped resumes without overwrite.
     if (folder / CONFIG).exists() and not (config.overwrite or (folder / TRAINING / _RUN).exists()):
         raise CharEmbedError(
-            f"output {folder} contains a trained tagger: choose another folder, or set overwrite to replace it"
+            f"output {folder} contains a trained tagger: choose another folder, or replace it with --overwrite"
         )

@@ -101,7 +101,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
             logger.warning(f"{error}; trying the one before")
     if paths:
         raise CharEmbedError(
-            f"no checkpoint in {folder} can be read: choose another output folder, or set overwrite to start over"
+            f"no checkpoint in {folder} can be read: choose another output folder, or start over with --overwrite"
         )
     return None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from charembed.errors import CharEmbedError
 from charembed.lm.model import CharLMConfig
-from charembed.util.devices import has_bfloat16_units, runs_bfloat16_lstm
+from charembed.recurrent.autocast import runs_bfloat16_lstm
+from charembed.util.devices import has_bfloat16_units
 
 ComputePrecision = Literal["float32", "tf32", "bfloat16"]
 """A precision that steps are computed in."""
@@ -41,3 +44,22 @@ def resolve_precision(precision: Precision, model: CharLMConfig, device: torch.d
 def can_train_in(precision: Precision, model: CharLMConfig, device: torch.device) -> bool:
     """Return whether PyTorch can run a model in a precision on a device."""
     return normalize_precision(precision) != "bfloat16" or model.cell != "lstm" or runs_bfloat16_lstm(device)
+
+
+def check_resumable_in(precision: ComputePrecision, model: CharLMConfig, device: torch.device, path: Path) -> None:
+    """Check that a run can be resumed in the precision that it was started in, perhaps on another machine.
+
+    Args:
+        precision: the precision.
+        model: the architecture.
+        device: the device to resume on.
+        path: folder of the run.
+
+    Raises:
+        CharEmbedError: it cannot.
+    """
+    if not can_train_in(precision, model, device):
+        raise CharEmbedError(
+            f"the run in {path} was started in bfloat16, and PyTorch cannot run an LSTM in bfloat16 on this CPU:"
+            " resume it on another machine, or start a new run from its last model with init"
+        )

@@ -16,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from charembed.lm.model import Direction
 from charembed.training.meter import Means
 from charembed.training.run_log import RunLog
+from charembed.training.schedule import VALIDATION_SHARE
 from charembed.training.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,27 @@ class Progress:
             f" direction: validation {bits} bits per character{f'; {nats} nats per word' if nats else ''}"
         )
         logger.info(f"sample: {' '.join(sample.split())}")
+
+    def validation_left_out(self, step: int) -> None:
+        """Log that a validation is left out because validations have taken their share of the budget."""
+        if self._log is not None:
+            logger.info(
+                f"step {step:,}: validation left out, because validations may take at most {VALIDATION_SHARE:.0%} of"
+                " budget.minutes: use a shorter validation text or fewer validations"
+            )
+
+    def end(self, steps: int, warmup_steps: int) -> None:
+        """Log if the budget was spent within the warm-up.
+
+        Args:
+            steps: number of steps taken.
+            warmup_steps: number of steps of the warm-up.
+        """
+        if self._log is not None and 0 < steps < warmup_steps:
+            logger.warning(
+                f"the run ended after {steps:,} steps, within its warm-up of {warmup_steps:,}: the learning rate never"
+                " reached its peak; raise the budget, or lower optimizer.warmup_steps"
+            )
 
     def rollback(self, step: int, seconds: float, lr: float, reason: str) -> None:
         """Log the return to an earlier step with a lower learning rate."""

@@ -129,8 +129,8 @@ class RunFolder:
             self._check_same_configuration(fields)
         elif self.best.exists() or self.last.exists():
             raise CharEmbedError(
-                f"output {path} contains a model but no checkpoint to resume from: choose another folder, or set"
-                " overwrite to start over"
+                f"output {path} contains a model but no checkpoint to resume from: choose another folder, or start"
+                " over with --overwrite"
             )
 
     def configuration(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class RunFolder:
         if different:
             raise CharEmbedError(
                 f"output {self.path} contains a run with another configuration ({'; '.join(different)}): to resume it,"
-                " use the same configuration; otherwise choose another folder, or set overwrite to start over"
+                " use the same configuration; otherwise choose another folder, or start over with --overwrite"
             )
 
 

@@ -73,13 +73,13 @@ class RunState:
         if self.world_size != run.world_size:
             raise CharEmbedError(
                 f"the run in {path} was started with {self.world_size} processes, not {run.world_size}: resume it with"
-                f" {self.world_size}, or set overwrite to start over"
+                f" {self.world_size}, or start over with --overwrite"
             )
         # Other versions may find other words in the same text. The first one to predict words did not record them.
         if self.text.get(WORDS_DIGEST) not in (None, run.text.get(WORDS_DIGEST)):
             raise CharEmbedError(
                 f"the run in {path} was started with other frequent words, as another version of charembed finds them:"
-                " resume it with that version, or set overwrite to start over"
+                " resume it with that version, or start over with --overwrite"
             )
 
     def to_metadata(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import Cell
 
 DEFAULT_MINUTES = 60.0
+VALIDATION_SHARE = 0.2
+"""Share of a budget in minutes that is enough for everything but steps: validations, samples, checkpoints."""
 
 
 @dataclass
@@ -36,6 +38,15 @@ class BudgetConfig:
         """Minutes after which the run ends: the given ones, or the default if there is no limit at all."""
         # Not written to `minutes`: the command line builds a default first and sets, for example, `steps` in it later.
         return DEFAULT_MINUTES if self.minutes is self.steps is self.epochs is None else self.minutes
+
+    def allows_validation(self, others: float, expected: float) -> bool:
+        """Return whether a validation before the end of the budget leaves most of its minutes to the steps.
+
+        Args:
+            others: seconds that the run has spent on anything but steps.
+            expected: seconds that the validation will take.
+        """
+        return self.limit_minutes is None or others + expected <= VALIDATION_SHARE * 60.0 * self.limit_minutes
 
     def spent(self, *, seconds: float, steps: int, epochs: float) -> float:
         """Return the share of the budget that is spent: 0 at the start, 1 or more at the end."""

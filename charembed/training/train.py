@@ -106,7 +106,7 @@ def _encode(
     if earlier is not None and not encoded.digests().items() <= earlier.text.items():
         raise CharEmbedError(
             f"output {folder.path} contains a run on other text, or with another vocabulary: to resume it, use the same"
-            " text and vocabulary; otherwise choose another folder, or set overwrite to start over"
+            " text and vocabulary; otherwise choose another folder, or start over with --overwrite"
         )
     return encoded
 
@@ -148,8 +148,8 @@ def _static_vectors(
         )
     if used is not None and (None if vectors is None else vectors.identity()) != used:
         raise CharEmbedError(
-            f"{folder.static_vectors} is not the file that the run in {folder.path} has been using: restore it, or set"
-            " overwrite to start over"
+            f"{folder.static_vectors} is not the file that the run in {folder.path} has been using: restore it, or"
+            " start over with --overwrite"
         )
     return vectors
 

@@ -17,12 +17,11 @@ from charembed.training.distributed import DistributedContext
 from charembed.training.interruption import Interruption
 from charembed.training.meter import LOG_EVERY, DivergedError, Meter
 from charembed.training.model_trainer import ModelTrainer
-from charembed.training.precision import can_train_in
+from charembed.training.precision import check_resumable_in
 from charembed.training.progress import Progress, StepSummary
 from charembed.training.report import Report, State, describe_corpus
 from charembed.training.run_folder import RunFolder
 from charembed.training.run_log import RunLog
-from charembed.training.run_state import RunState
 from charembed.training.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class Trainer:
             moment = f"step {self.state.step:,}, after {self._seconds / 60:.1f} min"
             logger.info(f"resuming {self._folder.path} from its last checkpoint: {moment}")
             if self._is_finished():
-                logger.info("its budget is spent: raise the budget to train longer, or set overwrite to start over")
+                logger.info("its budget is spent: raise the budget to train longer, or start over with --overwrite")
                 return self._result(None)
         # Open the log and the progress bar, and train until the run ends.
         with contextlib.ExitStack() as stack:
@@ -124,7 +123,7 @@ class Trainer:
         """Take steps until the budget is spent or a signal arrives; return the signal."""
         while True:
             # Decide: the main process looks at the clock and at signals, and all processes follow.
-            spent, signal_number, checkpoint_is_due = self._decide(interruption)
+            spent, signal_number, checkpoint_is_due, has_time_to_validate = self._decide(interruption)
             self._progress.update(spent)
 
             # Stop when the budget is spent, or when a signal has arrived.
@@ -134,6 +133,7 @@ class Trainer:
                 self._progress.flush()
                 self._validate()
                 self._save_checkpoint()
+                self._progress.end(self.state.step, self._config.optimizer.warmup_steps)
                 return None
             if signal_number:
                 self._save_checkpoint()
@@ -144,7 +144,10 @@ class Trainer:
             validations_due = int(spent * self._config.validations)
             if validations_due > self.state.validations_done:
                 self.state.validations_done = validations_due
-                self._validate()
+                if has_time_to_validate:
+                    self._validate()
+                else:
+                    self._progress.validation_left_out(self.state.step)
                 checkpoint_is_due = True
             if checkpoint_is_due:
                 self._save_checkpoint()
@@ -156,13 +159,22 @@ class Trainer:
             if len(self._meter) >= LOG_EVERY:
                 self._log_steps(spent)
 
-    def _decide(self, interruption: Interruption) -> tuple[float, int, bool]:
-        """Return the share of the budget that is spent, the signal that arrived (0 for none), and whether a checkpoint
-        is due; the same in all processes."""
+    def _decide(self, interruption: Interruption) -> tuple[float, int, bool, bool]:
+        """Return the share of the budget that is spent, the signal that arrived (0 for none), whether a checkpoint is
+        due, and whether there is time for a validation; the same in all processes."""
         is_due = time.monotonic() - self._checkpointed >= 60.0 * self._config.checkpoint_minutes
-        values = [self._spent(), interruption.signal or 0, is_due]
-        spent, signal_number, checkpoint_is_due = self._distributed.broadcast_floats(values)
-        return spent, int(signal_number), bool(checkpoint_is_due)
+        values = [self._spent(), interruption.signal or 0, is_due, self._has_time_to_validate()]
+        spent, signal_number, checkpoint_is_due, has_time = self._distributed.broadcast_floats(values)
+        return spent, int(signal_number), bool(checkpoint_is_due), bool(has_time)
+
+    def _has_time_to_validate(self) -> bool:
+        """Return whether the budget has time for one more validation before its end."""
+        done, rate = len(self.state.validations), self._characters_per_second
+        others = self._seconds - self.state.training_seconds
+        # The next validation takes as long as those before it. The first reads its text as training does, but without a
+        # backward pass, which is two thirds of the work.
+        first = len(self._encoded.valid) / (3 * rate) if rate else 0.0
+        return self._config.budget.allows_validation(others, others / done if done else first)
 
     def _spent(self) -> float:
         state, trainer = self.state, self._model_trainer
@@ -271,7 +283,8 @@ class Trainer:
         """
         checkpoint = Checkpoint.load(path)
         state = checkpoint.state
-        self._check_resumable(state)
+        state.check_resumable(self.state, self._folder.path)
+        check_resumable_in(state.precision, self._config.model, self._model_trainer.device, self._folder.path)
         if self._distributed.is_main_process:
             remove_newer(path)
         self._model_trainer.restore(checkpoint.tensors, state.epoch, state.documents, state.precision)
@@ -281,15 +294,6 @@ class Trainer:
         # If the budget was raised, a smaller share of it is spent, and fewer of its validations are done.
         (spent,) = self._distributed.broadcast_floats([self._spent()])
         state.validations_done = min(state.validations_done, int(spent * self._config.validations))
-
-    def _check_resumable(self, state: RunState) -> None:
-        path = self._folder.path
-        state.check_resumable(self.state, path)
-        if not can_train_in(state.precision, self._config.model, self._model_trainer.device):
-            raise CharEmbedError(
-                f"the run in {path} was started in bfloat16, and PyTorch cannot run an LSTM in bfloat16 on this CPU:"
-                " resume it on another machine, or start a new run from its last model with init"
-            )
 
     def _roll_back(self, error: DivergedError) -> None:
         """Return to the last checkpoint with half the learning rate, if any rollbacks are left.
@@ -305,7 +309,7 @@ class Trainer:
                 self._report("diverged").save(self._folder.report)
             tried = f"{rollbacks - 1} rollbacks did not help" if rollbacks > 1 else "or try rollbacks: 3"
             raise CharEmbedError(
-                f"{error}: lower optimizer.lr (it was {peak:g}) and set overwrite to start over, {tried}; the"
+                f"{error}: lower optimizer.lr (it was {peak:g}) and start over with --overwrite, {tried}; the"
                 " models and checkpoints saved before are kept"
             ) from error
 

@@ -44,23 +44,6 @@ def has_bfloat16_units(device: torch.device) -> bool:
     return False
 
 
-def runs_bfloat16_lstm(device: torch.device) -> bool:
-    """Return whether PyTorch runs an LSTM under automatic mixed precision in bfloat16 on the device.
-
-    On a CPU without AVX-512 it raises an error.
-    """
-    # Creating the LSTM draws random weights: leave the global generator as it was.
-    with torch.random.fork_rng(devices=[]):
-        lstm = torch.nn.LSTM(1, 1).to(device)
-    x = torch.zeros(1, 1, 1, device=device)
-    try:
-        with torch.autocast(device.type, torch.bfloat16):
-            lstm(x)
-    except RuntimeError:
-        return False
-    return True
-
-
 def has_int8_units() -> bool:
     """Return whether the CPU multiplies int8 matrices without overflow.
 

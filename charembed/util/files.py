@@ -192,8 +192,10 @@ def user_path(name: str | os.PathLike[str]) -> Path:
     """Return the path that a user names, with `~` expanded.
 
     Raises:
-        CharEmbedError: `~` names no user of this machine.
+        CharEmbedError: the name is empty, or `~` names no user of this machine.
     """
+    if os.fspath(name) == "":  # would be the current folder
+        raise CharEmbedError("the name of a file or folder is empty: give a name, or . for the current folder")
     try:
         return Path(name).expanduser()
     except RuntimeError as error:

@@ -75,7 +75,8 @@ def command_line_page() -> str:
         if name == "train":
             groups = groups[:1]  # the others are those of the configuration
         rows = [row(a, invocation(a)) for _, actions in groups for a in actions]
-        parts.append(table("Option", rows))
+        if rows:
+            parts.append(table("Option", rows))
         if examples := getattr(parser, "examples", ()):
             parts += ["```sh\n" + "\n".join(examples) + "\n```"]
     return "\n\n".join(parts) + "\n"
@@ -101,25 +102,30 @@ def configuration_page() -> str:
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
-    """Return the parsers of the commands by name, in their order."""
+    """Return the parsers of the commands by name, in their order; those of a group, such as `tag train`, follow it."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # as the command line does before it parses
-    for action in build_parser()._actions:
+    return dict(_commands_of(build_parser()))
+
+
+def _commands_of(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    raise LookupError("the parser has no commands")
+            for name, command in action.choices.items():
+                yield prefix + name, command
+                yield from _commands_of(command, f"{prefix}{name} ")
 
 
 def option_groups(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:
     """Yield the titles of the groups of options and what they hold, without the options that every command has."""
     for group in parser._action_groups:
-        actions = [a for a in group._group_actions if a.dest not in HIDDEN and not _loads_a_file(a)]
+        actions = [a for a in group._group_actions if a.dest not in HIDDEN and not _is_no_option(a)]
         if actions:
             yield group.title or "", actions
 
 
-def _loads_a_file(action: argparse.Action) -> bool:
-    """Whether the option is jsonargparse's own, such as `--model FILE`, which loads a part of the configuration."""
-    return type(action).__name__ == "_ActionConfigLoad"
+def _is_no_option(action: argparse.Action) -> bool:
+    """Whether an action chooses a command, or loads a file of options, such as jsonargparse's `--model FILE`."""
+    return isinstance(action, argparse._SubParsersAction) or type(action).__name__ == "_ActionConfigLoad"
 
 
 def invocation(action: argparse.Action) -> str:

@@ -35,6 +35,7 @@ def refusal_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
+PROBE = ("probe", "--train", "a.conll", "--models", "[en]")
 TRAIN = ("train", "--data.train", "a.txt", "--output", "out")
 
 
@@ -271,6 +272,8 @@ def test_a_wrong_file_for_a_group_of_options(tmp_path: Path, capsys: pytest.Capt
     assert "error: --fit: there is no option 'fit.epoch'; did you mean fit.epochs?\n" in refusal("epoch: 3")
     assert f"error: {tmp_path}/fit.yaml: fit.epochs must be a whole number, got x\n" in refusal("epochs: x")
     assert "error: --fit must be a YAML file of its options, " in refusal("- 3")
+    absent = refusal_of(capsys, *COMMANDS_WITH_FILES["tag train"], "--fit", "absent.yaml")
+    assert "such as --fit.epochs, got absent.yaml, which does not exist\n" in absent
 
 
 @pytest.mark.parametrize(
@@ -282,6 +285,9 @@ def test_a_wrong_file_for_a_group_of_options(tmp_path: Path, capsys: pytest.Capt
         ((*TRAIN, "--overwrite=3"), "--overwrite must be true or false, got 3"),
         (("embed", "a.txt", "--context-characters", "0"), "must be a whole number of at least 1, got 0"),
         (("evaluate", "-m", "en", "a.txt", "--errors", "x"), "--errors must be one of strict, replace, got x"),
+        ((*PROBE, "--seeds", "[1.5]"), "each element of --seeds must be a whole number, got 1.5"),
+        ((*PROBE, "--seeds", "x"), "--seeds must be a list, such as '[1]', got x"),
+        (("tag", "predict", "en-ner", "a.txt", "--min-score", "2"), "--min-score must be a number from 0 to 1, got 2"),
         (("tag",), "missing: a command, one of train, predict, evaluate"),
         (("tag", "bogus"), "the command must be one of train, predict, evaluate, got bogus"),
     ],

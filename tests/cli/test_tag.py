@@ -54,6 +54,35 @@ def test_predictions_as_columns_can_be_evaluated(tagger: Path, tmp_path: Path, c
     assert "accuracy 100.00" in capsys.readouterr().out
 
 
+def test_the_splits_are_said(tagger: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    train, model, output = (
+        str(path) for path in (tagger.parent / "train.conll", tagger.parent / "model", tmp_path / "out")
+    )
+    arguments = ["--train", train, "--dev", train, "--model", model, "--output", output, "--tag-columns", "{text: 1}"]
+    assert main(["tag", "train", *arguments, "--fit.epochs", "1"]) == 0
+    assert f"sentences: 12 train ({train}), 16 dev ({train}), 4 test (drawn from train)" in caplog.text
+
+
+def test_doubtful_entities_are_left_out(tagger: Path, tmp_path: Path) -> None:
+    """Those with a lower score are neither in the records nor in the tags of the columns."""
+    (tmp_path / "in.txt").write_text("The lazy dog fox The quick fox\n" * 3, encoding="utf-8")
+    found = Tagger.load(tagger).predict((tmp_path / "in.txt").read_text(encoding="utf-8").splitlines())
+    scores = sorted(round(entity.score, 4) for text in found for entity in text.entities)
+    least = scores[len(scores) // 2]
+    kept = [score for score in scores if score >= least]
+    assert 0 < len(kept) < len(scores)
+
+    def predict(output: str) -> str:
+        command = ["tag", "predict", str(tagger), str(tmp_path / "in.txt"), "-o", str(tmp_path / output)]
+        assert main([*command, "--min-score", str(least - 1e-4)]) == 0
+        return (tmp_path / output).read_text(encoding="utf-8")
+
+    records = [json.loads(line) for line in predict("out.jsonl").splitlines()]
+    assert sorted(entity["score"] for record in records for entity in record["entities"]) == kept
+    assert predict("out.conll").count("\tB-A") == len(kept)
+
+
 def test_a_file_is_not_replaced_by_its_own_tags(tagger: Path, tmp_path: Path, capsys) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"text": "Fox"}\n', encoding="utf-8")
@@ -115,6 +144,10 @@ def test_an_absurd_size_is_refused_with_its_limit(
         (["train", "--train", "absent.conll", "--output", "out"], "absent.conll"),
         (["train", "--output", "out"], "missing: --train"),
         (["predict", "en-ner"], "missing: FILES"),
+        (["train", "--train", "", "--output", "out"], "the name of a file or folder is empty"),
+        (["train", "--train", "in.txt", "--output", ""], "the name of a file or folder is empty"),
+        (["evaluate", "TAGGER", "", "--tag-columns", "{ner: 2}"], "the name of a file or folder is empty"),
+        (["predict", "", "in.txt"], "the name of a file or folder is empty"),
     ],
 )
 def test_wrong_input_has_one_clear_error(

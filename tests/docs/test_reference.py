@@ -38,6 +38,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
                 elif action.option_strings:
                     option = action.option_strings[-1].removesuffix("+").replace("_", "-")  # + appends to a list
                     assert option in section.replace("_", "-"), option
+    assert {"tag train", "tag predict", "tag evaluate"} <= subcommands().keys()
     assert not re.search(r"\| +\|$", page + configuration, re.MULTILINE), "an option has no description"
 
 

@@ -53,6 +53,21 @@ def test_taggers_are_those_of_train_tagger(
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_models_that_differ_in_more_than_training_get_a_hint(
+    config: ProbeConfig, tmp_path: Path, with_words: Pretrained, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    dataclasses.replace(with_words, readout="separator").save(tmp_path / "other")
+    compare_models(dataclasses.replace(config, seeds=[1], fit=FitConfig(epochs=1)))
+    one, other = config.models
+    for difference in (
+        f"readout ({one} word, {other} separator), which may decide the comparison: give them the same one",
+        f"static word vectors ({one} without, {other} with), which may decide the comparison: compare models that all",
+        f"dimensions ({one} 24, {other} 28), which may decide the comparison: --dim reduces them",
+    ):
+        assert f"the models differ in {difference}" in caplog.text
+
+
 def test_interrupted_comparison_resumes_and_can_be_extended(
     config: ProbeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,3 +61,10 @@ def test_the_default_learning_rate_of_each_recurrence(cell: Cell, lr: float) -> 
 def test_values_out_of_range_are_refused(make, message: str) -> None:
     with pytest.raises(CharEmbedError, match=message):
         make()
+
+
+def test_validations_take_at_most_their_share_of_a_budget_in_minutes() -> None:
+    budget = BudgetConfig(minutes=10)  # 600 seconds, of which 120 may be spent on validations
+    assert budget.allows_validation(others=100, expected=20)
+    assert not budget.allows_validation(others=100, expected=21)
+    assert BudgetConfig(steps=1).allows_validation(others=10**6, expected=10**6)

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +40,7 @@ from charembed.training import trainer as trainer_module
 from charembed.training.direction_trainer import DirectionTrainer, StepResult
 from charembed.training.distributed import DistributedContext
 from charembed.training.meter import LOG_EVERY
+from charembed.training.model_trainer import ModelTrainer
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.training.trainer import TrainResult
 
@@ -272,6 +274,32 @@ def test_budget_in_minutes_ends_the_run_and_the_schedule(tmp_path: Path, monkeyp
     assert last["seconds"] == pytest.approx(3.0, abs=0.1), "the run ends late, or its last step is not logged"
     highest = OptimizerConfig().for_cell("lstm").lr
     assert last["lr"] < 0.02 * highest, "the learning rate is not at its final value when the time is up"
+
+
+def test_validations_leave_time_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A validation takes a sixth of the budget on this clock, on which ten of them would leave no time for steps."""
+    now = [0.0]
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def take_time(method: str, seconds: float) -> None:
+        original = getattr(ModelTrainer, method)
+
+        def slow(*arguments: object) -> object:
+            now[0] += seconds
+            return original(*arguments)
+
+        monkeypatch.setattr(ModelTrainer, method, slow)
+
+    take_time("step", 0.05)
+    take_time("score", 0.5)
+    caplog.set_level("INFO")
+    data = CorpusConfig(train=str(EXCERPT), held_out=0.002)
+    result = train(tiny_config(tmp_path, data=data, budget=BudgetConfig(minutes=0.05), validations=10))
+    assert len(result.report.validations) == 2, "one within the budget, one at its end"
+    assert "validation left out, because validations may take at most 20% of budget.minutes" in caplog.text
+    assert f"ended after {result.report.steps} steps, within its warm-up of 100" in caplog.text
 
 
 @pytest.mark.parametrize("steps", [LOG_EVERY, 2 * LOG_EVERY, 2 * LOG_EVERY + 1])
