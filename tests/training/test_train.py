@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
