@@ -19,6 +19,7 @@ from charembed.cli.command import Command
 from charembed.cli.options import add_config, add_device, add_files, read_corpus
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
+from charembed.util.files import atomic_file, user_path
 
 if TYPE_CHECKING:
     from charembed.tagging.tagged_text import TaggedText
@@ -32,6 +33,7 @@ def run_tag_train(arguments: Namespace) -> int:
     """Train a tagger on a labelled file."""
     import torch
 
+    from charembed.report.writing import write_final_report
     from charembed.tagging.training import TaggerConfig, train_tagger
 
     arguments.pop("config")  # the path of the configuration file is not an option of the run
@@ -45,6 +47,7 @@ def run_tag_train(arguments: Namespace) -> int:
             file=sys.stderr,
         )
         raise
+    write_final_report(user_path(config.output))
     print(report.table())
     print(f"{config.output}: best epoch {report.best_epoch} of {len(report.curve)}; details in report.json")
     return 0
@@ -60,8 +63,6 @@ def _add_train_options(parser: Parser) -> None:
 def run_tag_predict(arguments: Namespace) -> int:
     """Tag the lines of files."""
     from tqdm import tqdm
-
-    from charembed.util.files import user_path
 
     tagger = _load(arguments)
     corpus = read_corpus(arguments)
@@ -168,8 +169,6 @@ def _load(arguments: Namespace) -> Tagger:
 @contextlib.contextmanager
 def _open_output(output: str) -> Iterator[tuple[TextIO, str]]:
     """Open the file to write, which appears under its name when it is complete, and yield it with its format."""
-    from charembed.util.files import atomic_file, user_path
-
     if output == "-":
         yield sys.stdout, ".jsonl"
         return

@@ -1,4 +1,4 @@
-"""The commands that train models: train, report."""
+"""The commands that train models and show how it went: train, report."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from jsonargparse import Namespace
 from charembed.cli.command import Command
 from charembed.cli.options import add_config
 from charembed.cli.parser import Parser
+from charembed.errors import CharEmbedError
+from charembed.util.files import atomic_write, user_path
 
 
 def run_train(arguments: Namespace) -> int:
     """Train a model, or print what a training run would do."""
+    from charembed.report.writing import write_final_report
     from charembed.training.config import TrainConfig
     from charembed.training.dry_run import dry_run
     from charembed.training.report import table
@@ -39,6 +42,7 @@ def run_train(arguments: Namespace) -> int:
             file=sys.stderr,
         )
         return status
+    write_final_report(result.folder)
     print(table({str(RunFolder(result.folder).best): result.report}))
     return 0
 
@@ -57,16 +61,59 @@ def _add_train_options(parser: Parser) -> None:
 
 
 def run_report(arguments: Namespace) -> int:
-    """Print a table of training runs."""
-    from charembed.training.report import table
-    from charembed.training.run_folder import load_report
+    """Print a table of training runs or of a tagger, or write a page and pictures."""
+    folders = [user_path(name) for name in arguments.runs]
+    outputs = {kind: user_path(arguments[kind]) for kind in ("html", "svg", "png") if arguments[kind] is not None}
+    if arguments.watch and "html" not in outputs:
+        raise CharEmbedError("--watch renews a page: name its file with --html")
+    if not outputs:
+        _print_report(folders)
+        return 0
+    from charembed.report.writing import report_page, watch, write_figures
 
-    print(table({name: load_report(Path(name)) for name in arguments.runs}))
+    if arguments.watch:
+        print(f"{outputs['html']}: renewed as the runs go on; Ctrl-C ends it", file=sys.stderr)
+        watch(folders, outputs["html"])
+    page = report_page(folders)
+    for kind, path in outputs.items():
+        if kind == "html":
+            atomic_write(path, page.html())
+            print(path)
+        else:
+            print("\n".join(map(str, write_figures(page, path, kind))))
     return 0
 
 
+def _print_report(folders: list[Path]) -> None:
+    from charembed.tagging.tagger_folder import is_tagger
+    from charembed.tagging.training_report import TaggerReport
+    from charembed.training.report import table
+    from charembed.training.run_folder import load_report
+
+    taggers = [folder for folder in folders if is_tagger(folder)]
+    for folder in taggers:
+        print(TaggerReport.load(folder).table())
+    if runs := [folder for folder in folders if folder not in taggers]:
+        print(table({str(folder): load_report(folder) for folder in runs}))
+
+
 def _add_report_options(parser: Parser) -> None:
-    parser.add_argument("runs", nargs="+", type=str, help="Output folders of charembed train")
+    parser.add_argument(
+        "runs", nargs="+", type=str, help="Output folders of charembed train, or one of charembed tag train"
+    )
+    parser.add_argument(
+        "--html",
+        type=str,
+        default=None,
+        help="Write a page with pictures to this file, which needs no network, instead of printing a table",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="Renew the page while the runs go on; the browser reloads it"
+    )
+    for kind in ("svg", "png"):
+        parser.add_argument(
+            f"--{kind}", type=str, default=None, help=f"Write each picture into this folder, as a {kind.upper()} file"
+        )
 
 
 TRAIN = Command(
@@ -83,6 +130,11 @@ TRAIN = Command(
 REPORT = Command(
     run_report,
     _add_report_options,
-    "Print the state and results of training runs, finished or running, as a table.",
-    examples=("charembed report runs/mine", "charembed report runs/*"),
+    "Show the state and results of training runs, finished or running, or of a tagger: as a table, or as a page with"
+    " pictures.",
+    examples=(
+        "charembed report runs/mine runs/other",
+        "charembed report runs/mine runs/other --html report.html",
+        "charembed report runs/tagger --svg figures",
+    ),
 )

@@ -37,6 +37,8 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, CARD, MODEL = "tagger.json", "tagger.safetensors", "README.md", "language_model"
 REPORT = "report.json"
 """Report of the training run, which is written into the folder of the tagger."""
+HTML = "report.html"
+"""The same as a page with pictures, if it can be drawn."""
 TRAINING = ".training"
 """Folder inside that of a tagger for the state of its training, which is gone when training ends."""
 BUNDLED_TAGGERS = Path(str(importlib.resources.files("charembed.tagging").joinpath("models")))
@@ -152,7 +154,7 @@ def check_tagger_replaceable(target: Path) -> None:
     Raises:
         CharEmbedError: the target is a file, or a folder with any other content.
     """
-    check_contains_only(target, (CONFIG, WEIGHTS, CARD, STATIC, REPORT, MODEL, TRAINING))
+    check_contains_only(target, (CONFIG, WEIGHTS, CARD, STATIC, REPORT, HTML, MODEL, TRAINING))
     check_contains_only(target / MODEL, MODEL_FILES)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from charembed.errors import CharEmbedError
 from charembed.tagging.fitting import Epoch
 from charembed.tagging.labelled_text import LabelledSentence
-from charembed.tagging.metrics import LayerScores
+from charembed.tagging.metrics import LayerScores, TypeScores
+from charembed.tagging.tagger_folder import REPORT
 
 MAX_ERRORS = 100
 """Number of sentences with wrong tags in a report."""
@@ -30,6 +33,10 @@ class TaggingError:
     predicted: list[str]
     """The tagger's."""
 
+    def wrong_words(self) -> int:
+        """Return the number of words with a wrong tag."""
+        return sum(true != guess for true, guess in zip(self.expected, self.predicted, strict=True))
+
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -38,7 +45,7 @@ class SplitReport:
     scores: dict[str, LayerScores]
     """Scores by layer."""
     errors: list[TaggingError]
-    """The first sentences with wrong tags."""
+    """The sentences with most wrong tags."""
 
     @classmethod
     def of(
@@ -60,7 +67,17 @@ class SplitReport:
             for sentence, tags in zip(sentences, predicted, strict=True)
             if sentence.tags[layer] != tags[layer]
         ]
+        errors.sort(key=TaggingError.wrong_words, reverse=True)  # equally bad ones keep the order of the file
         return cls(scores, errors[:MAX_ERRORS])
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> SplitReport:
+        """Return the split of which `dataclasses.asdict` made some fields."""
+        scores = {}
+        for name, layer in fields["scores"].items():
+            by_type = {label: TypeScores(**one) for label, one in layer["by_type"].items()}
+            scores[name] = LayerScores(**layer | {"by_type": by_type})
+        return cls(scores, [TaggingError(**error) for error in fields["errors"]])
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,26 @@ class TaggerReport:
     def to_json(self) -> bytes:
         """Return the content of report.json."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+    @classmethod
+    def load(cls, folder: Path) -> TaggerReport:
+        """Read the report in the folder of a tagger.
+
+        Raises:
+            CharEmbedError: there is no report, or it is damaged.
+        """
+        path = folder / REPORT
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            splits = {split: SplitReport.from_json(fields[split]) for split in ("dev", "test")}
+            return cls(**fields | {"curve": [Epoch(**epoch) for epoch in fields["curve"]]} | splits)
+        except FileNotFoundError as error:
+            raise CharEmbedError(
+                f"{folder} has no {REPORT}, which charembed tag train writes: it may have been saved or downloaded"
+                " without one"
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CharEmbedError(f"{path} cannot be read: {error}") from error
 
     def card_scores(self) -> dict[str, dict[str, list[float]]]:
         """Return the scores on test for the card: precision, recall, F1 and number of each label, by layer."""

@@ -8,14 +8,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.errors import CharEmbedError
+from charembed.text.vocab import UNKNOWN_ID
 from charembed.util.files import atomic_write
 from charembed.version import __version__
 
 REPORT = "report.json"
+_FREQUENT_CHARACTERS = 100
+"""Number of characters whose counts a report has."""
 
 State = Literal["running", "interrupted", "diverged", "finished", "killed"]
 
@@ -48,7 +52,7 @@ class Report:
     validations: list[dict[str, Any]]
     """All validations, in order."""
     corpus: dict[str, Any]
-    """Size and digest of the text, and its vocabulary."""
+    """Size and digest of the text, its vocabulary and its most frequent characters."""
     weights: int
     """Number of weights of all directions."""
     precision: str
@@ -79,7 +83,7 @@ class Report:
         """
         try:
             report = cls(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
-            _rows(report)  # raises if anything is missing
+            report_rows(report)  # raises if anything is missing
             return report
         except FileNotFoundError as error:
             raise CharEmbedError(
@@ -91,6 +95,7 @@ class Report:
 
 def describe_corpus(encoded: EncodedCorpus, *, is_stream: bool) -> dict[str, Any]:
     """Return the `corpus` of a report. The size of a stream is not known."""
+    by_count = [int(k) for k in np.argsort(-encoded.counts, kind="stable") if k != UNKNOWN_ID and encoded.counts[k]]
     return {
         "documents": None if is_stream else encoded.documents,
         "characters": None if is_stream else encoded.characters,
@@ -98,10 +103,15 @@ def describe_corpus(encoded: EncodedCorpus, *, is_stream: bool) -> dict[str, Any
         "sha256": encoded.fingerprint,
         "vocabulary": len(encoded.vocab),
         "unknown_rate": encoded.unknown_rate,
+        "counted_characters": int(encoded.counts.sum()),
+        "frequent_characters": [
+            [encoded.vocab.characters[k - 1], int(encoded.counts[k])] for k in by_count[:_FREQUENT_CHARACTERS]
+        ],
     }
 
 
-_ARROWS = {"forward": "→", "backward": "←"}
+ARROWS = {"forward": "→", "backward": "←"}
+"""Sign of each direction."""
 
 
 def table(reports: dict[str, Report]) -> str:
@@ -111,14 +121,14 @@ def table(reports: dict[str, Report]) -> str:
         reports: the reports by the headings of their columns.
     """
     # Lay out by columns, whose widths differ, and print by lines.
-    columns = [[name, *_rows(report).values()] for name, report in reports.items()]
-    names = ["", *_rows(next(iter(reports.values())))]
+    columns = [[name, *report_rows(report).values()] for name, report in reports.items()]
+    names = ["", *report_rows(next(iter(reports.values())))]
     widths = [max(map(len, column)) for column in (names, *columns)]
     lines = zip(names, *columns, strict=True)
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def _rows(report: Report) -> dict[str, str]:
+def report_rows(report: Report) -> dict[str, str]:
     """Return the properties of a run by name, as text."""
     characters, model = report.corpus["characters"], report.config["model"]
     words = report.config.get("objective", {}).get("words", 0)  # runs of 0.1.0 predict characters alone
@@ -150,9 +160,9 @@ def _static_vectors(summary: dict[str, Any] | None) -> str:
 def _bits(validation: dict[str, Any] | None) -> str:
     if validation is None:
         return "none yet"
-    return " ".join(f"{_ARROWS[d]} {bits:.4f}" for d, bits in validation["bits_per_character"].items())
+    return " ".join(f"{ARROWS[d]} {bits:.4f}" for d, bits in validation["bits_per_character"].items())
 
 
 def _nats(validation: dict[str, Any] | None) -> str:
     nats = {} if validation is None else validation.get("nats_per_word", {})
-    return " ".join(f"{_ARROWS[d]} {value:.3f}" for d, value in nats.items()) or "none"
+    return " ".join(f"{ARROWS[d]} {value:.3f}" for d, value in nats.items()) or "none"
