@@ -179,8 +179,10 @@ def run_import_flair(arguments: Namespace) -> int:
 
 
 def _add_import_options(parser: Parser) -> None:
-    parser.add_argument("forward", type=str, help="File of Flair's forward language model (.pt)")
-    parser.add_argument("backward", type=str, help="File of Flair's backward language model (.pt)")
+    parser.add_argument(
+        "forward", type=str, help="File of Flair's forward language model (.pt), or of a tagger that has it"
+    )
+    parser.add_argument("backward", type=str, help="File of Flair's backward language model (.pt), or the same tagger")
     parser.add_argument("output", type=str, help="Model folder to write")
     parser.add_argument(
         "--readout",

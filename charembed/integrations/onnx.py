@@ -21,13 +21,14 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS
 from charembed.onnx_graphs import GraphPrecision, language_model_graph
 from charembed.onnx_graphs.runtime import import_onnxruntime
-from charembed.pretrained.model_files import CARD, CONFIG, PROJECTION, STATIC, TOKENIZER
+from charembed.pretrained.model_files import CARD, CONFIG, PROJECTION, STATIC, TOKENIZER, read_config
 from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.parts import Part
 from charembed.projection import Projection
 from charembed.tagging.onnx_export import EXPORT_FILES as TAGGER_EXPORT_FILES
 from charembed.util.checks import check_choice
 from charembed.util.files import atomic_folder, check_contains_only, user_path
+from charembed.util.reading import parse_json
 from charembed.version import __version__
 
 EXAMPLE = "embed.py"
@@ -147,8 +148,8 @@ def export_target(folder: str | os.PathLike[str], precision: GraphPrecision) -> 
 
 def _is_export(folder: Path) -> bool:
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = parse_json(read_config(folder))
+    except (OSError, ValueError):
         return False
     return isinstance(config, dict) and _VERSION_KEY in config
 

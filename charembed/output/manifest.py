@@ -10,6 +10,7 @@ from typing import Any
 
 from charembed.errors import CharEmbedError
 from charembed.util.files import MANIFEST, atomic_write
+from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
 
 START_OVER = "start over with --overwrite"
 """Remedy that error messages name."""
@@ -76,11 +77,11 @@ class Manifest:
             CharEmbedError: the manifest is damaged.
         """
         try:
-            manifest = cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+            manifest = cls(**parse_json(read_file(folder / MANIFEST, MAX_JSON_BYTES)))
             manifest.check_types()
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): {START_OVER}") from error
         return manifest
 

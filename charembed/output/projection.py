@@ -8,6 +8,7 @@ from pathlib import Path
 from charembed.errors import CharEmbedError
 from charembed.projection import Projection
 from charembed.util.files import atomic_write, user_path
+from charembed.util.reading import read_file
 
 PROJECTION = "_projection.safetensors"
 """File name in an output folder. Parquet readers ignore names that begin with an underscore."""
@@ -36,7 +37,7 @@ def load_projection(name: str | os.PathLike[str]) -> Projection:
         raise CharEmbedError(f"{path} contains no projection: its vectors were written without --dim")
     path = path / PROJECTION if path.is_dir() else path
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise CharEmbedError(f"{path} is not a projection: {error}") from error
     return Projection.from_bytes(content, str(path))

@@ -142,9 +142,9 @@ def _load_manifest(
         raise CharEmbedError(f"output {output.path} cannot be resumed: a pipe cannot be read again; {START_OVER}")
     # All complete files must still exist: the rows in them are not computed again.
     paths = (output.file_path(number, made_of["format"]) for number in range(manifest.files))
-    missing = [path.name for path in paths if not path.exists()]
-    if missing:
-        raise CharEmbedError(f"output {output.path}: {missing[0]} is missing: restore it, or {START_OVER}")
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise CharEmbedError(f"output {output.path}: {missing.name} is missing: restore it, or {START_OVER}")
     output.remove_unfinished_files()
     if manifest.files and not manifest.complete:
         logger.info("%s: resuming after %s", output.path, manifest.size)

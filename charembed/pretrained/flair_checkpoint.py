@@ -21,6 +21,8 @@ from charembed.pretrained.torch_file import TorchFile, read_torch_file
 from charembed.recurrent.translation import load_torch_weights
 from charembed.text.vocab import CharVocab
 from charembed.util.files import user_path
+from charembed.util.reading import read_file
+from charembed.util.tensor_files import check_values
 
 _CELLS: dict[str, dict[str, Any]] = {"lstm": {"cell": "lstm"}, "gru": {"cell": "gru", "reset_after": True}}
 """Flair's recurrences, which are those of PyTorch, as options of `CharLMConfig`."""
@@ -32,11 +34,11 @@ _DICTIONARY = "flair.data.Dictionary"
 def read_flair(
     forward: str | os.PathLike[str], backward: str | os.PathLike[str], readout: Readout = "separator"
 ) -> Pretrained:
-    """Read a pair of language models of Flair, final models or checkpoints of a training run.
+    """Read a pair of language models of Flair: final models, checkpoints of a training run, or those in a tagger.
 
     Args:
-        forward: File of the model that reads from left to right.
-        backward: File of the model that reads from right to left.
+        forward: File of the model that reads from left to right, or of a `SequenceTagger` that contains it.
+        backward: File of the model that reads from right to left, or the same file of a tagger.
         readout: "separator" for the vectors of `FlairEmbeddings(with_whitespace=True)`, Flair's default; "word" for
             those of `with_whitespace=False`.
 
@@ -46,7 +48,8 @@ def read_flair(
         OSError: A file cannot be read.
     """
     models = {
-        name: _FlairModel.read(user_path(path)) for name, path in zip(DIRECTIONS, (forward, backward), strict=True)
+        name: _FlairModel.read(user_path(path), name)
+        for name, path in zip(DIRECTIONS, (forward, backward), strict=True)
     }
     # The two must be one of each direction, with the same architecture and delimiter. Only dropout may differ.
     for name, model in models.items():
@@ -88,8 +91,12 @@ class _FlairModel:
     """Name and SHA-256 of the file."""
 
     @classmethod
-    def read(cls, path: Path) -> _FlairModel:
+    def read(cls, path: Path, direction: Direction) -> _FlairModel:
         """Read a model from its file.
+
+        Args:
+            path: Path of the file.
+            direction: Direction of the model, which decides between those of a tagger.
 
         Raises:
             CharEmbedError: The file is not a checkpoint of Flair, or its weights are not those of the model that it
@@ -97,16 +104,16 @@ class _FlairModel:
             OSError: The file cannot be read.
         """
         file = read_torch_file(path, [_DICTIONARY])
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = hashlib.sha256(read_file(path)).hexdigest()
         try:
-            return cls._from_file(file, path, {"file": path.name, "sha256": digest})
+            return cls._from_file(
+                file, _language_model(file.content, direction), path, {"file": path.name, "sha256": digest}
+            )
         except CharEmbedError as error:
             raise CharEmbedError(f"{path}: {error}") from error
 
     @classmethod
-    def _from_file(cls, file: TorchFile, path: Path, provenance: dict[str, Any]) -> _FlairModel:
-        checkpoint = file.content
+    def _from_file(cls, file: TorchFile, checkpoint: Any, path: Path, provenance: dict[str, Any]) -> _FlairModel:
         _check_fields(checkpoint)
         # The description of the model, with Flair's defaults for what older versions did not write.
         rows = _character_rows(checkpoint["dictionary"])
@@ -121,11 +128,17 @@ class _FlairModel:
         if not isinstance(state_dict, dict) or not all(isinstance(name, str) for name in state_dict):
             raise CharEmbedError("its state_dict is not a dict of weights")
         weights = {name: file.tensor(value) for name, value in state_dict.items()}
+        # Tensors may share storages, so that a small file describes a huge model.
+        numbers = sum(tensor.numel() for tensor in weights.values())
+        if numbers > file.elements:
+            raise CharEmbedError(f"its weights are {numbers:,} numbers, but the file holds {file.elements:,}")
         _check_weights(weights, config, 1 + max(rows.values()))
         weights = {name: tensor.float() for name, tensor in weights.items()}
         for name, tensor in weights.items():
-            if not tensor.isfinite().all():
-                raise CharEmbedError(f"{name} contains values that are NaN or infinite")
+            try:
+                check_values(name, tensor)
+            except ValueError as error:
+                raise CharEmbedError(str(error)) from error
         return cls(
             path=path,
             direction="forward" if checkpoint["is_forward_lm"] else "backward",
@@ -149,6 +162,35 @@ class _FlairModel:
             # Flair drops the decoder of models that only embed: all characters are then equally likely.
             decoder_weight = self.weights.get(f"decoder.{name}")
             weight.copy_(torch.zeros_like(weight) if decoder_weight is None else decoder_weight[rows])
+
+
+def _language_model(content: Any, direction: Direction) -> Any:
+    """Return the checkpoint of a language model in the file of a tagger; the content of any other file as it is.
+
+    Raises:
+        CharEmbedError: The tagger has no such model, or several.
+    """
+    embeddings = content.get("embeddings") if isinstance(content, dict) else None
+    if not isinstance(embeddings, dict):
+        return content
+    # A tagger has one kind of embeddings, or a list of them.
+    stack = embeddings.get("embeddings")
+    parts = {"embeddings.": embeddings}
+    if isinstance(stack, list):
+        parts = {f"embeddings.list_embedding_{number}.": part for number, part in enumerate(stack)}
+    models = {
+        f"{prefix}lm.": part["model_params"]
+        for prefix, part in parts.items()
+        if isinstance(part, dict) and isinstance(part.get("model_params"), dict)
+    }
+    chosen = [prefix for prefix in models if models[prefix].get("is_forward_lm") is (direction == "forward")]
+    weights = content.get("state_dict")
+    if len(chosen) != 1 or not isinstance(weights, dict):
+        raise CharEmbedError(
+            f"it is a tagger of Flair with {len(chosen) or 'no'} {direction} language models, expected one"
+        )
+    weights = {str(name).removeprefix(chosen[0]): weights[name] for name in weights if str(name).startswith(chosen[0])}
+    return models[chosen[0]] | {"state_dict": weights}
 
 
 def _check_fields(checkpoint: Any) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 from torch import Tensor
 
 from charembed.errors import CharEmbedError
@@ -17,6 +16,8 @@ from charembed.pretrained.parts import Part
 from charembed.projection import Projection
 from charembed.static_vectors.word_vectors import FILE_NAME
 from charembed.util.devices import shapes_only
+from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
+from charembed.util.tensor_files import check_weights, read_torch_tensors
 from charembed.version import __version__
 
 FORMAT_VERSION = 2
@@ -27,6 +28,8 @@ OPTIONAL = {"static_vectors": STATIC, "projection": PROJECTION}
 FILES = (CONFIG, TOKENIZER, WEIGHTS, STATIC, PROJECTION, CARD)
 """All files that a model folder may have."""
 
+DIGESTS = "sha256"
+"""Key of a configuration with the SHA-256 of the other files by their names."""
 _KEY_TYPES = {"architecture": dict, "readout": str, "delimiter": str, "provenance": dict}
 """Keys that config.json must have, with their JSON types."""
 
@@ -60,9 +63,9 @@ def parse_versioned(
         CharEmbedError: not JSON, no format version, a newer one or a missing key.
     """
     try:
-        parsed = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise CharEmbedError(f"{path} is not JSON: {error}") from error
+        parsed = parse_json(content)
+    except ValueError as error:
+        raise CharEmbedError(f"{path} cannot be read as JSON: {error}") from error
     config: dict[str, Any] = parsed if isinstance(parsed, dict) else {}
     version = config.get("format_version")
     if type(version) is not int or version < 1:  # a bool is an int
@@ -119,16 +122,58 @@ def parse_architecture(config: dict[str, Any], path: Path) -> CharLMConfig:
         raise CharEmbedError(f"{path}: {error}") from error
 
 
-def read_file(folder: Path, name: str) -> bytes:
-    """Return the content of a file of a model folder.
+def read_config(folder: Path, name: str = CONFIG) -> bytes:
+    """Return the content of a JSON file of a folder.
 
     Raises:
-        CharEmbedError: the folder has lost the file.
+        CharEmbedError: not a regular file, or a huge one.
+        OSError: the file cannot be read.
     """
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError as error:
-        raise CharEmbedError(f"{folder} is not a complete model folder: {name} missing") from error
+    return read_file(folder / name, MAX_JSON_BYTES)
+
+
+def read_model_files(folder: Path) -> dict[str, bytes]:
+    """Return the contents of all files that a model is loaded from, by name.
+
+    Raises:
+        CharEmbedError: a file is missing, no regular file or huge, or config.json does not say which files there are.
+        OSError: a file cannot be read.
+    """
+    config = read_config(folder)
+    contents = {CONFIG: config, TOKENIZER: read_config(folder, TOKENIZER)}
+    for name in (WEIGHTS, *optional_files(parse_config(config, folder / CONFIG), folder / CONFIG)):
+        try:
+            contents[name] = read_file(folder / name)
+        except FileNotFoundError as error:
+            raise CharEmbedError(f"{folder} is not a complete model folder: {name} missing") from error
+    return contents
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file, which the configuration of a folder states."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def check_digests(config: dict[str, Any], files: Mapping[str, bytes], path: Path) -> None:
+    """Check that all files are those that were written together with a configuration.
+
+    Args:
+        config: the content of the configuration. Earlier versions of charembed did not store digests.
+        files: contents of the files by name; without the configuration.
+        path: path of the configuration, for error messages.
+
+    Raises:
+        CharEmbedError: a file is another one, or the configuration has something else instead of digests.
+    """
+    expected = config.get(DIGESTS, {})
+    if not isinstance(expected, dict):
+        raise CharEmbedError(f"{path}: {DIGESTS} must be an object")
+    for name, content in files.items():
+        if name in expected and expected[name] != hashlib.sha256(content).hexdigest():
+            raise CharEmbedError(
+                f"{path.parent / name} is not the file that {path.name} was written with: its SHA-256 differs. The"
+                " folder is damaged, or was being replaced while it was read"
+            )
 
 
 def stored_file(files: Mapping[str, bytes], source: str, name: str) -> bytes:
@@ -165,7 +210,7 @@ def check_projection(projection: Projection, sizes: Mapping[Part, int]) -> None:
 def build_model(
     architecture: CharLMConfig,
     directions: Sequence[Direction],
-    read_weights: Callable[[], dict[str, Tensor]],
+    weights: bytes,
     folder: Path,
 ) -> BiCharLM:
     """Return the model of a model folder with its weights, in evaluation mode.
@@ -173,27 +218,33 @@ def build_model(
     Args:
         architecture: what `parse_architecture` returned.
         directions: the directions of the model.
-        read_weights: returns the tensors of the weights file.
+        weights: content of the weights file.
         folder: the model folder, for error messages.
 
     Raises:
         CharEmbedError: an impossible architecture, or weights that cannot be read or do not fit it.
     """
     try:
+        tensors = read_torch_tensors(weights)
+    except ValueError as error:
+        raise CharEmbedError(f"{folder / WEIGHTS} cannot be read as safetensors: {error}") from error
+    # Each layer has weights of its own: build no more layers than there can be.
+    if architecture.num_layers > len(tensors):
+        raise CharEmbedError(
+            f"{folder / CONFIG} states {architecture.num_layers} layers, but {WEIGHTS} has {len(tensors)} tensors"
+        )
+    try:
         with shapes_only():  # the weights come from the file
             model = BiCharLM(architecture, directions)
     except (CharEmbedError, RuntimeError, TypeError, OverflowError) as error:
         raise CharEmbedError(f"{folder / CONFIG}: no model can have this architecture: {error}") from error
-    # The weights are read last: everything that can be wrong without them has been reported by now.
     try:
-        tensors = read_weights()
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CharEmbedError(f"{folder / WEIGHTS} cannot be read as safetensors: {error}") from error
-    _check_weights(model, tensors, folder / WEIGHTS)
-    for direction in model.directions:
         # Weights stored as float16 are computed with in float32.
-        state = {name: tensor.float() for name, tensor in tensors_under(f"{direction}.", tensors).items()}
-        model.direction(direction).load_state_dict(state, assign=True)
+        tensors = check_weights(tensors, {name: tuple(t.shape) for name, t in named_weights(model).items()})
+    except ValueError as error:
+        raise CharEmbedError(f"{folder / WEIGHTS}: {error}") from error
+    for direction in model.directions:
+        model.direction(direction).load_state_dict(tensors_under(f"{direction}.", tensors), assign=True)
     return model.eval()
 
 
@@ -204,27 +255,3 @@ def named_weights(model: BiCharLM) -> dict[str, Tensor]:
         for direction in model.directions
         for name, tensor in model.direction(direction).state_dict().items()
     }
-
-
-def _check_weights(model: BiCharLM, tensors: dict[str, Tensor], path: Path) -> None:
-    """
-    Raises:
-        CharEmbedError: missing or unexpected tensors, or one with a wrong shape, type or value.
-    """
-    # Names first, so that a model of another architecture is not reported as one wrong shape.
-    shapes = {name: tensor.shape for name, tensor in named_weights(model).items()}
-    for problem, names in (
-        ("lacks the", sorted(shapes.keys() - tensors.keys())),
-        ("has unexpected", sorted(tensors.keys() - shapes.keys())),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CharEmbedError(f"{path} {problem} tensors {', '.join(names[:3])}{more}")
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tensor.shape != shape:
-            raise CharEmbedError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(shape)}")
-        if not tensor.is_floating_point():
-            raise CharEmbedError(f"{path}: {name} has type {tensor.dtype}, expected floating point")
-        if not tensor.isfinite().all():
-            raise CharEmbedError(f"{path}: {name} has values that are not finite")

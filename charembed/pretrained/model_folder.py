@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from charembed.pretrained.model_card import model_card
 from charembed.pretrained.model_files import (
     CARD,
     CONFIG,
+    DIGESTS,
     FILES,
     FORMAT_VERSION,
     PROJECTION,
@@ -31,12 +31,15 @@ from charembed.pretrained.model_files import (
     TOKENIZER,
     WEIGHTS,
     build_model,
+    check_digests,
     check_projection,
+    digests,
     named_weights,
     optional_files,
     parse_architecture,
     parse_config,
-    read_file,
+    read_config,
+    read_model_files,
     stored_file,
 )
 from charembed.pretrained.parts import Part
@@ -46,7 +49,7 @@ from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
 from charembed.util.devices import check_device
-from charembed.util.files import atomic_folder, check_contains_only, recover_folder, user_path
+from charembed.util.files import atomic_folder, check_contains_only, read_unchanged, user_path, wait_for_folder
 from charembed.version import __version__
 
 StoredType = Literal["float32", "float16"]
@@ -141,16 +144,19 @@ class Pretrained:
         optional = {} if self.static is None else {STATIC: self.static.to_bytes()}
         if self.projection is not None:
             optional[PROJECTION] = self.projection.to_bytes("float16")
-        return {
-            # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
-            CONFIG: (self._config_json() + "\n").encode("utf-8", "backslashreplace"),
+        content = {
             TOKENIZER: self.vocab.to_json().encode(),
             WEIGHTS: safetensors.torch.save(_stored_weights(self.model, dtype)),
             **optional,
+        }
+        return {
+            # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
+            CONFIG: (self._config_json(content) + "\n").encode("utf-8", "backslashreplace"),
+            **content,
             CARD: model_card(self.model, self.provenance, address, self.static, self.projection).encode(),
         }
 
-    def _config_json(self) -> str:
+    def _config_json(self, files: Mapping[str, bytes]) -> str:
         config = {
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
@@ -160,6 +166,7 @@ class Pretrained:
             "delimiter": self.delimiter,
             "static_vectors": self.static is not None,
             "projection": self.projection is not None,
+            DIGESTS: digests(files),
             "provenance": self.provenance,
         }
         return json.dumps(config, indent=2, ensure_ascii=False)
@@ -178,18 +185,13 @@ class Pretrained:
         """
         path = resolve_folder(folder)
         device = check_device(device)
-        if not os.path.isdir(path):
-            # A process that was killed while it replaced the folder may have left the model next to it.
-            with contextlib.suppress(OSError):
-                recover_folder(path)
+        # Another process may be replacing the folder, or was killed while it did so.
+        wait_for_folder(path)
         if not os.path.isdir(path):
             raise model_not_found(folder)
-        # README.md is for people: a folder without it can be loaded.
-        missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).is_file()]
-        if missing:
-            raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{_run_hint(path)}")
-        read_weights = partial(safetensors.torch.load_file, path / WEIGHTS, str(device))
-        return cls._from_parts(partial(read_file, path), read_weights, path)
+        pretrained = cls._from_contents(read_unchanged(path, partial(_read, path)), path)
+        pretrained.model.to(device)
+        return pretrained
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], source: str) -> Pretrained:
@@ -207,41 +209,40 @@ class Pretrained:
         missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not isinstance(contents.get(name), bytes)]
         if missing:
             raise CharEmbedError(f"{source} contains no model: {', '.join(missing)} missing")
-        read_weights = partial(safetensors.torch.load, files[WEIGHTS])
-        return cls._from_parts(partial(stored_file, files, source), read_weights, Path(source))
+        return cls._from_contents(contents, Path(source))
 
     @classmethod
-    def _from_parts(
-        cls, read: Callable[[str], bytes], read_weights: Callable[[], dict[str, Tensor]], path: Path
-    ) -> Pretrained:
+    def _from_contents(cls, files: Mapping[str, bytes], path: Path) -> Pretrained:
         """
         Args:
-            read: returns the content of a file by its name.
-            read_weights: returns the tensors of the weights file.
+            files: contents by file name.
             path: the model folder, for error messages.
         """
-        config = parse_config(read(CONFIG), path / CONFIG)
-        vocab = CharVocab.from_json(read(TOKENIZER), source=str(path / TOKENIZER))
+        config = parse_config(files[CONFIG], path / CONFIG)
+        vocab = CharVocab.from_json(files[TOKENIZER], source=str(path / TOKENIZER))
         architecture = parse_architecture(config, path / CONFIG)
         if architecture.vocab_size != len(vocab):
             raise CharEmbedError(
                 f"{path}: {CONFIG} states {architecture.vocab_size} characters, but {TOKENIZER} has {len(vocab)}"
             )
-        contents = {name: read(name) for name in optional_files(config, path / CONFIG)}
+        contents = {name: stored_file(files, str(path), name) for name in optional_files(config, path / CONFIG)}
         static = StaticVectors.from_bytes(contents[STATIC], str(path / STATIC)) if STATIC in contents else None
         projection = None
         if PROJECTION in contents:
             projection = Projection.from_bytes(contents[PROJECTION], str(path / PROJECTION))
-        model = build_model(architecture, config.get("directions", DIRECTIONS), read_weights, path)
+        model = build_model(architecture, config.get("directions", DIRECTIONS), files[WEIGHTS], path)
         # The constructor checks its arguments, but does not know the file they come from.
         try:
             pretrained = cls(model, vocab, config["readout"], config["delimiter"], config["provenance"], static)
         except CharEmbedError as error:
             raise CharEmbedError(f"{path / CONFIG}: {error}") from error
         try:
-            return dataclasses.replace(pretrained, projection=projection)
+            pretrained = dataclasses.replace(pretrained, projection=projection)
         except CharEmbedError as error:
             raise CharEmbedError(f"{path / PROJECTION}: {error}") from error
+        # Last, because an error that says what is wrong with a file helps more than one that says that it is wrong.
+        check_digests(config, {name: files[name] for name in (TOKENIZER, WEIGHTS, *contents)}, path / CONFIG)
+        return pretrained
 
 
 def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
@@ -256,7 +257,7 @@ def read_architecture(folder: str | os.PathLike[str]) -> CharLMConfig:
     path = resolve_folder(folder) / CONFIG
     if not path.is_file():
         raise CharEmbedError(f"{path.parent} is not a model folder: {CONFIG} missing")
-    return parse_architecture(parse_config(path.read_bytes(), path), path)
+    return parse_architecture(parse_config(read_config(path.parent), path), path)
 
 
 def join(forward: Pretrained, backward: Pretrained) -> Pretrained:
@@ -301,11 +302,24 @@ def check_replaceable(target: Path) -> None:
     check_contains_only(target, FILES)
     if target.exists() and any(target.iterdir()):
         try:
-            parse_config((target / CONFIG).read_bytes(), target / CONFIG)
+            parse_config(read_config(target), target / CONFIG)
         except (CharEmbedError, OSError) as error:
             raise CharEmbedError(
                 f"{target} is not a model folder of charembed: name another folder ({error})"
             ) from error
+
+
+def _read(path: Path) -> dict[str, bytes]:
+    """Return the contents of the files of a model folder.
+
+    Raises:
+        CharEmbedError: a file is missing, or cannot be of a model.
+    """
+    # README.md is for people: a folder without it can be loaded.
+    missing = [name for name in (CONFIG, TOKENIZER, WEIGHTS) if not (path / name).exists()]
+    if missing:
+        raise CharEmbedError(f"{path} is not a model folder: {', '.join(missing)} missing{_run_hint(path)}")
+    return read_model_files(path)
 
 
 def _stored_weights(model: BiCharLM, dtype: StoredType) -> dict[str, Tensor]:

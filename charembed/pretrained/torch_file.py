@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import math
-import stat
 import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from charembed.errors import CharEmbedError
 from charembed.pretrained.pickle_reader import PickleReader, StorageStub, TensorStub, quote_untrusted
+from charembed.util.reading import read_file
 
 _MAGIC_NUMBER, _PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 """First two objects of a file in the format before PyTorch 1.6."""
@@ -41,6 +41,11 @@ class TorchFile:
     content: Any
     """The saved object: dicts, lists, tuples, strings and numbers, with stubs for instances and tensors."""
     _storages: dict[str, Tensor]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of all storages together."""
+        return sum(len(storage) for storage in self._storages.values())
 
     def tensor(self, value: object) -> Tensor:
         """Return the tensor that a stub in `content` stands for.
@@ -94,22 +99,17 @@ def read_torch_file(path: Path, classes: Collection[str] = ()) -> TorchFile:
         CharEmbedError: The file contains anything else, was not written by `torch.save`, or is damaged.
         OSError: The file cannot be read.
     """
-    # Not a pipe or device, which might never end.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise CharEmbedError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        start = file.read(4)
-        file.seek(0)
-        try:
-            if start == b"PK\x03\x04":
-                return _read_archive(file, classes, path.stat().st_size)
-            if start[:1] == b"\x80":
-                return _read_pickles(io.BytesIO(file.read()), classes)
-        except CharEmbedError as error:
-            raise CharEmbedError(f"{path}: {error}") from error
-        except Exception as error:  # damaged and hostile files raise errors of any type
-            reason = f"{type(error).__name__}: {ascii(error)[:200]}"
-            raise CharEmbedError(f"{path} is damaged or incomplete: {reason}") from error
+    content = read_file(path)
+    try:
+        if content.startswith(b"PK\x03\x04"):
+            return _read_archive(io.BytesIO(content), classes, len(content))
+        if content.startswith(b"\x80"):
+            return _read_pickles(io.BytesIO(content), classes)
+    except CharEmbedError as error:
+        raise CharEmbedError(f"{path}: {error}") from error
+    except Exception as error:  # damaged and hostile files raise errors of any type
+        reason = f"{type(error).__name__}: {ascii(error)[:200]}"
+        raise CharEmbedError(f"{path} is damaged or incomplete: {reason}") from error
     raise CharEmbedError(f"{path} is not a file of torch.save")
 
 

@@ -12,7 +12,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
-from charembed.util.tensor_files import read_tensors
+from charembed.util.reading import parse_json
+from charembed.util.tensor_files import MAX_VALUE, read_tensors
 
 Vectors = NDArray[np.float32]
 
@@ -141,13 +142,15 @@ class Projection:
                 f" {components.dtype} of shape {components.shape}, its shares of variance {shares.dtype} of shape"
                 f" {shares.shape}"
             )
-        if not all(np.isfinite(array).all() for array in (mean, components, shares)):
-            raise CharEmbedError(f"{source} is not a projection: it contains values that are not finite")
+        with np.errstate(over="ignore"):
+            components, shares = components.astype(np.float32), shares.astype(np.float32)
+        if not all((np.abs(array) <= MAX_VALUE).all() for array in (mean, components, shares)):  # false for NaN too
+            raise CharEmbedError(f"{source} is not a projection: it contains values that are not finite, or huge")
         if len(shares) < len(components):
             # Version 0.1.0 stored the sum of all shares only. How it is divided does not matter then.
-            shares = np.full(len(components), shares.item() / len(components))
+            shares = np.full(len(components), shares.item() / len(components), np.float32)
         parts, readout = _described_vectors(metadata, source)
-        return cls(mean, components.astype(np.float32), shares.astype(np.float32), parts, readout)
+        return cls(mean, components, shares, parts, readout)
 
 
 def _described_vectors(metadata: dict[str, str], source: str) -> tuple[tuple[str, ...], str]:
@@ -160,9 +163,9 @@ def _described_vectors(metadata: dict[str, str], source: str) -> tuple[tuple[str
     if description is None:
         return (), ""
     try:
-        vectors = json.loads(description)
+        vectors = parse_json(description)
         parts, readout = vectors["parts"], vectors["readout"]
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise CharEmbedError(f"{source} is not a projection: its header does not describe the vectors") from error
     if not isinstance(parts, list) or not all(isinstance(text, str) for text in (readout, *parts)):
         raise CharEmbedError(f"{source} is not a projection: its header does not describe the vectors")

@@ -19,6 +19,7 @@ from charembed.static_vectors.word_vectors import FILE_NAME, StaticVectors, Vect
 from charembed.text.opening import open_binary, read_errors
 from charembed.util.checks import check_integer
 from charembed.util.files import user_path
+from charembed.util.reading import read_file
 from charembed.util.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def load_static_vectors(
         file = file / FILE_NAME
     if file.suffix == ".safetensors" and not file.is_dir():
         with read_errors(file):
-            content = file.read_bytes()
+            content = read_file(file)
         return StaticVectors.from_bytes(content, str(file))
     words, vectors = read_static_vectors(file, limit)
     try:
@@ -197,7 +198,7 @@ def _read_tokenizer(path: Path) -> Any:
     import tokenizers
 
     with read_errors(path):
-        content = path.read_bytes()
+        content = read_file(path)
     try:
         return tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the library's errors have no class of their own
@@ -213,7 +214,7 @@ def _read_table(path: Path) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np
         CharEmbedError: the file is missing or damaged, or is not of model2vec.
     """
     with read_errors(path):
-        content = path.read_bytes()
+        content = read_file(path)
     try:
         tensors, _ = read_tensors(content)
         table = tensors["embeddings"]

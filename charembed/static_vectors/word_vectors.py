@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from charembed.errors import CharEmbedError
 from charembed.static_vectors.ngrams import MAX_CHARACTERS, MAX_N, ngram_buckets
 from charembed.util.checks import check_integer
-from charembed.util.tensor_files import read_tensors
+from charembed.util.reading import parse_json
+from charembed.util.tensor_files import MAX_VALUE, read_tensors
 
 Vectors = NDArray[np.float32]
 
@@ -24,8 +25,6 @@ _VERSION = 1
 """Version of the file format."""
 _METADATA = "static_vectors"
 """Key of the metadata in the file. One key with JSON: safetensors writes several in random order."""
-_MAX_VALUE = 1e30
-"""Largest absolute value: sums of such values are finite in float32."""
 _CACHE_BYTES = 8_000_000
 """Size of the vectors of recent words without a row of their own."""
 _CACHED_CHARACTERS = 64
@@ -66,8 +65,8 @@ class StaticVectors:
             raise CharEmbedError(f"rows must be int8 in two dimensions, got {rows.dtype} of shape {rows.shape}")
         if scales.dtype != np.float32 or scales.shape != rows.shape[:1]:
             raise CharEmbedError(f"scales must be {len(rows)} of float32, got {scales.dtype} of shape {scales.shape}")
-        if not ((scales >= 0) & (scales <= _MAX_VALUE)).all():  # false for NaN too
-            raise CharEmbedError(f"scales must be from 0 to {_MAX_VALUE:g}")
+        if not ((scales >= 0) & (scales <= MAX_VALUE)).all():  # false for NaN too
+            raise CharEmbedError(f"scales must be from 0 to {MAX_VALUE:g}")
         self.min_n, self.max_n = check_integer("min_n", min_n), check_integer("max_n", max_n)
         if not min_n <= max_n <= MAX_N:
             raise CharEmbedError(f"max_n must be from min_n ({min_n}) to {MAX_N}, got {max_n}")
@@ -256,7 +255,7 @@ class StaticVectors:
             if len(words) != count:
                 raise CharEmbedError(f"they have {len(words)} words, expected {count}")
             return cls(words, rows, scales, min_n, max_n)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CharEmbedError(f"{source} does not contain static vectors: {error}") from error
         except CharEmbedError as error:
             raise CharEmbedError(f"{source}: the static vectors cannot be used: {error}") from error
@@ -284,8 +283,8 @@ def _index(words: Sequence[str]) -> dict[str, int]:
 def _quantize(vectors: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return vectors in 8 bits and their scales. Shape: (rows, dim) to (rows, dim), (rows,)"""
     largest = np.abs(vectors).max(axis=1, initial=0).astype(np.float64)
-    if not (largest <= _MAX_VALUE).all():  # false for NaN too
-        raise CharEmbedError(f"vectors contain values that are NaN, infinite or above {_MAX_VALUE:g}")
+    if not (largest <= MAX_VALUE).all():  # false for NaN too
+        raise CharEmbedError(f"vectors contain values that are NaN, infinite or above {MAX_VALUE:g}")
     scales = (largest / 127).astype(np.float32)
     divisors = np.where(scales > 0, scales, np.inf)
     rows = np.empty(vectors.shape, np.int8)
@@ -310,7 +309,7 @@ def _groups(words: Sequence[str], max_characters: int) -> Iterator[Sequence[str]
 
 def _parse_metadata(header: dict[str, str]) -> dict[str, Any]:
     """Return what the header of a file says about the vectors."""
-    metadata = json.loads(header[_METADATA])
+    metadata = parse_json(header[_METADATA])
     if not isinstance(metadata, dict):
         raise ValueError("its metadata is not an object")
     return metadata

@@ -16,6 +16,7 @@ from charembed.pretrained.model_files import parse_versioned
 from charembed.tagging.metrics import METRICS
 from charembed.tagging.seed_scores import PairedDifference, Spread
 from charembed.tagging.tag_schemes import LayerKind
+from charembed.util.reading import read_file
 
 FORMAT_VERSION = 1
 
@@ -126,7 +127,7 @@ class Comparison:
             OSError: the file cannot be read.
         """
         keys = {"settings": dict, "digests": dict, "results": list}
-        content = parse_versioned(path.read_bytes(), path, "the output of charembed probe", FORMAT_VERSION, keys)
+        content = parse_versioned(read_file(path), path, "the output of charembed probe", FORMAT_VERSION, keys)
         changed = {
             key
             for name, now in (("settings", self.settings), ("digests", self.digests))

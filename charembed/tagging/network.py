@@ -113,9 +113,14 @@ class TaggerNetwork(nn.Module):
 
         Args:
             vectors: word vectors, as in `emissions`.
+
+        Raises:
+            CharEmbedError: the scores are not finite.
         """
         self.eval()
         scores, _ = self.emissions(vectors)
+        if not all(emissions.isfinite().all() for emissions in scores):
+            raise CharEmbedError("this tagger computes scores of tags that are not finite: its weights are damaged")
         lengths = np.array([len(sentence) for sentence in vectors])
         return [
             TagLattice(emissions.float().cpu().numpy(), lengths, crf.transition_scores())

@@ -65,13 +65,13 @@ class TagLayer:
 
     def possible_first(self) -> NDArray[np.bool_]:
         """Return which tags a sentence can begin with. Shape: (tags,)"""
-        return np.array([self._can_follow("O", tag) for tag in self.tags], dtype=np.bool_)
+        inside = [self.kind == "entities" and tag.startswith("I-") for tag in self.tags]
+        return ~np.array(inside, dtype=np.bool_)
 
     def possible_transitions(self) -> NDArray[np.bool_]:
         """Return which tag can follow which. Shape: (tags, tags), the earlier tag first"""
-        allowed = [[self._can_follow(before, tag) for tag in self.tags] for before in self.tags]
-        return np.array(allowed, dtype=np.bool_)
-
-    def _can_follow(self, before: str, tag: str) -> bool:
-        """Return whether a tag can follow another one: I-X follows B-X and I-X only."""
-        return self.kind != "entities" or not tag.startswith("I-") or (before != "O" and before[2:] == tag[2:])
+        label_ids = {label: number for number, label in enumerate(self.labels)} if self.kind == "entities" else {}
+        labels = np.array([label_ids.get(tag[2:], -1) for tag in self.tags])
+        # I-X follows B-X and I-X only.
+        same_label: NDArray[np.bool_] = labels[:, None] == labels
+        return self.possible_first() | same_label

@@ -6,13 +6,12 @@ import dataclasses
 import importlib.resources
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -20,8 +19,15 @@ from torch import Tensor
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import SCHEME, bundled_models, download
 from charembed.pretrained.model_files import CONFIG as MODEL_CONFIG
+from charembed.pretrained.model_files import (
+    DIGESTS,
+    check_digests,
+    digests,
+    parse_versioned,
+    read_config,
+    read_model_files,
+)
 from charembed.pretrained.model_files import FILES as MODEL_FILES
-from charembed.pretrained.model_files import parse_versioned
 from charembed.pretrained.model_folder import Pretrained
 from charembed.static_vectors import StaticVectors
 from charembed.static_vectors.word_vectors import FILE_NAME as STATIC
@@ -30,7 +36,9 @@ from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger_card import tagger_card
 from charembed.util.checks import check_choice
 from charembed.util.devices import shapes_only
-from charembed.util.files import atomic_folder, check_contains_only, user_path
+from charembed.util.files import atomic_folder, check_contains_only, read_unchanged, user_path, wait_for_folder
+from charembed.util.reading import read_file
+from charembed.util.tensor_files import check_weights, read_torch_tensors
 from charembed.version import __version__
 
 FORMAT_VERSION = 1
@@ -44,7 +52,6 @@ TRAINING = ".training"
 BUNDLED_TAGGERS = Path(str(importlib.resources.files("charembed.tagging").joinpath("models")))
 """Folder of the taggers that are part of this package."""
 _DOWNLOADS = (CONFIG, WEIGHTS, CARD, STATIC, *(f"{MODEL}/{name}" for name in MODEL_FILES))
-_DTYPES = (torch.float32, torch.float16)
 ModelStorage = Literal["auto", "reference", "float32", "float16"]
 
 
@@ -75,6 +82,11 @@ class TaggerFiles:
         """
         check_choice("model", model, get_args(ModelStorage))
         language_model, files = self._language_model(model)
+        weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
+        content = {
+            WEIGHTS: safetensors.torch.save(weights),
+            **({} if self.static is None else {STATIC: self.static.to_bytes()}),
+        }
         config = {
             "format_version": FORMAT_VERSION,
             "charembed_version": __version__,
@@ -83,14 +95,13 @@ class TaggerFiles:
             "language_model": language_model,
             "embedder": self.embedder_options,
             "static_vectors": self.static is not None,
+            DIGESTS: digests(content),
             "provenance": self.provenance,
         }
-        weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
         return {
             CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
-            WEIGHTS: safetensors.torch.save(weights),
             CARD: tagger_card(self.network.layers, self.provenance, address).encode("utf-8", "backslashreplace"),
-            **({} if self.static is None else {STATIC: self.static.to_bytes()}),
+            **content,
             **{f"{MODEL}/{name}": content for name, content in files.items()},
         }
 
@@ -161,48 +172,37 @@ def check_tagger_replaceable(target: Path) -> None:
 def load_tagger_files(name: str | os.PathLike[str], device: torch.device | str | None = None) -> TaggerFiles:
     """Read a tagger folder; see `Tagger.load`."""
     folder = _resolve(name)
-    device = "cpu" if device is None else device
-    return _from_parts(partial(_read, folder), partial(Pretrained.load, folder / MODEL, device), folder, device)
+    return _from_contents(read_unchanged(folder, partial(_read, folder)), folder, "cpu" if device is None else device)
 
 
 def tagger_from_contents(contents: Mapping[str, bytes], source: str) -> TaggerFiles:
     """Return the tagger of files in memory; see `Tagger.from_contents`."""
     # They may come from a damaged pipeline, in which anything can take their place.
     files = contents if isinstance(contents, Mapping) else {}
-
-    def read(name: str) -> bytes:
-        if not isinstance(files.get(name), bytes):
-            raise CharEmbedError(f"{source} contains no complete tagger: {name} missing")
-        return files[name]
-
-    def load_model() -> Pretrained:
-        prefix = f"{MODEL}/"
-        inner = {name.removeprefix(prefix): files[name] for name in files if str(name).startswith(prefix)}
-        return Pretrained.from_files(inner, f"{source}, {MODEL}")
-
-    return _from_parts(read, load_model, Path(source), "cpu")
+    return _from_contents(files, Path(source), "cpu")
 
 
-def _from_parts(
-    read: Callable[[str], bytes],
-    load_model: Callable[[], Pretrained],
-    folder: Path,
-    device: torch.device | str,
-) -> TaggerFiles:
+def _from_contents(files: Mapping[str, bytes], folder: Path, device: torch.device | str) -> TaggerFiles:
     """Return the tagger of a folder.
 
     Args:
-        read: returns the content of a file by its name.
-        load_model: loads the language model that is part of the folder.
+        files: contents by path in the folder.
         folder: path of the folder, for error messages.
-        device: device of a bundled language model.
+        device: device of the language model.
     """
+
+    def read(name: str) -> bytes:
+        if not isinstance(files.get(name), bytes):
+            raise CharEmbedError(f"{folder} contains no complete tagger: {name} missing")
+        return files[name]
+
     path = folder / CONFIG
-    description = f"the {CONFIG} of a charembed tagger"
-    config = parse_versioned(read(CONFIG), path, description, FORMAT_VERSION, {"provenance": dict})
+    config = _parse_config(read(CONFIG), path)
+    tensors = _read_weights(read(WEIGHTS), folder / WEIGHTS)
     try:
         network_config = NetworkConfig(**config["network"])
         layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
+        _check_tags(layers, tensors)
         with shapes_only():  # the weights come from the file
             network = TaggerNetwork(network_config, layers)
         static_file, reference = config["static_vectors"], config["language_model"]
@@ -211,7 +211,7 @@ def _from_parts(
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, CharEmbedError) as error:
         reason = next(iter(str(error).splitlines()), "")  # PyTorch adds where in its code an error arose
         raise CharEmbedError(f"{path} is damaged: {type(error).__name__}: {reason}") from error
-    _load_weights(network, read(WEIGHTS), folder / WEIGHTS)
+    _load_weights(network, tensors, folder / WEIGHTS)
     static = StaticVectors.from_bytes(read(STATIC), str(folder / STATIC)) if static_file else None
 
     # The language model: in the folder, or a bundled one with the same weights.
@@ -220,7 +220,12 @@ def _from_parts(
         raise CharEmbedError(
             f"{path} refers to the language model {bundled!r}, which this version of charembed ({__version__}) lacks"
         )
-    pretrained = load_model() if bundled is None else Pretrained.load(bundled, device)
+    if bundled is None:
+        inner = {name.removeprefix(f"{MODEL}/"): files[name] for name in files if str(name).startswith(f"{MODEL}/")}
+        pretrained = Pretrained.from_files(inner, str(folder / MODEL))
+        pretrained.model.to(device)
+    else:
+        pretrained = Pretrained.load(bundled, device)
     pretrained = dataclasses.replace(pretrained, readout=readout)
     if pretrained.digest() != digest:
         raise CharEmbedError(
@@ -228,6 +233,7 @@ def _from_parts(
             " its vectors mean something else. Train the tagger again, or use the version of charembed that made it"
             f" ({config.get('charembed_version')})"
         )
+    check_digests(config, {name: files[name] for name in (WEIGHTS, STATIC) if name in files}, path)
     return TaggerFiles(pretrained, network, static, embedder_options, config["provenance"])
 
 
@@ -240,7 +246,8 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, str) and name.startswith(SCHEME):
         return _download(name)
     path = user_path(name)
-    if (path / CONFIG).is_file():
+    wait_for_folder(path)
+    if (path / CONFIG).exists():
         return path
     if isinstance(name, str) and name in bundled_taggers():
         return BUNDLED_TAGGERS / name
@@ -275,40 +282,72 @@ def _is_language_model(name: str | os.PathLike[str]) -> CharEmbedError:
     )
 
 
-def _load_weights(network: TaggerNetwork, content: bytes, path: Path) -> None:
+def _parse_config(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the content of a tagger.json."""
+    return parse_versioned(content, path, f"the {CONFIG} of a charembed tagger", FORMAT_VERSION, {"provenance": dict})
+
+
+def _check_tags(layers: Sequence[TagLayer], tensors: Mapping[str, Tensor]) -> None:
+    """Check that each layer of tags has the weights of its transitions, before a network of any size is built.
+
+    Raises:
+        CharEmbedError: it has not.
+    """
+    for number, layer in enumerate(layers):
+        name, count = f"crfs.{number}.transitions", len(layer.tags)
+        shape = tuple(tensors[name].shape) if name in tensors else "no tensor"
+        if shape != (count, count):
+            raise CharEmbedError(f"{WEIGHTS} must have {name} of shape {(count, count)} for {count} tags, got {shape}")
+
+
+def _read_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+    """
+    Raises:
+        CharEmbedError: the content is not that of a safetensors file.
+    """
+    try:
+        return read_torch_tensors(content)
+    except ValueError as error:
+        raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _load_weights(network: TaggerNetwork, tensors: dict[str, Tensor], path: Path) -> None:
     """Load the weights of a network.
 
     Args:
         network: the network.
-        content: content of the file of weights.
+        tensors: the tensors of the file of weights.
         path: path of the file, for error messages.
 
     Raises:
-        CharEmbedError: they cannot be read, or do not fit the network.
+        CharEmbedError: they do not fit the network.
     """
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     try:
-        tensors: Mapping[str, Tensor] = safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
-    expected = network.state_dict()
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or name not in expected:
-            raise CharEmbedError(f"{path} {'lacks' if name in expected else 'has unexpected'} tensor {name}")
-        if tensors[name].shape != expected[name].shape:
-            shapes = tuple(tensors[name].shape), tuple(expected[name].shape)
-            raise CharEmbedError(f"{path}: {name} has shape {shapes[0]}, expected {shapes[1]}")
-        if tensors[name].dtype not in _DTYPES:
-            raise CharEmbedError(f"{path}: {name} has type {tensors[name].dtype}, expected float32 or float16")
-        if not tensors[name].isfinite().all():
-            raise CharEmbedError(f"{path}: {name} has values that are not finite")
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        weights = check_weights(tensors, shapes)
+    except ValueError as error:
+        raise CharEmbedError(f"{path}: {error}") from error
+    if not weights["scale"] > 0:
+        raise CharEmbedError(f"{path}: scale must be positive, got {weights['scale'].item()}")
+    network.load_state_dict(weights, assign=True)
 
 
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except FileNotFoundError as error:
-        raise CharEmbedError(f"{folder} is not a complete tagger folder: {name} missing") from error
+def _read(folder: Path) -> dict[str, bytes]:
+    """Return the contents of the files of a tagger folder, by path in the folder.
+
+    Raises:
+        CharEmbedError: a file is missing, or cannot be of a tagger.
+    """
+    contents = {CONFIG: read_config(folder, CONFIG)}
+    config = _parse_config(contents[CONFIG], folder / CONFIG)
+    for name in (WEIGHTS, *((STATIC,) if config.get("static_vectors") else ())):
+        try:
+            contents[name] = read_file(folder / name)
+        except FileNotFoundError as error:
+            raise CharEmbedError(f"{folder} is not a complete tagger folder: {name} missing") from error
+    if (folder / MODEL).is_dir():
+        contents |= {f"{MODEL}/{name}": content for name, content in read_model_files(folder / MODEL).items()}
+    return contents
 
 
 def bundled_name(pretrained: Pretrained) -> str | None:

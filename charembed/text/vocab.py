@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from charembed.errors import CharEmbedError
 from charembed.util.files import atomic_write
+from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
 
 UNKNOWN = "<unk>"
 UNKNOWN_ID = 0
@@ -205,7 +205,7 @@ class CharVocab:
                 0 for `<unk>`.
         """
         try:
-            tokenizer = json.loads(text.decode() if isinstance(text, bytes) else text)
+            tokenizer = parse_json(text)
             model = tokenizer["model"]
             table = model["vocab"]
             # Anything that would split, merge or change characters makes ids that this class would not.
@@ -218,7 +218,7 @@ class CharVocab:
             in_order = [table[token] for token in by_id] == list(range(len(table))) and by_id[:1] == [UNKNOWN]
             # JSON's 1.0 and true equal 1 in Python.
             in_order = in_order and all(type(value) is int for value in table.values())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CharEmbedError(f"{source} is not a tokenizer.json: {type(error).__name__}: {error}") from error
         if not is_plain:
             raise CharEmbedError(f"{source} is not a character vocabulary: expected BPE without merges and other steps")
@@ -241,7 +241,7 @@ class CharVocab:
             FileNotFoundError: there is no such file.
             CharEmbedError: the file is not a character vocabulary.
         """
-        return cls.from_json(Path(path).read_bytes(), source=str(path))
+        return cls.from_json(read_file(Path(path), MAX_JSON_BYTES), source=str(path))
 
 
 @dataclass

@@ -101,6 +101,10 @@ class ModelTrainer:
         self.device = device
         self._seed = config.seed
         self.encoded = encoded
+        # A model that is trained further is read as before: taggers may depend on it.
+        self._reading: dict[str, Any] = {}
+        if initial is not None:
+            self._reading = {"readout": initial.readout, "delimiter": initial.delimiter}
         self.static_vectors: RunVectors | None = None
         """Static vectors that become part of the saved models, in the process that saves them."""
 
@@ -239,10 +243,10 @@ class ModelTrainer:
         """
         static = self.static_vectors
         if static is None:
-            return Pretrained(self.model, self.encoded.vocab, provenance=provenance)
+            return Pretrained(self.model, self.encoded.vocab, provenance=provenance, **self._reading)
         vectors = static.for_model(self.model, self.encoded)
         provenance = provenance | {"static_vectors": self.static_summary}
-        return Pretrained(self.model, self.encoded.vocab, provenance=provenance, static=vectors)
+        return Pretrained(self.model, self.encoded.vocab, provenance=provenance, static=vectors, **self._reading)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, except the text."""

@@ -15,6 +15,7 @@ from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.errors import CharEmbedError
 from charembed.text.vocab import UNKNOWN_ID
 from charembed.util.files import atomic_write
+from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
 from charembed.version import __version__
 
 REPORT = "report.json"
@@ -82,14 +83,16 @@ class Report:
             CharEmbedError: there is no report, or it is damaged.
         """
         try:
-            report = cls(**json.loads((folder / REPORT).read_text(encoding="utf-8")))
-            report_rows(report)  # raises if anything is missing
+            report = cls(**parse_json(read_file(folder / REPORT, MAX_JSON_BYTES)))
+            # Raises if anything is missing or of another type.
+            if not all(isinstance(cell, str) for cell in report_rows(report).values()):
+                raise TypeError("a value has another type")
             return report
         except FileNotFoundError as error:
             raise CharEmbedError(
                 f"{folder} has no {REPORT}: it is not the folder of a run, or the run has not been validated yet"
             ) from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             raise CharEmbedError(f"{folder / REPORT} cannot be read: {error}") from error
 
 

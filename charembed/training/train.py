@@ -25,6 +25,7 @@ from charembed.training.run_state import RunState
 from charembed.training.static_vectors import RunVectors, check_words, make_static_vectors
 from charembed.training.trainer import Trainer, TrainResult
 from charembed.util.files import atomic_write
+from charembed.util.reading import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def _static_vectors(
     if earlier is not None and used is None:
         return None
     if used is not None and folder.static_vectors.exists():
-        content = StaticVectors.from_bytes(folder.static_vectors.read_bytes(), str(folder.static_vectors))
+        content = StaticVectors.from_bytes(read_file(folder.static_vectors), str(folder.static_vectors))
         vectors: RunVectors | None = RunVectors(content, used["source"])
     else:
         vectors = make_static_vectors(

@@ -7,9 +7,11 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -17,10 +19,13 @@ from charembed.errors import CharEmbedError
 
 _IS_POSIX = os.name == "posix"
 _LOCK = ".lock"
+_WAITS, _WAIT = 400, 0.005
+"""How often to look again for a folder that another process replaces, and the seconds in between."""
 RUN_LOCK = ".charembed.lock"
 """File that marks a folder as the output of a training run."""
 MANIFEST = "_embeddings.json"
 """File that marks a folder as holding embeddings. Parquet readers ignore names that begin with an underscore."""
+_Result = TypeVar("_Result")
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -112,12 +117,16 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         fsync_folder(target.parent)
 
 
-def recover_folder(target: Path) -> None:
+def recover_folder(target: Path) -> bool:
     """Clear away what a process that was killed in `atomic_folder` has left next to a folder.
 
     If it was killed between the two renames, the new folder takes its place. If it was killed before the first one, the
     new folder is removed, even if it was complete.
+
+    Returns:
+        Whether a live process is writing the folder.
     """
+    is_written = False
     for temporary in target.parent.glob(glob.escape(_prefix(target)) + "*"):
         # Somebody's folder may have a name like ours: touch only those that hold what `atomic_folder` puts there.
         if not (temporary / _LOCK).is_file() or {path.name for path in temporary.iterdir()} - {"new", "old", _LOCK}:
@@ -130,7 +139,55 @@ def recover_folder(target: Path) -> None:
                     os.replace(new if new.exists() else old, target)
                 shutil.rmtree(temporary, ignore_errors=True)
         except Timeout:
-            continue  # a live process is writing there
+            is_written = True
+    return is_written
+
+
+def wait_for_folder(target: Path) -> None:
+    """Recover a folder that does not exist, and wait for it while a live process replaces it.
+
+    Between the two renames in `atomic_folder` there is no folder, though there was one before and will be one after.
+    """
+    for _ in range(_WAITS):
+        if os.path.isdir(target):
+            return
+        with suppress(OSError):  # a folder that cannot be recovered is missing, as the caller will find
+            if not recover_folder(target):
+                return
+        time.sleep(_WAIT)
+
+
+def read_unchanged(target: Path, read: Callable[[], _Result]) -> _Result:
+    """Return what a function reads from the files of a folder, all of one version of it.
+
+    If another process replaces the folder in the meantime, the function is called again.
+
+    Args:
+        target: the folder.
+        read: the function.
+    """
+    for _ in range(_WAITS):
+        wait_for_folder(target)
+        before = _identity(target)
+        try:
+            result = read()
+        except Exception:
+            if before == _identity(target):
+                raise
+        else:
+            if before == _identity(target):
+                return result
+    return read()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return numbers that differ for a folder that takes the place of another; None if there is no folder."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    # The system may use the number of a removed folder again.
+    return status.st_ino, status.st_mtime_ns
 
 
 def _prefix(target: Path) -> str:

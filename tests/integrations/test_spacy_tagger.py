@@ -218,7 +218,7 @@ def test_damaged_pipeline_is_reported(nlp, tmp_path: Path) -> None:
             component.from_bytes(srsly.msgpack_dumps(damaged))
     for name, message in {
         "tagger.safetensors": r"contains no complete tagger: tagger\.safetensors missing",
-        "language_model/model.safetensors": "the saved pipeline, language_model contains no model: model",
+        "language_model/model.safetensors": "the saved pipeline/language_model contains no model: model",
     }.items():
         damaged = {other: content for other, content in contents.items() if other != name}
         with pytest.raises(CharEmbedError, match=message):

@@ -404,6 +404,40 @@ def test_tensors_larger_than_their_storage_are_refused(archive: bool, pair) -> N
         read_flair(*pair)
 
 
+def test_layers_that_share_one_storage_are_refused(pair) -> None:
+    """Each layer fits into the storage, but all of them together would take 100 times its memory."""
+    state = torch.load(pair[0], weights_only=False)
+    weights = state["state_dict"]
+    for layer in range(1, 100):
+        weights[f"rnn.weight_ih_l{layer}"] = weights["rnn.weight_hh_l0"]
+        for name in ("weight_hh", "bias_ih", "bias_hh"):
+            weights[f"rnn.{name}_l{layer}"] = weights[f"rnn.{name}_l0"]
+    torch.save(state | {"nlayers": 100}, pair[0])
+    with pytest.raises(CharEmbedError, match=r"its weights are [\d,]+ numbers, but the file holds [\d,]+"):
+        read_flair(*pair)
+
+
+def test_language_models_of_a_tagger(pair, tmp_path: Path) -> None:
+    """Their vectors are those of the models that the tagger was made of."""
+    from flair.data import Dictionary
+    from flair.embeddings import FlairEmbeddings, StackedEmbeddings
+    from flair.models import SequenceTagger
+
+    tags = Dictionary(add_unk=False)
+    tags.add_item("O")
+    stack = StackedEmbeddings([FlairEmbeddings(str(path)) for path in pair])
+    tagger = SequenceTagger(embeddings=stack, tag_dictionary=tags, tag_type="ner", hidden_size=2)
+    tagger.save(tmp_path / "ner.pt")
+    imported = CharEmbedder.from_flair(tmp_path / "ner.pt", tmp_path / "ner.pt")
+    expected = CharEmbedder.from_flair(*pair).embed(["The dog."])[0]
+    assert_same_vectors(imported.embed(["The dog."])[0].vectors, expected.vectors, expected.words)
+
+    tagger = SequenceTagger(embeddings=stack.embeddings[0], tag_dictionary=tags, tag_type="ner", hidden_size=2)
+    tagger.save(tmp_path / "forward.pt")
+    with pytest.raises(CharEmbedError, match="it is a tagger of Flair with no backward language models, expected one"):
+        CharEmbedder.from_flair(tmp_path / "forward.pt", tmp_path / "forward.pt")
+
+
 def test_empty_tensors_with_absurd_sizes_are_refused() -> None:
     """No storage limits the sizes of a tensor without elements, but PyTorch cannot compute with these."""
     stub = TensorStub(StorageStub("0", 0, 4), 0, (0, 2**70), (1, 1))
@@ -504,7 +538,7 @@ def test_invalid_checkpoints_raise(changes: dict, message: str, pair) -> None:
         ("encoder.weight", torch.zeros(3, 6), "encoder.weight has 3 rows, too few for the dictionary"),
         ("rnn.weight_hh_l0", torch.zeros(44, 12), "shape"),
         ("rnn.weight_ih_l0", torch.zeros(45, 6), "shape"),
-        ("rnn.weight_hh_l0", torch.full((44, 11), torch.nan), "NaN or infinite"),
+        ("rnn.weight_hh_l0", torch.full((44, 11), torch.nan), "NaN, infinite"),
         ("proj.weight", torch.zeros(5, 11), "has unknown weights 'proj.weight'"),
         ("rnn.weight_ih_l1", torch.zeros(44, 11), "weight_ih_l1"),
     ],

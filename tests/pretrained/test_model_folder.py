@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ from helpers import DATA, assert_same_vectors, small_model, small_static_vectors
 
 from charembed import BiCharLM, CharEmbedder, CharEmbedError, join
 from charembed.lm.model import Direction
+from charembed.pretrained import model_files
 from charembed.pretrained.model_folder import Pretrained
 from charembed.static_vectors import StaticVectors
+from charembed.util.files import atomic_folder
+from charembed.util.reading import read_file
 
 COMMITTED = DATA / "model-format-1"
 
@@ -86,9 +90,8 @@ def test_model_is_recovered_after_a_kill_between_the_renames(pretrained: Pretrai
     assert remaining == {f".{folder.name}.other", folder.name, named.name}
 
 
-def test_half_precision_weights_are_loaded_as_float32(folder: Path) -> None:
-    weights = safetensors.torch.load_file(folder / "model.safetensors")
-    safetensors.torch.save_file({k: v.half() for k, v in weights.items()}, folder / "model.safetensors")
+def test_half_precision_weights_are_loaded_as_float32(pretrained: Pretrained, folder: Path) -> None:
+    pretrained.save(folder, "float16")
     assert {p.dtype for p in Pretrained.load(folder).model.parameters()} == {torch.float32}
 
 
@@ -242,10 +245,10 @@ def test_weights_that_do_not_fit_are_reported(folder: Path) -> None:
     with pytest.raises(CharEmbedError, match=r"forward.decoder.bias has shape \(2,\), expected"):
         Pretrained.load(folder)
     save(**{"forward.decoder.bias": weights["forward.decoder.bias"].int()})
-    with pytest.raises(CharEmbedError, match="expected floating point"):
+    with pytest.raises(CharEmbedError, match="int32, expected a floating-point type"):
         Pretrained.load(folder)
     save(**{"backward.rnn.bias_l0": torch.full((48,), torch.nan)})
-    with pytest.raises(CharEmbedError, match=r"backward.rnn.bias_l0 has values that are not finite"):
+    with pytest.raises(CharEmbedError, match=r"backward.rnn.bias_l0 has values that are NaN, infinite"):
         Pretrained.load(folder)
 
 
@@ -318,3 +321,69 @@ def test_joined_models_keep_the_static_vectors_of_either(pretrained: Pretrained)
     assert join(one_direction("forward", None), one_direction("backward", None)).static is None
     with pytest.raises(CharEmbedError, match="they differ in their static vectors"):
         join(one_direction("forward", static), one_direction("backward", small_static_vectors(3)))
+
+
+def test_a_file_of_another_version_of_the_folder_is_refused(folder: Path) -> None:
+    """Its shapes fit, so that nothing but the digest can tell."""
+    other = small_model(seed=4)
+    (folder / "model.safetensors").write_bytes(other.files()["model.safetensors"])
+    with pytest.raises(CharEmbedError, match=r"model\.safetensors is not the file that config\.json was written with"):
+        Pretrained.load(folder)
+
+
+def test_folders_without_digests_are_loaded(pretrained: Pretrained, folder: Path) -> None:
+    edit_config(folder, sha256=None)
+    assert Pretrained.load(folder).digest() == pretrained.digest()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_load_during_a_save_gets_one_version(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is replaced after one of its files has been read."""
+    other = small_model(seed=4)
+    replacements = iter([other])
+
+    def read_and_replace(path: Path, *limits: int) -> bytes:
+        content = read_file(path, *limits)
+        if path.name == name:
+            for model in replacements:
+                model.save(folder)
+        return content
+
+    monkeypatch.setattr(model_files, "read_file", read_and_replace)
+    assert Pretrained.load(folder).digest() == other.digest()
+
+
+def test_a_load_waits_between_the_two_renames_of_a_save(pretrained: Pretrained, folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool, atomic_folder(folder) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        hidden = folder.rename(folder.with_name("hidden"))
+        load = pool.submit(Pretrained.load, folder)
+        with pytest.raises(TimeoutError):
+            load.result(timeout=0.05)
+        hidden.rename(folder)
+        assert load.result().digest() == pretrained.digest()
+
+
+def test_a_loaded_model_does_not_depend_on_its_file(pretrained: Pretrained, folder: Path) -> None:
+    """If the weights were a map of the file, reading them would end the process."""
+    loaded = Pretrained.load(folder)
+    os.truncate(folder / "model.safetensors", 0)
+    assert loaded.digest() == pretrained.digest()
+
+
+@pytest.mark.parametrize("value", [1e300, 3.4e38, 1e13, torch.inf])
+def test_weights_that_overflow_are_refused(folder: Path, value: float) -> None:
+    path = folder / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights["forward.rnn.weight_hh_l0"] = weights["forward.rnn.weight_hh_l0"].double().fill_(value)
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(CharEmbedError, match=r"forward.rnn.weight_hh_l0 has values that are NaN, infinite or larger"):
+        Pretrained.load(folder)
+
+
+@pytest.mark.parametrize("layers", [100, 20_000, 10**9])
+def test_layers_without_weights_are_refused_before_they_are_built(folder: Path, layers: int) -> None:
+    architecture = json.loads((folder / "config.json").read_text())["architecture"]
+    edit_config(folder, architecture=architecture | {"num_layers": layers})
+    with pytest.raises(CharEmbedError, match=r"states 100 layers, but .* has 12 tensors|must be a whole number"):
+        Pretrained.load(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,11 @@ def test_an_initial_model_with_another_architecture_is_refused(tmp_path: Path, r
     model = make_initial_model(config.model, config.directions, config.seed, encoded, loaded)
     assert model.config.dropout == 0.3, "the dropout of the new run is ignored"
     assert model.directions == ("backward",)
+
+
+def test_a_model_is_read_as_the_one_that_it_starts_from(tmp_path: Path, run: TrainResult) -> None:
+    initial = replace(Pretrained.load(run.folder / "best"), readout="separator", delimiter="##")
+    initial.save(tmp_path / "start")
+    config = tiny_config(tmp_path, init=str(tmp_path / "start"), model=CharLMConfig(), budget=BudgetConfig(steps=0))
+    trained = Pretrained.load(train(config).folder / "best")
+    assert (trained.readout, trained.delimiter) == ("separator", "##")
