@@ -6,7 +6,7 @@ import dataclasses
 import importlib.resources
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from charembed.errors import CharEmbedError
 from charembed.pretrained.hub import SCHEME, bundled_models, download
@@ -34,11 +33,11 @@ from charembed.static_vectors.word_vectors import FILE_NAME as STATIC
 from charembed.tagging.network import NetworkConfig, TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger_card import tagger_card
+from charembed.tagging.tagger_weights import check_tags, load_weights, read_weights
 from charembed.util.checks import check_choice
 from charembed.util.devices import shapes_only
 from charembed.util.files import atomic_folder, check_contains_only, read_unchanged, user_path, wait_for_folder
 from charembed.util.reading import read_file
-from charembed.util.tensor_files import check_weights, read_torch_tensors
 from charembed.version import __version__
 
 FORMAT_VERSION = 1
@@ -198,11 +197,11 @@ def _from_contents(files: Mapping[str, bytes], folder: Path, device: torch.devic
 
     path = folder / CONFIG
     config = _parse_config(read(CONFIG), path)
-    tensors = _read_weights(read(WEIGHTS), folder / WEIGHTS)
+    tensors = read_weights(read(WEIGHTS), folder / WEIGHTS)
     try:
         network_config = NetworkConfig(**config["network"])
         layers = [TagLayer(layer["name"], layer["kind"], tuple(layer["tags"])) for layer in config["layers"]]
-        _check_tags(layers, tensors)
+        check_tags(layers, tensors)
         with shapes_only():  # the weights come from the file
             network = TaggerNetwork(network_config, layers)
         static_file, reference = config["static_vectors"], config["language_model"]
@@ -211,7 +210,7 @@ def _from_contents(files: Mapping[str, bytes], folder: Path, device: torch.devic
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, CharEmbedError) as error:
         reason = next(iter(str(error).splitlines()), "")  # PyTorch adds where in its code an error arose
         raise CharEmbedError(f"{path} is damaged: {type(error).__name__}: {reason}") from error
-    _load_weights(network, tensors, folder / WEIGHTS)
+    load_weights(network, tensors, folder / WEIGHTS)
     static = StaticVectors.from_bytes(read(STATIC), str(folder / STATIC)) if static_file else None
 
     # The language model: in the folder, or a bundled one with the same weights.
@@ -285,51 +284,6 @@ def _is_language_model(name: str | os.PathLike[str]) -> CharEmbedError:
 def _parse_config(content: bytes, path: Path) -> dict[str, Any]:
     """Return the content of a tagger.json."""
     return parse_versioned(content, path, f"the {CONFIG} of a charembed tagger", FORMAT_VERSION, {"provenance": dict})
-
-
-def _check_tags(layers: Sequence[TagLayer], tensors: Mapping[str, Tensor]) -> None:
-    """Check that each layer of tags has the weights of its transitions, before a network of any size is built.
-
-    Raises:
-        CharEmbedError: it has not.
-    """
-    for number, layer in enumerate(layers):
-        name, count = f"crfs.{number}.transitions", len(layer.tags)
-        shape = tuple(tensors[name].shape) if name in tensors else "no tensor"
-        if shape != (count, count):
-            raise CharEmbedError(f"{WEIGHTS} must have {name} of shape {(count, count)} for {count} tags, got {shape}")
-
-
-def _read_weights(content: bytes, path: Path) -> dict[str, Tensor]:
-    """
-    Raises:
-        CharEmbedError: the content is not that of a safetensors file.
-    """
-    try:
-        return read_torch_tensors(content)
-    except ValueError as error:
-        raise CharEmbedError(f"{path} cannot be read as safetensors: {error}") from error
-
-
-def _load_weights(network: TaggerNetwork, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load the weights of a network.
-
-    Args:
-        network: the network.
-        tensors: the tensors of the file of weights.
-        path: path of the file, for error messages.
-
-    Raises:
-        CharEmbedError: they do not fit the network.
-    """
-    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    try:
-        weights = check_weights(tensors, shapes)
-    except ValueError as error:
-        raise CharEmbedError(f"{path}: {error}") from error
-    if not weights["scale"] > 0:
-        raise CharEmbedError(f"{path}: scale must be positive, got {weights['scale'].item()}")
-    network.load_state_dict(weights, assign=True)
 
 
 def _read(folder: Path) -> dict[str, bytes]:
