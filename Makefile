@@ -1,9 +1,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FLAIR_VENV ?= $(VENV)-flair
+FLAIR_BIN := $(FLAIR_VENV)/bin
 MODEL := runs/tiny/best
 
-.PHONY: quickstart test test-slow check docs clean
+.PHONY: quickstart test test-slow test-flair check docs clean
 
 # Embed with the bundled English model, then train a tiny one for a minute on the text of the repository.
 quickstart: $(VENV)/base
@@ -33,6 +35,11 @@ test: $(VENV)/dev
 test-slow: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m slow
 
+# Tests that need Flair, which holds other packages back and therefore has an environment of its own.
+test-flair: $(FLAIR_VENV)/dev
+	OMP_NUM_THREADS=1 $(FLAIR_BIN)/python -m pytest -n logical tests/integrations/test_flair.py \
+		tests/pretrained/test_flair_checkpoint.py tests/pretrained/test_bundled_models.py tests/scripts tests/docs
+
 check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,10 +51,10 @@ docs: $(VENV)/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv runs build dist site
+	rm -rf .venv .venv-flair runs build dist site
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+$(BIN)/python $(FLAIR_BIN)/python:
+	$(PYTHON) -m venv $(@D)/..
 
 $(VENV)/base: $(BIN)/python pyproject.toml constraints.txt
 	@echo 'Installing charembed and its dependencies: a few minutes the first time …'
@@ -58,3 +65,7 @@ $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo 'Installing charembed, all its extras and the tools of development: several minutes the first time …'
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
 	touch $@ $(VENV)/base
+
+$(FLAIR_VENV)/dev: $(FLAIR_BIN)/python pyproject.toml constraints-flair.txt
+	$(FLAIR_BIN)/pip install --disable-pip-version-check -q -c constraints-flair.txt -e '.[all,flair,dev,docs]'
+	touch $@

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 # This module imports little, because each of the processes imports it.
-PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 """Starts processes from a server that has imported PyTorch and charembed already, which saves seconds for each. What
 charembed imports when it is needed, such as onnxruntime and huggingface_hub, is not imported there."""
 PROCESSES.set_forkserver_preload(["charembed.training.train", "charembed.cli.main", "charembed.cli.train"])

@@ -38,6 +38,9 @@ DATA = Path(__file__).parent / "data"
 EXCERPT = ROOT / "configs" / "data" / "en_excerpt.txt"
 """Half a megabyte of English text."""
 
+unix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs signals or processes of Unix")
+"""Mark of tests that would end the test process on Windows, or that start processes as only Unix does."""
+
 OPTIONAL_PACKAGES = {
     "datasets",
     "flair",

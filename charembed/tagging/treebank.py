@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import conllu
+from conllu.exceptions import ParseException
+from conllu.parser import parse_token_and_metadata
 
 from charembed.errors import CharEmbedError
 from charembed.tagging.columns import Columns
@@ -17,6 +18,8 @@ from charembed.text.words import SpannedText
 
 FIELDS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 """Fields of CoNLL-U, in the order of their columns."""
+_PLUS_FIELDS = re.compile(r"#\s*global\.columns\s*=(?P<names>.+)")
+"""First line of a file in CoNLL-U Plus."""
 _MISSING = ("upos", "xpos", "deprel")
 """Fields whose value `_` says that the word has no tag; in others, such as feats, it is a value like any other."""
 
@@ -35,7 +38,9 @@ def read_treebank(path: Path, columns: Columns) -> SourceFile:
         CharEmbedError: a line is not CoNLL-U, a field does not exist, or the file cannot be read.
     """
     lines = read_lines(path)
-    fields = conllu.parse_conllu_plus_fields(io.StringIO("\n".join(lines))) or FIELDS
+    # Not by the package conllu, whose versions have different functions for this line.
+    plus = _PLUS_FIELDS.fullmatch(lines[0])
+    fields = plus["names"].lower().split() if plus else FIELDS
     layers = _layer_fields(columns, fields, path)
     parser = _BlockParser(path, fields)
 
@@ -71,7 +76,7 @@ class _BlockParser:
         """Return the words of a sentence, their lines and the values of its comments."""
         try:
             tokens = self._parse("\n".join(line for _, line in block))
-        except conllu.exceptions.ParseException as error:
+        except ParseException as error:
             number, reason = next(self._errors(block))
             raise CharEmbedError(f"{self._path}, line {number} is not CoNLL-U: {reason}") from error
         numbers = [number for number, line in block if not line.strip().startswith("#")]
@@ -85,13 +90,13 @@ class _BlockParser:
         return rows, row_numbers, tokens.metadata
 
     def _parse(self, text: str) -> Any:
-        return conllu.parse_token_and_metadata(text, fields=self._fields, field_parsers=self._parsers)
+        return parse_token_and_metadata(text, fields=self._fields, field_parsers=self._parsers)
 
     def _errors(self, block: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         for number, line in block:
             try:
                 self._parse(line)
-            except conllu.exceptions.ParseException as error:
+            except ParseException as error:
                 yield number, str(error)
 
 

@@ -18,6 +18,7 @@ from charembed import CharEmbedder
 from charembed.cli.main import main
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.trainer import TrainResult
+from charembed.version import __version__
 
 SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4", "--words", "none"]
 
@@ -240,4 +241,4 @@ def test_a_closed_pipe_is_not_an_error(run: TrainResult) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert "0.1.0" in capsys.readouterr().out
+    assert f"charembed {__version__}\n" == capsys.readouterr().out

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import unix_only
 
 from charembed import CharEmbedError
 from charembed.cli.runner import run_program, run_script
@@ -99,6 +100,7 @@ def test_errors_become_a_line_and_an_exit_status(
     assert capsys.readouterr().err == message
 
 
+@unix_only
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
 def test_sigterm_leaves_no_temporary_file(writer: Callable, tmp_path: Path) -> None:
     def program() -> None:
@@ -113,6 +115,7 @@ def test_sigterm_leaves_no_temporary_file(writer: Callable, tmp_path: Path) -> N
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "the handler is not restored"
 
 
+@unix_only
 def test_a_second_sigterm_does_not_interrupt_the_clean_up() -> None:
     cleaned = []
 

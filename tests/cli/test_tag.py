@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import small_model
+from helpers import small_model, unix_only
 
 from charembed import CharEmbedder
 from charembed.cli.main import main
@@ -99,6 +99,7 @@ def test_white_space_in_a_tag_makes_no_second_column(tmp_path: Path) -> None:
     assert (tmp_path / "out.conll").read_text(encoding="utf-8") == "lazy\ttwo_words_\n\n"
 
 
+@unix_only
 def test_sigterm_leaves_nothing_beside_the_output(
     tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fresh_process import run_python
-from helpers import AWKWARD_TEXTS, ENGINES, EXCERPT, assert_same_vectors, reference_vectors, small_model
+from helpers import AWKWARD_TEXTS, ENGINES, EXCERPT, assert_same_vectors, reference_vectors, small_model, unix_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -320,6 +320,7 @@ def test_copies_embed_too(pretrained, options: dict, copied) -> None:
     assert np.array_equal(other.embed(["a copy"])[0].vectors, expected)
 
 
+@unix_only
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_process_embeds_too(embedder: CharEmbedder) -> None:
     expected = embedder.embed(["forked"])[0].vectors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -112,6 +111,8 @@ def test_saving_replaces_a_model_and_leaves_no_other_files(folder: Path) -> None
 
 
 def test_full_disk_leaves_the_existing_model(folder: Path) -> None:
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))  # enough for the small files, but not for the weights
     try:

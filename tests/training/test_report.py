@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import sys
 from functools import partial
 from pathlib import Path
@@ -94,6 +93,8 @@ def test_a_dry_run_agrees_with_the_run(
 
 
 def test_peak_memory_is_in_bytes_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
     cpu = torch.device("cpu")
     kibibytes = pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, rel=0.01)
     assert _peak_memory(cpu) / 1024 == kibibytes

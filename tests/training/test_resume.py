@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import shutil
 import signal
 import subprocess
@@ -209,6 +208,8 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_full_disk_keeps_earlier_checkpoints(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the first checkpoint fits, later ones, which have the
     optimizer's moments, do not."""
+    import resource
+
     config = resumable(tmp_path, model=CharLMConfig(hidden_size=64))
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))\n"
