@@ -45,6 +45,7 @@ OPTIONAL_PACKAGES = {
     "datasets",
     "flair",
     "gensim",
+    "matplotlib",
     "onnx",
     "onnxruntime",
     "pyarrow",

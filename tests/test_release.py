@@ -39,7 +39,10 @@ def test_all_has_every_extra_for_users_except_flair() -> None:
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("constraints.txt", ["train", "parquet", "spacy", "onnx", "dev", "docs"]), ("constraints-flair.txt", ["flair"])],
+    [
+        ("constraints.txt", ["train", "parquet", "spacy", "onnx", "report", "dev", "docs"]),
+        ("constraints-flair.txt", ["flair"]),
+    ],
 )
 def test_constraints_name_every_dependency(file: str, extras: list[str]) -> None:
     pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE))

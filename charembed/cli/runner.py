@@ -18,8 +18,9 @@ from typing import Any
 from jsonargparse import auto_cli, set_parsing_settings
 
 from charembed.cli.parser import Parser
-from charembed.cli.terminal import OneLineFormatter, escape_controls, escaped_output
+from charembed.cli.terminal import OneLineFormatter, escaped_output
 from charembed.errors import CharEmbedError, MissingExtraError
+from charembed.util.controls import escape_controls
 
 EXIT_BAD_INPUT = 2
 EXIT_BROKEN_PIPE = 141

@@ -11,24 +11,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-# What moves the cursor, changes colors or titles, rings the bell, or reverses the order of what is shown: C0 and C1
-# controls, line and paragraph separators, and the overrides and isolates of bidirectional text. Marks of direction
-# (U+200E, U+200F) and joiners are ordinary text in some scripts.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_CONTROLS_AND_LINE_ENDS = re.compile(f"\n|{_CONTROLS.pattern}")
+from charembed.util.controls import escape_controls
+
 _PROGRESS_BAR = re.compile(r"\r(?P<bar>[^\n]*)")
 _MOVE_BETWEEN_BARS = re.compile(r"\n*|(?:\x1b\[A)*")
-
-
-def escape_controls(text: str, *, line_ends: bool = False) -> str:
-    r"""Return text in which each control character is written as `\uXXXX`, which JSON reads as the same character.
-
-    Args:
-        text: the text. Tabs stay.
-        line_ends: whether line ends are escaped too, so that a file name cannot begin a line of its own.
-    """
-    pattern = _CONTROLS_AND_LINE_ENDS if line_ends else _CONTROLS
-    return pattern.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class EscapingStream:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from charembed.errors import import_extra
 from charembed.report.charts import Chart
 from charembed.report.drawing import page_svg
+from charembed.util.controls import escape_controls
 from charembed.version import __version__
 
 
@@ -78,7 +79,7 @@ class Page:
         return [chart for section in self.sections for chart in section.charts]
 
     def html(self, refresh_seconds: int | None = None) -> str:
-        """Return the page. Text of runs and models is escaped, and nothing is loaded from elsewhere.
+        """Return the page. What runs and models contain is shown as text, and nothing is loaded from elsewhere.
 
         Args:
             refresh_seconds: reload the page in the browser after this time; None for never.
@@ -100,4 +101,4 @@ class Page:
             page=self, refresh_seconds=refresh_seconds, version=__version__
         )
         # HTML cannot hold lone surrogates, which the words of a text may be.
-        return html.encode("utf-8", "replace").decode()
+        return escape_controls(html.encode("utf-8", "replace").decode())

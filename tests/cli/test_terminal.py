@@ -20,7 +20,8 @@ from tqdm import tqdm
 from charembed import CharVocab
 from charembed.cli.main import main
 from charembed.cli.runner import run_program
-from charembed.cli.terminal import EscapingStream, OneLineFormatter, escape_controls
+from charembed.cli.terminal import EscapingStream, OneLineFormatter
+from charembed.util.controls import escape_controls
 
 HOSTILE = "a\x1b[31mb\x07c\rd\x9be\u202ef\u2028g"
 """A color, a bell, a return to the start of the line, a control sequence of one character, reversed text."""

@@ -96,7 +96,7 @@ def test_text_of_a_run_stays_text(copied: Path) -> None:
     log = read_log(copied)
     for record in log:
         if record["kind"] == "valid":
-            record["sample"] = hostile + "\ud800"
+            record["sample"] = hostile + "\ud800\x1b[31m\u202e"
     (copied / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log))
     page = run_page([RunData.load(copied, hostile + " $x^2$"), RunData.load(copied, "other")])
     assert len(page.charts) == 5
@@ -106,6 +106,8 @@ def test_text_of_a_run_stays_text(copied: Path) -> None:
     assert html.count("&lt;script&gt;alert(&#39;run&#39;)&lt;/script&gt;") > 4
     assert "&lt;script&gt;alert('run')&lt;/script&gt; $x^2$, forward" in html, "the legend"
     html.encode()
+    assert "\\u001b[31m\\u202e" in html
+    assert not {"\x1b", "\u202e"} & set(html)
 
 
 def test_runs_in_one_page(run: TrainResult, copied: Path) -> None:
