@@ -6,6 +6,7 @@ The command line and the configuration are read from the parser, so that they ar
 from __future__ import annotations
 
 import argparse
+import functools
 import html
 import re
 import typing
@@ -101,6 +102,7 @@ def configuration_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+@functools.cache
 def subcommands() -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of the commands by name, in their order; those of a group, such as `tag train`, follow it."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # as the command line does before it parses
