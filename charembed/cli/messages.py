@@ -13,6 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
+from charembed.util.yaml_text import load_yaml
+
 # A group of options can be read from a file, in which a value can be wrong: the last key named is the one.
 _REFUSED = re.compile(
     r"(?:Parser key .*?Unable to load config '(?P<file>.*?)'\s*- )?Parser key \"(?P<key>[\w.]+)\":\s*(?P<why>.*)",
@@ -129,7 +131,7 @@ def check_keys(content: str, options: Sequence[str]) -> None:
         ConfigError: the text is no YAML, no mapping, or has a key that is no option.
     """
     try:
-        values = yaml.safe_load(content)
+        values = load_yaml(content)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         position = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "

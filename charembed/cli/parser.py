@@ -9,15 +9,29 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
 
 from charembed.cli.messages import ConfigError, check_keys, plain_message, unknown_key
+from charembed.util.yaml_text import check_yaml
 
 _OPTION = re.compile(r"--[A-Za-z][\w.-]*\+?")
 _NOT_IN_FILES = ("help", "config", "print_config", argparse.SUPPRESS)
 """What is not an option of a configuration file."""
 _FLAG_VALUES = ("true", "false", "yes", "no", "on", "off")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<keys>.+)")
+
+
+_load_any_yaml = get_loader("yaml")
+
+
+def _load_yaml(text: str) -> Any:
+    """Return what jsonargparse makes of the YAML of an option or a file, unless reading it could end the process."""
+    check_yaml(text)
+    return _load_any_yaml(text)
+
+
+set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
 
 
 class _HelpFormatter(DefaultHelpFormatter):

@@ -9,6 +9,7 @@ from charembed.errors import CharEmbedError
 from charembed.lm.model import DIRECTIONS, Direction
 from charembed.pretrained.model_folder import Pretrained
 from charembed.pretrained.parts import PARTS, Part
+from charembed.util.checks import shown
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,5 @@ def check_parts(parts: Sequence[Part]) -> tuple[Part, ...]:
     # A single string is a sequence, too, but of letters.
     is_list = isinstance(parts, Sequence) and not isinstance(parts, str)
     if not is_list or not parts or any(part not in PARTS for part in parts):
-        raise CharEmbedError(f"parts must be one or several of {', '.join(PARTS)}, in a list, got {parts!r}")
+        raise CharEmbedError(f"parts must be one or several of {', '.join(PARTS)}, in a list, got {shown(parts)}")
     return tuple(part for part in PARTS if part in parts)

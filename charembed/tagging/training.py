@@ -31,6 +31,8 @@ from charembed.tagging.tagger_folder import (
 )
 from charembed.tagging.training_report import SplitReport, TaggerReport
 from charembed.util.files import atomic_write, user_path
+from charembed.util.reading import MAX_JSON_BYTES, read_file
+from charembed.util.yaml_text import load_yaml
 
 _RUN, _CHECKPOINT, _LOCK = "run.yaml", "checkpoint.safetensors", "lock"
 _WITHOUT_EFFECT = ("output", "threads", "overwrite")
@@ -162,7 +164,7 @@ class _Run:
         path = self._state / _RUN
         if path.exists() and not self._config.overwrite:
             try:
-                before = yaml.safe_load(path.read_text(encoding="utf-8"))
+                before = load_yaml(read_file(path, MAX_JSON_BYTES).decode())
             except (OSError, ValueError, yaml.YAMLError) as error:
                 raise CharEmbedError(f"{path} cannot be read: {error}; start over with --overwrite") from error
             if before != run:

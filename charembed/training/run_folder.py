@@ -18,6 +18,8 @@ from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import differences
 from charembed.training.report import REPORT, Report
 from charembed.util.files import RUN_LOCK, atomic_write, recover_folder
+from charembed.util.reading import MAX_JSON_BYTES, read_file
+from charembed.util.yaml_text import load_yaml
 
 CONFIG, BEST, LAST = "config.yaml", "best", "last"
 CHECKPOINTS, TEXT, SCRATCH = "checkpoints", "text", ".words.txt.tmp"
@@ -139,7 +141,7 @@ class RunFolder:
         Raises:
             OSError, ValueError, yaml.YAMLError: the file cannot be read.
         """
-        fields: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = load_yaml(read_file(self.config, MAX_JSON_BYTES).decode())
         return fields
 
     def _check_same_configuration(self, fields: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ MAX_SEED = 2**31
 """Smallest number that is too large for a seed."""
 MAX_DIM = 2**16
 """Largest number of dimensions of a vector or layer. Sizes that no memory holds are refused before PyTorch is asked."""
+_MAX_SHOWN = 200
+"""Number of characters of a value that an error message shows."""
 MAX_THREADS = 1024
 """Largest number of threads: OpenMP ends the process when it cannot start as many as it is asked for."""
 
@@ -22,7 +24,7 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         CharEmbedError: the value is not allowed; the message lists the values that are.
     """
     if value not in allowed:
-        raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise CharEmbedError(f"{name} must be one of {', '.join(allowed)}, got {shown(value)}")
 
 
 def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
@@ -38,8 +40,14 @@ def check_integer(name: str, value: object, minimum: int = 1, maximum: int | Non
         number = None
     if number is None or number < minimum or (maximum is not None and number > maximum):
         allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-        raise CharEmbedError(f"{name} must be a whole number {allowed}, got {value!r}")
+        raise CharEmbedError(f"{name} must be a whole number {allowed}, got {shown(value)}")
     return number
+
+
+def shown(value: object) -> str:
+    """Return a value for an error message. Values from damaged files may have any length."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def check_seed(seed: int) -> int:

@@ -249,10 +249,12 @@ def user_path(name: str | os.PathLike[str]) -> Path:
     """Return the path that a user names, with `~` expanded.
 
     Raises:
-        CharEmbedError: the name is empty, or `~` names no user of this machine.
+        CharEmbedError: the name is empty or contains the character U+0000, or `~` names no user of this machine.
     """
     if os.fspath(name) == "":  # would be the current folder
         raise CharEmbedError("the name of a file or folder is empty: give a name, or . for the current folder")
+    if "\0" in os.fspath(name):
+        raise CharEmbedError(f"{os.fspath(name)!r} cannot be the name of a file or folder: it contains U+0000")
     try:
         return Path(name).expanduser()
     except RuntimeError as error:

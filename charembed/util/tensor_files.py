@@ -109,4 +109,4 @@ def _check_header(content: bytes) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
