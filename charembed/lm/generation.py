@@ -30,11 +30,13 @@ def generate(
         The next character, which is always one of the vocabulary.
 
     Raises:
-        CharEmbedError: the temperature is not positive, or the seed is out of range.
+        CharEmbedError: the temperature is not positive, the vocabulary has no characters, or the seed is out of range.
     """
     # Checked here, because a generator would raise its errors only when its first character is taken.
     if not temperature > 0.0:
         raise CharEmbedError(f"temperature must be positive, got {temperature}")
+    if not vocab.characters:
+        raise CharEmbedError("the vocabulary of this model has no characters, so it cannot generate text")
     return _sample(lm, vocab, prompt, temperature, None if seed is None else check_seed(seed))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from charembed.errors import CharEmbedError
 from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, State, VariationalDropout
-from charembed.util.checks import MAX_DIM, check_choice, check_integer
+from charembed.util.checks import MAX_DIM, check_choice, check_integer, shown
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
@@ -59,7 +59,7 @@ class CharLMConfig:
         check_choice("model.cell", self.cell, get_args(Cell))
         if not isinstance(self.reset_after, bool) or (self.reset_after and self.cell != "gru"):
             raise CharEmbedError(
-                f"model.reset_after must be true or false, and true only for gru, got {self.reset_after!r} for"
+                f"model.reset_after must be true or false, and true only for gru, got {shown(self.reset_after)} for"
                 f" {self.cell}"
             )
         if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
@@ -171,7 +171,7 @@ class BiCharLM(nn.Module):
         """
         super().__init__()
         if not directions or set(directions) - set(DIRECTIONS):
-            raise CharEmbedError(f"directions must be among {', '.join(DIRECTIONS)}, got {directions!r}")
+            raise CharEmbedError(f"directions must be among {', '.join(DIRECTIONS)}, got {shown(directions)}")
         self.config = config
         self.forward_lm = CharLM(config) if "forward" in directions else None
         self.backward_lm = CharLM(config) if "backward" in directions else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
 from charembed.tagging.labelled_text import LabelledSentence, LayerKind
-from charembed.util.checks import check_choice
+from charembed.util.checks import check_choice, shown
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class TagLayer:
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(LayerKind))
         if not (isinstance(self.name, str) and self.tags and all(isinstance(tag, str) for tag in self.tags)):
-            raise CharEmbedError(f"a layer has a name and tags, all of them text: got {self.name!r} and {self.tags!r}")
+            got = f"{shown(self.name)} and {shown(self.tags)}"
+            raise CharEmbedError(f"a layer has a name and tags, all of them text: got {got}")
         if len(set(self.tags)) < len(self.tags):
             raise CharEmbedError(f"layer {self.name} has a tag more than once")
         if self.kind == "entities":

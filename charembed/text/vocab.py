@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models
 
 from charembed.errors import CharEmbedError
+from charembed.util.checks import shown
 from charembed.util.files import atomic_write
 from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
 
@@ -88,7 +89,9 @@ class CharVocab:
         """
         for character in characters:
             if len(character) != 1 or "\ud800" <= character <= "\udfff":
-                raise CharEmbedError(f"a vocabulary holds single characters that UTF-8 can store, got {character!r}")
+                raise CharEmbedError(
+                    f"a vocabulary holds single characters that UTF-8 can store, got {shown(character)}"
+                )
         if len(set(characters)) != len(characters):
             duplicate = next(c for i, c in enumerate(characters) if c in characters[:i])
             raise CharEmbedError(f"a vocabulary holds each character once, got {duplicate!r} twice")

@@ -289,17 +289,17 @@ def check(load: _Load, files: Files, folder: Path, events: list[str]) -> str | N
         AssertionError: neither: another error, a message of several lines, too slow, or a forbidden event.
     """
     events.clear()
-    started = time.perf_counter()
+    started = time.process_time()
     message = None
     try:
-        with _time_limit(5 * _MAX_SECONDS), warnings.catch_warnings():
+        with _time_limit(20 * _MAX_SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             load(files, folder)
     except CharEmbedError as error:
         message = str(error)
     except (_TooSlow, Exception) as error:
         raise AssertionError(f"{type(error).__name__}: {str(error)[:200]!r}") from error
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started  # other programs may share the machine
     assert seconds < _MAX_SECONDS, f"took {seconds:.1f} s"
     assert not events, f"caused {events}"
     assert message is None or ("\n" not in message and len(message) < 1500), f"not one line: {message[:300]!r}"
@@ -379,6 +379,7 @@ def main(mutations: int = 20_000, seed: int = 1, first: int = 0) -> None:
     total, started = Findings(), time.perf_counter()
     position = first
     while position < first + mutations:
+        known = len(total.failures)
         numbers = range(position, min(position + _CHUNK, first + mutations))
         receiver, sender = context.Pipe(duplex=False)
         current = context.Value("q", position)
@@ -395,9 +396,9 @@ def main(mutations: int = 20_000, seed: int = 1, first: int = 0) -> None:
         process.join()
         minutes = (time.perf_counter() - started) / 60
         print(f"{position - first:,} mutations in {minutes:.1f} min, {len(total.failures)} failures", flush=True)
+        print("".join(f"{failure}\n" for failure in total.failures[known:]), end="", flush=True)
     for outcome, count in sorted(total.outcomes.items()):
         print(f"{outcome} {count:,}")
-    print("\n".join(total.failures) or "no failures")
 
 
 if __name__ == "__main__":

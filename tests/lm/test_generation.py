@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from charembed import CharEmbedError
+from charembed import CharEmbedError, CharLM, CharLMConfig, CharVocab
 from charembed.lm.generation import generate
 from charembed.pretrained.model_folder import Pretrained
 from charembed.training.trainer import TrainResult
@@ -52,3 +52,9 @@ def test_temperature_must_be_positive(pretrained: Pretrained) -> None:
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(CharEmbedError, match="temperature must be positive"):
             generated(pretrained, temperature=temperature)
+
+
+def test_a_vocabulary_without_characters_is_refused() -> None:
+    lm = CharLM(CharLMConfig(embedding_dim=2, hidden_size=2, vocab_size=1))
+    with pytest.raises(CharEmbedError, match="the vocabulary of this model has no characters"):
+        generate(lm, CharVocab([]))
