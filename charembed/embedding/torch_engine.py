@@ -11,20 +11,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from charembed.embedding.engine import Engine, Vectors
 from charembed.lm.model import BiCharLM, CharLM, Direction
 from charembed.recurrent import Recurrence, State, map_state
 from charembed.recurrent.float32_precision import float32_products
+from charembed.recurrent.onednn_lstm import OneDNNLSTM, runs_on_onednn
+from charembed.recurrent.products import StepProduct
 from charembed.recurrent.table_reader import TableReader
 from charembed.text.vocab import Ids
 
-STEP_LOOP_FROM = 16
-"""Number of readings from which our step loop runs LSTMs faster than PyTorch's fused loop."""
+_PROJECTED_ROWS = 128
+"""The number of states that are projected at once is rounded up to a multiple of this."""
 
 
 class TorchEngine(Engine):
-    """Runs the language models in PyTorch, on any device."""
+    """Runs the language models in PyTorch, on any device.
+
+    In float32 on a CPU, the states of a reading are the same bit for bit whatever other readings are in its batch and
+    however they are divided into calls: see `charembed.recurrent.onednn_lstm` and `charembed.recurrent.table_reader`.
+    """
 
     def __init__(self, model: BiCharLM, directions: Sequence[Direction], precision: str = "float32") -> None:
         """
@@ -37,7 +44,8 @@ class TorchEngine(Engine):
         self._precision = precision
         self._lms: dict[Direction, CharLM] = {}
         self._recurrences: dict[Direction, Recurrence[Any]] = {}
-        self._readers: dict[Direction, TableReader] = {}
+        self._readers: dict[Direction, OneDNNLSTM | TableReader] = {}
+        self._projections: dict[Direction, StepProduct] = {}
 
     def _prepare(self, direction: Direction, lm: CharLM) -> None:
         self._lms[direction] = copy.deepcopy(lm).bfloat16() if self._precision == "bfloat16" else lm
@@ -45,10 +53,21 @@ class TorchEngine(Engine):
         recurrence = copy.copy(self._lms[direction].rnn)
         recurrence.training = False
         self._recurrences[direction] = recurrence
-        self._readers[direction] = TableReader(recurrence)
+        self._readers.pop(direction, None)
+        self._projections.pop(direction, None)
+        weight = self._lms[direction].embedding.weight
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            return
+        self._readers[direction] = OneDNNLSTM(recurrence) if runs_on_onednn(recurrence) else TableReader(recurrence)
+        if lm.proj is not None:
+            weight, bias = lm.proj.weight.detach(), lm.proj.bias.detach()
+            self._projections[direction] = StepProduct(weight, bias, rows=_PROJECTED_ROWS, calls=_PROJECTED_ROWS)
 
     def run(self, direction: Direction, ids: Ids, state: Any, flat_positions: NDArray[np.int64]) -> tuple[Vectors, Any]:
         device = self._lms[direction].embedding.weight.device
+        reader = self._readers.get(direction)
+        if reader is not None:
+            ids, flat_positions = _add_columns(ids, flat_positions, reader.columns(ids.shape[1]))
         with self.inference(direction):
             characters = torch.from_numpy(ids.astype(np.int64)).to(device)
             states, state = self.states(direction, characters, state)
@@ -79,20 +98,23 @@ class TorchEngine(Engine):
         """
         lm, recurrence = self._lms[direction], self._recurrences[direction]
         readings = characters.shape[1]
-        table = lm.embedding.weight
         # Readings that have ended are dropped from the state.
         state = recurrence.initial_state(readings) if state is None else first_readings(state, readings)
-        # Read the characters, with the faster of two implementations that give the same states.
-        has_step_loop = table.device.type == "cpu" and table.dtype == torch.float32
-        if has_step_loop and (lm.config.cell != "lstm" or readings >= STEP_LOOP_FROM):
-            return self._readers[direction](table, characters, state)
+        reader = self._readers.get(direction)
+        if reader is not None:
+            return reader(lm.embedding.weight, characters, state)
         result: tuple[Tensor, State] = recurrence(lm.embedding(characters), state)
         return result
 
     def project(self, direction: Direction, states: Tensor) -> Tensor:
         """Return states as word vectors consist of them. Shape: (positions, hidden_size) to (positions, output_size)"""
         proj = self._lms[direction].proj
-        projected: Tensor = states if proj is None else proj(states)
+        if proj is None:
+            return states
+        product = self._projections.get(direction, proj)
+        if isinstance(product, StepProduct):
+            return product(functional.pad(states, (0, 0, 0, -len(states) % _PROJECTED_ROWS)))[: len(states)]
+        projected: Tensor = proj(states)
         return projected
 
     def numbers_per_character(self, direction: Direction) -> tuple[int, int]:
@@ -106,3 +128,17 @@ class TorchEngine(Engine):
 def first_readings(state: State, count: int) -> State:
     """Return the state of the first readings. Shape: (num_layers, count, hidden) per tensor"""
     return map_state(lambda tensor: tensor[:, :count].contiguous(), state)
+
+
+def _add_columns(
+    ids: Ids, flat_positions: NDArray[np.int64], columns: int
+) -> tuple[Ids, NDArray[np.int64]]:
+    """Return characters with more columns, whose states are not needed, and the positions in them.
+
+    Args:
+        ids: the characters. Shape: (characters, readings)
+        flat_positions: positions: character · readings + reading. Shape: (positions,)
+        columns: number of columns of the result.
+    """
+    added = columns - ids.shape[1]
+    return np.pad(ids, ((0, 0), (0, added))), flat_positions + flat_positions // ids.shape[1] * added

@@ -9,13 +9,17 @@ from typing import Literal
 
 import numpy as np
 import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
+from charembed.recurrent.products import linear, padded_rows
 from charembed.util.reading import parse_json
 from charembed.util.tensor_files import MAX_VALUE, read_tensors
 
 Vectors = NDArray[np.float32]
+_ROWS_PER_PRODUCT = 256
+"""Number of vectors that are projected at a time."""
 
 
 def check_dim(dim: int, width: int) -> None:
@@ -91,8 +95,19 @@ class Projection:
         return float(self.variance_shares.sum(dtype=np.float64))
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Return the projected vectors. Shape: (words, embedding_dim) to (words, dim)"""
-        return np.asarray((vectors - self.mean) @ self.components.T, dtype=np.float32)
+        """Return the projected vectors, each the same bit for bit whatever the others are.
+
+        Shape: (words, embedding_dim) to (words, dim)
+        """
+        # oneDNN sums the products of each row in the same order, which NumPy's libraries do not.
+        components = torch.from_numpy(np.require(self.components, requirements="W"))
+        projected = [np.empty((0, self.dim), np.float32)]
+        for start in range(0, len(vectors), _ROWS_PER_PRODUCT):
+            rows = vectors[start : start + _ROWS_PER_PRODUCT]
+            centered = np.zeros((padded_rows(len(rows)), self.width), np.float32)
+            np.subtract(rows, self.mean, out=centered[: len(rows)])
+            projected.append(linear(torch.from_numpy(centered), components)[: len(rows)].numpy())
+        return np.concatenate(projected)
 
     def first(self, dim: int) -> Projection:
         """Return the projection onto the first components only.

@@ -7,6 +7,7 @@ kernels read fastest; `ProductCache` keeps the reordered weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from functools import cache
 
@@ -16,6 +17,10 @@ from torch.nn import functional
 
 _MIN_CALLS_TO_REORDER = 8
 """Number of products from which reordering a weight costs less than it saves."""
+_VECTOR_ELEMENTS = 32
+"""Elements of float32 that PyTorch computes at once: two registers of AVX-512."""
+_BLAS_ROWS = 8
+"""Multiple of rows that other libraries than oneDNN compute with the same kernel."""
 
 
 @cache
@@ -42,6 +47,29 @@ def _onednn_linear_works() -> bool:
 def _runs_on_onednn(*tensors: Tensor) -> bool:
     supported = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.numel() > 0 for t in tensors)
     return supported and _onednn_linear_works()
+
+
+def padded_rows(rows: int, width: int | None = None) -> int:
+    """Return a number of rows to compute in place of fewer ones, so that each row is computed in the same way.
+
+    There are two reasons to compute more rows than needed. A matrix product of one row may be summed in another order
+    than one of many. And every new number of rows costs time and memory, because oneDNN compiles kernels for it.
+
+    Args:
+        rows: number of rows needed.
+        width: width of the rows, if PyTorch applies functions to each of their elements; None if it does not.
+
+    Returns:
+        A number that differs little from `rows`, or not at all, if the width is None or a multiple of 32.
+    """
+    multiple = next(step for most, step in ((8, 1), (16, 2), (32, 4), (math.inf, 8)) if rows <= most)
+    if width is not None:
+        # PyTorch computes functions of the last elements, which do not fill a vector register, one by one, and rounds
+        # them differently: let there be none.
+        multiple = math.lcm(multiple, _VECTOR_ELEMENTS // math.gcd(width, _VECTOR_ELEMENTS))
+    if not _onednn_linear_works():
+        multiple = math.lcm(multiple, _BLAS_ROWS)
+    return max(math.ceil(rows / multiple) * multiple, 2)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -107,19 +135,23 @@ class ProductCache:
         self._rows = rows
         self._products: dict[Hashable, StepProduct] = {}
 
-    def get(self, weight: Tensor, *, factor: int = 1, rows: int, calls: int) -> StepProduct:
-        """Return the function x ↦ factor · x Wᵀ.
+    def get(
+        self, weight: Tensor, bias: Tensor | None = None, *, factor: int = 1, rows: int, calls: int
+    ) -> StepProduct:
+        """Return the function x ↦ factor · (x Wᵀ + b).
 
         Args:
             weight: W. Shape: (output, input)
-            factor: Integer by which the weight is multiplied.
+            bias: b. Shape: (output,)
+            factor: Integer by which weight and bias are multiplied.
             rows: Number of rows of x in this request.
             calls: Expected number of calls, a hint.
         """
         key = (weight.data_ptr(), weight.shape, weight.stride(), factor)
         if key not in self._products:
-            scaled = weight if factor == 1 else factor * weight
+            if factor != 1:
+                weight, bias = factor * weight, None if bias is None else factor * bias
             if self._rows is not None:  # a cache for many calls: reordering always pays
                 rows, calls = self._rows, _MIN_CALLS_TO_REORDER
-            self._products[key] = StepProduct(scaled, rows=rows, calls=calls)
+            self._products[key] = StepProduct(weight, bias, rows=rows, calls=calls)
         return self._products[key]

@@ -71,16 +71,15 @@ class LoopInputs:
             Shape: (batch_sizes[t], number of rows in `gates`)
         """
         weight, bias, batch_sizes = self.weight_ih[gates], self.bias[gates], self.layout.batch_sizes
-        if factor != 1:
-            weight, bias = factor * weight, factor * bias
+        rows = _STEPS_PER_BLOCK * self.layout.batch
+        product = self.products.get(weight, bias, factor=factor, rows=rows, calls=len(batch_sizes))
         # Distinct inputs: one product for each of them, which the steps look up.
         if self.row_ids is not None:
-            table = linear(self.x, weight, bias)
-            for rows in torch.split(self.row_ids, batch_sizes):
-                yield table.index_select(0, rows)
+            table = product(self.x)
+            for row_ids in torch.split(self.row_ids, batch_sizes):
+                yield table.index_select(0, row_ids)
             return
         # Otherwise one product for a block of steps, small enough to stay in the cache until the loop has read it.
-        product = StepProduct(weight, bias, rows=_STEPS_PER_BLOCK * self.layout.batch, calls=len(batch_sizes))
         start = 0
         for first in range(0, len(batch_sizes), _STEPS_PER_BLOCK):
             sizes = batch_sizes[first : first + _STEPS_PER_BLOCK]

@@ -1,10 +1,13 @@
 """Run a recurrence over ids that select rows of a table, such as characters and their embeddings, for inference.
 
-This is the fast path of embedding on a CPU. It differs from `Recurrence.forward` in two ways:
+This is the fast path of embedding on a CPU, for all recurrences but the LSTM (`charembed.recurrent.onednn_lstm`). It
+differs from `Recurrence.forward` in three ways:
 
 - The input product W_i x + b of the first layer is computed once for each distinct id of a call instead of once for
   each time step; the steps look it up.
-- Recurrent weights are reordered for oneDNN once for all calls instead of once for each call.
+- Weights are reordered for oneDNN once for all calls instead of once for each call.
+- What it computes for a sequence depends neither on the number of sequences nor on the number of time steps in a call:
+  each sum is computed in the same order for all of them.
 """
 
 from __future__ import annotations
@@ -13,15 +16,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from charembed.recurrent.layers import Recurrence
 from charembed.recurrent.packed_layout import PackedLayout
-from charembed.recurrent.products import ProductCache
+from charembed.recurrent.products import ProductCache, padded_rows
 from charembed.recurrent.states import S
 from charembed.recurrent.step_loop import LoopInputs
 
 _EXPECTED_BATCH = 128
-"""Batch size for which recurrent weights are reordered. Other batch sizes run nearly as fast."""
+"""Batch size for which weights are reordered. Other batch sizes run nearly as fast."""
+_TABLE_ROWS = 16
+"""The number of distinct ids is rounded up to a multiple of this."""
 
 
 class TableReader:
@@ -34,6 +40,10 @@ class TableReader:
         """
         self._recurrence = recurrence
         self._products = ProductCache(rows=_EXPECTED_BATCH)
+
+    def columns(self, sequences: int) -> int:
+        """Return the number of sequences to compute in place of fewer ones."""
+        return padded_rows(sequences, self._recurrence.hidden_size)
 
     def __call__(self, table: Tensor, ids: Tensor, state: S) -> tuple[Tensor, S]:
         """Run over sequences of equal length, without gradients.
@@ -50,7 +60,7 @@ class TableReader:
         layout = PackedLayout([batch] * seq_len)
         # The first layer reads distinct inputs and where each row finds its own; the others read the layer below.
         distinct_ids, table_rows = torch.unique(ids, return_inverse=True)
-        x = table[distinct_ids]
+        x = table[functional.pad(distinct_ids, (0, -len(distinct_ids) % _TABLE_ROWS))]
         row_ids: Tensor | None = table_rows.flatten()
         final_states = []
         for layer in range(self._recurrence.num_layers):
