@@ -130,9 +130,7 @@ def first_readings(state: State, count: int) -> State:
     return map_state(lambda tensor: tensor[:, :count].contiguous(), state)
 
 
-def _add_columns(
-    ids: Ids, flat_positions: NDArray[np.int64], columns: int
-) -> tuple[Ids, NDArray[np.int64]]:
+def _add_columns(ids: Ids, flat_positions: NDArray[np.int64], columns: int) -> tuple[Ids, NDArray[np.int64]]:
     """Return characters with more columns, whose states are not needed, and the positions in them.
 
     Args:

@@ -19,8 +19,6 @@ _MIN_CALLS_TO_REORDER = 8
 """Number of products from which reordering a weight costs less than it saves."""
 _VECTOR_ELEMENTS = 32
 """Elements of float32 that PyTorch computes at once: two registers of AVX-512."""
-_BLAS_ROWS = 8
-"""Multiple of rows that other libraries than oneDNN compute with the same kernel."""
 
 
 @cache
@@ -50,7 +48,7 @@ def _runs_on_onednn(*tensors: Tensor) -> bool:
 
 
 def padded_rows(rows: int, width: int | None = None) -> int:
-    """Return a number of rows to compute in place of fewer ones, so that each row is computed in the same way.
+    """Return a number of rows to compute in place of fewer ones, so that oneDNN computes each in the same way.
 
     There are two reasons to compute more rows than needed. A matrix product of one row may be summed in another order
     than one of many. And every new number of rows costs time and memory, because oneDNN compiles kernels for it.
@@ -67,8 +65,6 @@ def padded_rows(rows: int, width: int | None = None) -> int:
         # PyTorch computes functions of the last elements, which do not fill a vector register, one by one, and rounds
         # them differently: let there be none.
         multiple = math.lcm(multiple, _VECTOR_ELEMENTS // math.gcd(width, _VECTOR_ELEMENTS))
-    if not _onednn_linear_works():
-        multiple = math.lcm(multiple, _BLAS_ROWS)
     return max(math.ceil(rows / multiple) * multiple, 2)
 
 
@@ -135,9 +131,7 @@ class ProductCache:
         self._rows = rows
         self._products: dict[Hashable, StepProduct] = {}
 
-    def get(
-        self, weight: Tensor, bias: Tensor | None = None, *, factor: int = 1, rows: int, calls: int
-    ) -> StepProduct:
+    def get(self, weight: Tensor, bias: Tensor | None = None, *, factor: int = 1, rows: int, calls: int) -> StepProduct:
         """Return the function x ↦ factor · (x Wᵀ + b).
 
         Args:

@@ -3,7 +3,7 @@
     python -m scripts.reliability.soak --model en --engine torch --minutes 60
 
 Every call embeds another number of texts of other lengths: sentences of words, runs of one character, and random
-Unicode. Reads the memory from /proc, so it needs Linux. Exit status 1 if the memory after the first third of the minutes
+Unicode. Reads the memory from /proc, so it needs Linux. Exit status 1 if the memory after the first third of the time
 is at any time more than 5 % above or below that at the end of the third.
 """
 
@@ -18,7 +18,23 @@ from charembed import CharEmbedder
 from charembed.cli.runner import run_script
 from charembed.embedding.engine_choice import EngineName, EnginePrecision
 
-_WORDS = "The harbour is quiet today . Schiffe fahren über das Meer , 2026 times – naïvely 東京".split()
+_WORDS = [
+    "The",
+    "harbour",
+    "is",
+    "quiet",
+    "today",
+    ".",
+    "Schiffe",
+    "fahren",
+    "über",
+    "das",
+    "Meer",
+    ",",
+    "2026",
+    "–",
+    "東京",
+]
 _CODE_POINTS = [*range(32, 0x800, 7), 0x4E00, 0x1F600]
 _MAX_TEXTS = 150
 _MAX_CHARACTERS = 400

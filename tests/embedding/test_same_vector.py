@@ -15,7 +15,7 @@ from charembed import CharEmbedder
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.lm.model import BiCharLM, Cell, CharLMConfig
 from charembed.pretrained.model_folder import Pretrained
-from charembed.recurrent import onednn_lstm, products
+from charembed.recurrent import products
 
 _RANDOM = random.Random(5)
 ORDINARY = [line[:120] for line in EXCERPT.read_text(encoding="utf-8").splitlines() if len(line) > 40][:21]
@@ -28,7 +28,12 @@ HARD = [
     "x",
 ]
 """Long runs of one character, characters that the bundled models do not know, random Unicode, and a short text."""
-ENGINES = [("torch", "float32"), ("onnx", "float32"), ("onnx", "int8")]
+needs_onednn = pytest.mark.skipif(not products._onednn_linear_works(), reason="PyTorch has no oneDNN here")
+ENGINES = [
+    pytest.param("torch", "float32", marks=needs_onednn),
+    ("onnx", "float32"),
+    ("onnx", "int8"),
+]
 
 
 def vectors_of(embedder: CharEmbedder, texts: list[str]) -> list[NDArray[np.float32]]:
@@ -59,15 +64,10 @@ def test_bundled_models_do_not_depend_on_the_batch(model: str, engine: str, prec
     )
 
 
-@pytest.mark.parametrize("uses_onednn", [True, False])
+@needs_onednn
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mgu", "elman", "peephole_lstm"])
-def test_no_recurrence_depends_on_the_batch(
-    cell: Cell, uses_onednn: bool, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also with sizes that do not fill vector registers, and where PyTorch has no oneDNN."""
-    if not uses_onednn:
-        monkeypatch.setattr(products, "_onednn_linear_works", lambda: False)
-        monkeypatch.setattr(onednn_lstm, "_onednn_lstm_works", lambda: False)
+def test_no_recurrence_depends_on_the_batch(cell: Cell, pretrained: Pretrained) -> None:
+    """Also with sizes that do not fill vector registers."""
     texts = [line[: 7 * number] for number, line in enumerate(ORDINARY, start=1)]
     for hidden_size in (12, 33):
         config = dataclasses.replace(
