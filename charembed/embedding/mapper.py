@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import numpy as np
+
 from charembed.embedding.context import Context
 from charembed.embedding.word_embeddings import WordEmbeddings
 from charembed.errors import CharEmbedError
-from charembed.text.words import TextInput
+from charembed.text.words import TextInput, as_list
 
 Batch = dict[str, list[Any]]
 
@@ -34,21 +36,25 @@ class Mapper:
         self._column = column
         self._context = context
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Any) -> Batch:
         """Return the new columns of a batch.
 
         Raises:
             CharEmbedError: the column does not exist, or contains a single text because `map` was called without
                 `batched=True`.
         """
-        if self._column not in batch:
-            raise CharEmbedError(f"no column {self._column!r}; the columns are {', '.join(sorted(batch))}")
-        if isinstance(batch[self._column], str):
+        # In the format "arrow", a batch is a table.
+        columns = batch.column_names if hasattr(batch, "column_names") else list(batch)
+        if self._column not in columns:
+            raise CharEmbedError(f"no column {self._column!r}; the columns are {', '.join(sorted(columns))}")
+        texts = batch[self._column]
+        if isinstance(texts, str):
             raise CharEmbedError("the mapper takes batches of texts, got a single text: call map with batched=True")
-        embeddings = self._embedder.embed(batch[self._column], self._context)
+        embeddings = self._embedder.embed(as_list(texts), self._context)
+        # Arrays have a type even if they are empty, from which `datasets` knows the type of the column.
         return {
-            "words": [text.words for text in embeddings],
-            "starts": [[start for start, _ in text.spans] for text in embeddings],
-            "ends": [[end for _, end in text.spans] for text in embeddings],
-            "vectors": [list(text.vectors) for text in embeddings],
+            "words": [np.array(text.words, dtype=object if text.words else "U1") for text in embeddings],
+            "starts": [np.array([start for start, _ in text.spans], np.int64) for text in embeddings],
+            "ends": [np.array([end for _, end in text.spans], np.int64) for text in embeddings],
+            "vectors": [text.vectors for text in embeddings],
         }

@@ -93,8 +93,10 @@ class CharEmbedderEmbeddings(TokenEmbeddings):
     def _add_embeddings_internal(self, sentences: list[Sentence]) -> list[Sentence]:
         texts = [[token.text for token in sentence] for sentence in sentences]
         results = word_vectors(self.embedder, texts, trainable=self.fine_tune)
+        # The type that the tagger was converted to, as by half() or double().
+        dtype = next(self.model.parameters()).dtype
         for sentence, vectors in zip(sentences, results, strict=True):
-            for token, vector in zip(sentence, vectors.to(flair.device).unbind(), strict=True):
+            for token, vector in zip(sentence, vectors.to(flair.device, dtype).unbind(), strict=True):
                 # Flair does not store vectors that require gradients after a batch.
                 token.set_embedding(self.name, vector.requires_grad_() if self.fine_tune else vector)
         return sentences

@@ -82,6 +82,8 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def transform(self, X: Iterable[Any]) -> NDArray[np.float32]:  # noqa: N803
         """Return the vectors of words. A text that occurs in several samples is read once.
 
+        X is a sequence of samples, or a pandas DataFrame with a column of texts and one of offsets or indices.
+
         Shape: (samples, embedding_dim)
 
         Raises:
@@ -91,7 +93,9 @@ class CharEmbedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         # For each text, the positions of the words to embed, with the row of each in the text's vectors.
         words_of: dict[_Key, dict[Any, int]] = {}
         rows: list[tuple[_Key, int]] = []
-        for sample in X:
+        # A DataFrame has two columns and is iterated by their names.
+        samples = X.itertuples(index=False, name=None) if hasattr(X, "itertuples") else X
+        for sample in samples:
             key, position = _parse_sample(sample)
             # All words of a list are embedded anyway, so their rows are their indices.
             positions = words_of.setdefault(key, {} if isinstance(key, str) else {i: i for i in range(len(key))})

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +45,8 @@ class SpannedText:
         """Return the text and words of an item.
 
         Args:
-            item: a `str`, whose words are found by `find_words`; a sequence of words, which are joined by single
-                spaces; a pair of a text and the spans of its words, which may overlap and be in any order; or a
+            item: a `str`, whose words are found by `find_words`; a sequence or array of words, which are joined by
+                single spaces; a pair of a text and the spans of its words, which may overlap and be in any order; or a
                 `SpannedText`, which is returned as it is.
 
         Raises:
@@ -54,6 +55,7 @@ class SpannedText:
         """
         if isinstance(item, SpannedText):
             return item
+        item = as_list(item)
         if isinstance(item, str):
             return cls(item, find_words(item))
         if not isinstance(item, Sequence) or isinstance(item, (bytes, bytearray)):
@@ -74,6 +76,14 @@ class SpannedText:
 
 
 TextInput = str | Sequence[str] | tuple[str, Sequence[Span]] | SpannedText
+
+
+def as_list(values: Any) -> Any:
+    """Return an array of NumPy, pandas or Arrow as a list, and anything else as it is."""
+    for method in ("tolist", "to_pylist"):
+        if hasattr(values, method):
+            return getattr(values, method)()
+    return values
 
 
 def find_words(text: str, rules: int = WORD_RULES) -> Spans:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,6 +14,17 @@ import torch
 
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch's operators use one thread in the caller, as in the threads of a pool."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class WorkerPool:
@@ -44,6 +56,14 @@ class WorkerPool:
         """Copy and pickle the pool as a new one with threads of its own."""
         return partial(WorkerPool, self._threads, caller_works=self._caller_works), ()
 
+    def _submit(self, work: Callable[[], None], count: int) -> list[Future[None]]:
+        """Start work on threads: on none once the interpreter ends, and on fewer if no more can be started."""
+        futures: list[Future[None]] = []
+        with suppress(RuntimeError):
+            while len(futures) < count:
+                futures.append(self._executor.submit(work))
+        return futures
+
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> dict[Item, Result]:
         """Process each item and return the results by item, once all are done.
 
@@ -70,10 +90,13 @@ class WorkerPool:
 
         # Each thread takes the next item when it is free, so that long and short items balance out.
         count = min(self._threads, len(items)) - self._caller_works
-        futures = [self._executor.submit(process_items) for _ in range(count)]
+        futures = self._submit(process_items, count)
         try:
             if self._caller_works:
                 process_items()
+            elif count and not futures:
+                with _one_thread():
+                    process_items()
             for future in futures:
                 future.result()
         finally:
