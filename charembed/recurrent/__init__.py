@@ -10,7 +10,7 @@ To learn how they work, read the modules in this order:
 3. `packed_layout`, `step_loop`, `kernels`, `gru_kernels`: the fast path over all time steps, forward and backward.
 4. `products`, `activations`, `cuda_graphs`, `fused_kernels`: what makes it fast on a CPU and on a GPU;
    `weight_pieces`, `float32_precision`: how cuDNN finds the weights, and what float32 means on a GPU.
-5. `table_reader`: the fast path of embedding, where the inputs are rows of a table.
+5. `table_reader` and `onednn_lstm`: the fast path of embedding, where the inputs are rows of a table.
 6. `translation`: weights from and to PyTorch, Keras and ONNX.
 """
 

@@ -408,8 +408,9 @@ def test_a_data_set_is_mapped(embedder: CharEmbedder) -> None:
     datasets = pytest.importorskip("datasets")
     from datasets.fingerprint import Hasher
 
-    texts = ["Two words", "", "lazy dog."]
-    mapped = datasets.Dataset.from_dict({"text": texts}).map(embedder.mapper(), batched=True, batch_size=2)
+    texts = ["", "Two words", "", "lazy dog."]
+    # The first batch has no words: its columns have types all the same.
+    mapped = datasets.Dataset.from_dict({"text": texts}).map(embedder.mapper(), batched=True, batch_size=1)
     for row, expected in zip(mapped, embedder.embed(texts), strict=True):
         assert row["words"] == expected.words
         assert list(zip(row["starts"], row["ends"], strict=True)) == expected.spans
@@ -419,6 +420,14 @@ def test_a_data_set_is_mapped(embedder: CharEmbedder) -> None:
         embedder.mapper("body")({"text": texts})
     with pytest.raises(CharEmbedError, match="call map with batched=True"):
         embedder.mapper()({"text": texts[0]})
+
+
+@pytest.mark.parametrize("format_type", ["numpy", "arrow", "pandas"])
+def test_a_data_set_in_another_format_is_mapped(format_type: str, embedder: CharEmbedder) -> None:
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"words": [["a", "b"], ["c"]]}).with_format(format_type)
+    mapped = data.map(embedder.mapper("words"), batched=True).with_format(None)
+    assert [np.shape(vectors) for vectors in mapped["vectors"]] == [(2, 24), (1, 24)]
 
 
 def test_context_of_a_document_in_batches(pretrained) -> None:

@@ -76,6 +76,15 @@ def test_spans_may_be_lists_and_indices_numpy_integers(folder: str, embedder) ->
     assert np.array_equal(vectors[1], vectors[0])
 
 
+def test_samples_may_be_rows_of_a_data_frame(folder: str, embedder) -> None:
+    pandas = pytest.importorskip("pandas")
+    from charembed.integrations.sklearn import CharEmbedTransformer
+
+    frame = pandas.DataFrame({"text": ["a b", "a b"], "span": [(2, 3), (0, 1)]})
+    vectors = CharEmbedTransformer(folder).fit_transform(frame)
+    assert np.array_equal(vectors, embedder.embed(["a b"])[0].vectors[::-1])
+
+
 def test_options_reach_the_embedder(folder: str) -> None:
     from sklearn.base import clone
 

@@ -23,6 +23,17 @@ def test_results_belong_to_their_items(threads: int, caller_works: bool) -> None
 
 
 @pytest.mark.parametrize(("threads", "caller_works"), POOLS)
+def test_works_after_its_threads_have_ended(threads: int, caller_works: bool) -> None:
+    """Python ends the threads of pools before it runs the functions registered with `atexit`."""
+    pool = WorkerPool(threads, caller_works=caller_works)
+    pool._executor.shutdown()
+    before = torch.get_num_threads()
+    counts = pool.map(lambda _: torch.get_num_threads(), range(3))
+    assert caller_works or set(counts.values()) == {1}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("threads", "caller_works"), POOLS)
 def test_as_many_threads_work_as_requested(threads: int, caller_works: bool) -> None:
     names: set[str] = set()
 
