@@ -44,7 +44,7 @@ class TorchEngine(Engine):
         self._precision = precision
         self._lms: dict[Direction, CharLM] = {}
         self._recurrences: dict[Direction, Recurrence[Any]] = {}
-        self._readers: dict[Direction, OneDNNLSTM | TableReader] = {}
+        self._readers: dict[Direction, Any] = {}  # OneDNNLSTM or TableReader
         self._projections: dict[Direction, StepProduct] = {}
 
     def _prepare(self, direction: Direction, lm: CharLM) -> None:
@@ -101,9 +101,11 @@ class TorchEngine(Engine):
         # Readings that have ended are dropped from the state.
         state = recurrence.initial_state(readings) if state is None else first_readings(state, readings)
         reader = self._readers.get(direction)
-        if reader is not None:
-            return reader(lm.embedding.weight, characters, state)
-        result: tuple[Tensor, State] = recurrence(lm.embedding(characters), state)
+        result: tuple[Tensor, State]
+        if reader is None:
+            result = recurrence(lm.embedding(characters), state)
+        else:
+            result = reader(lm.embedding.weight, characters, state)
         return result
 
     def project(self, direction: Direction, states: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ PyTorch's `torch.lstm` runs the same loop. It differs in two ways from what is h
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from charembed.recurrent.cells import LSTM
+from charembed.recurrent.layers import Recurrence
 from charembed.recurrent.products import padded_rows
 from charembed.recurrent.states import LSTMState
 
@@ -27,7 +29,7 @@ _LSTM_MODE = 2
 """PyTorch's number for LSTMs."""
 
 
-def runs_on_onednn(recurrence: object) -> bool:
+def runs_on_onednn(recurrence: Recurrence[Any]) -> TypeGuard[LSTM]:
     """Return whether `OneDNNLSTM` runs a recurrence."""
     return isinstance(recurrence, LSTM) and recurrence.proj_size is None and _onednn_lstm_works()
 
