@@ -11,6 +11,7 @@ from jsonargparse.typing import PositiveInt
 from charembed.cli.command import Command
 from charembed.cli.options import add_device, add_files, add_model, add_parts, chosen_parts, read_corpus
 from charembed.cli.parser import Parser
+from charembed.util.files import user_path
 
 EXCERPT_CHARACTERS = 30
 """Characters shown on each side of a neighbor."""
@@ -81,11 +82,17 @@ def _add_embed_options(parser: Parser) -> None:
 def run_neighbors(arguments: Namespace) -> int:
     """Print the words of files whose vectors are most similar to that of a word in its sentence."""
     from charembed.embedding.embedder import CharEmbedder
-    from charembed.embedding.neighbors import find_neighbors
+    from charembed.embedding.neighbors import find_neighbors, query_vector
+    from charembed.embedding.occurrence_index import open_index
 
     embedder = CharEmbedder.from_pretrained(arguments.model, device=arguments.device)
-    texts = (text.text for text in read_corpus(arguments).texts())
-    neighbors = find_neighbors(embedder, arguments.sentence, arguments.word, texts, count=arguments.count)
+    corpus, word = read_corpus(arguments), arguments.word
+    if arguments.index is None:
+        texts = (text.text for text in corpus.texts())
+        neighbors = find_neighbors(embedder, arguments.sentence, word, texts, count=arguments.count)
+    else:
+        vector = query_vector(embedder, arguments.sentence, word)
+        neighbors = open_index(embedder, corpus, user_path(arguments.index)).neighbors(vector, word, arguments.count)
     for neighbor in neighbors:
         start, end = neighbor.span
         before = neighbor.text[max(0, start - EXCERPT_CHARACTERS) : start]
@@ -101,6 +108,13 @@ def _add_neighbors_options(parser: Parser) -> None:
     parser.add_argument("--word", required=True, type=str, help="Word of the sentence")
     add_files(parser)
     parser.add_argument("--count", default=10, type=PositiveInt, help="Number of words to print")
+    parser.add_argument(
+        "--index",
+        type=str,
+        default=None,
+        help="Folder of an index of all words of the files, which is built if it is missing and makes later searches"
+        " quick; without one, the first 20,000 words are searched",
+    )
     add_device(parser)
 
 
@@ -118,5 +132,8 @@ NEIGHBORS = Command(
     _add_neighbors_options,
     "Find the words of text files that are used most like a word in its sentence; other occurrences of the word"
     " itself are left out.",
-    examples=('charembed neighbors --model en my_text.txt --sentence "He went to the bank." --word bank',),
+    examples=(
+        'charembed neighbors --model en my_text.txt --sentence "He went to the bank." --word bank',
+        'charembed neighbors --model en my_text.txt --index runs/index --sentence "The river bank." --word bank',
+    ),
 )

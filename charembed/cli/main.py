@@ -9,6 +9,7 @@ from jsonargparse import set_parsing_settings
 
 from charembed.cli.command import Command, add_commands
 from charembed.cli.embed import EMBED, NEIGHBORS
+from charembed.cli.explore import EXPLORE
 from charembed.cli.models import ADD_PROJECTION, ADD_WORDS, EVALUATE, EXPORT_ONNX, GENERATE, IMPORT_FLAIR
 from charembed.cli.parser import Parser
 from charembed.cli.probe import PROBE
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": EVALUATE,
     "generate": GENERATE,
     "neighbors": NEIGHBORS,
+    "explore": EXPLORE,
     "add-words": ADD_WORDS,
     "add-projection": ADD_PROJECTION,
     "import-flair": IMPORT_FLAIR,

@@ -50,7 +50,7 @@ def find_neighbors(
     """
     if count < 1:
         raise CharEmbedError(f"count must be positive, got {count}")
-    query = _query_vector(embedder, sentence, word)
+    query = query_vector(embedder, sentence, word)
     searched = list(_first_words(texts, max_words))
     if not any(len(text.spans) for text in searched):
         raise CharEmbedError("there are no words in the texts to search")
@@ -77,8 +77,12 @@ def find_neighbors(
     return list(nearest.values())
 
 
-def _query_vector(embedder: CharEmbedder, sentence: str, word: str) -> Vectors:
-    """Return the vector of a word's first occurrence. Shape: (embedding_dim,)"""
+def query_vector(embedder: CharEmbedder, sentence: str, word: str) -> Vectors:
+    """Return the vector of a word's first occurrence in a sentence. Shape: (embedding_dim,)
+
+    Raises:
+        CharEmbedError: the word does not occur in the sentence.
+    """
     embeddings = embedder.embed([sentence])[0]
     if word not in embeddings.words:
         raise CharEmbedError(f"{word!r} is not one of the words of the sentence: {' · '.join(embeddings.words)}")

@@ -75,4 +75,14 @@ class ConfusionChart:
     """Counts by true tag (row) and predicted tag (column)."""
 
 
-Chart = LineChart | BarChart | ConfusionChart
+@dataclass(frozen=True)
+class ScatterChart:
+    """Points of several groups on a map, whose axes mean nothing."""
+
+    name: str
+    """Name of the file, without its ending."""
+    groups: dict[str, list[tuple[float, float]]]
+    """The points of each group."""
+
+
+Chart = LineChart | BarChart | ConfusionChart | ScatterChart

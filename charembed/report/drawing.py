@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from charembed.errors import import_extra
-from charembed.report.charts import BarChart, Chart, ConfusionChart, LineChart
+from charembed.report.charts import BarChart, Chart, ConfusionChart, LineChart, ScatterChart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,6 +111,9 @@ def _size(chart: Chart) -> tuple[float, float]:
 
 def _fill(figure: Figure, chart: Chart, colors: tuple[str, str]) -> None:
     axes: Axes = figure.subplots()
+    if isinstance(chart, ScatterChart):
+        _fill_map(axes, chart)
+        return
     axes.set_title(chart.title)
     if isinstance(chart, LineChart):
         _fill_lines(axes, chart)
@@ -168,6 +171,18 @@ def _fill_bars(axes: Axes, chart: BarChart) -> None:
     axes.set_xlim(0, 1.08 * chart.maximum)
     axes.set_xlabel(chart.x_label)
     axes.tick_params(axis="y", length=0)
+
+
+def _fill_map(axes: Axes, chart: ScatterChart) -> None:
+    for number, (label, points) in enumerate(chart.groups.items()):
+        x, y = zip(*points, strict=True)
+        drawn = axes.scatter(x, y, s=36, color=PALETTE[number % len(PALETTE)], alpha=0.75, linewidths=0, label=label)
+        drawn.set_gid(f"points-{number}")  # a page finds the points of the group by this name
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.figure.legend(loc="outside upper left", ncols=len(chart.groups), fontsize=10)
 
 
 def _fill_confusion(axes: Axes, chart: ConfusionChart, ink: str, paper: str) -> None:

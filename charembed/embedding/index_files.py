@@ -1,0 +1,143 @@
+"""The files of an index of occurrences: texts, where their words are, and the vectors of these words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charembed.embedding.word_embeddings import WordEmbeddings
+from charembed.errors import CharEmbedError
+
+FORMAT_VERSION = 1
+METADATA, PROJECTION, VECTORS = "index.json", "projection.safetensors", "vectors.usearch"
+TEXTS, TEXT_ENDS, OCCURRENCES, WORDS = "texts.bin", "text_ends.bin", "occurrences.bin", "words.json"
+FILES = (METADATA, PROJECTION, VECTORS, TEXTS, TEXT_ENDS, OCCURRENCES, WORDS)
+_OCCURRENCE = np.dtype([("text", "<u4"), ("start", "<u4"), ("end", "<u4"), ("word", "<u4")])
+
+
+@dataclass(frozen=True)
+class IndexMetadata:
+    """What an index was built from."""
+
+    model: str
+    """Digest of the model."""
+    texts: list[str]
+    """Digests of the sources."""
+    occurrences: int = 0
+    """Number of words of the texts."""
+    format_version: int = FORMAT_VERSION
+    """Version of the format of the files."""
+
+    def to_json(self) -> str:
+        """Return the content of index.json."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A word at one place."""
+
+    word: str
+    """The word, spelled as in its text."""
+    text: str
+    """The text."""
+    start: int
+    """Offset of its first character."""
+    end: int
+    """Offset of one past its last character."""
+
+
+class OccurrenceWriter:
+    """Writes texts and their words, one text after the other, so that memory holds only the different words."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._texts, self._ends, self._occurrences = (
+            self._stack.enter_context((folder / name).open("wb")) for name in (TEXTS, TEXT_ENDS, OCCURRENCES)
+        )
+        self._ids: dict[str, int] = {}
+        self._text = 0
+        self.occurrences = 0
+        """Number of occurrences written."""
+
+    def __enter__(self) -> OccurrenceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if error is None:
+            (self._folder / WORDS).write_text(json.dumps(list(self._ids)), encoding="utf-8")
+
+    def add(self, text: str, embedded: WordEmbeddings) -> None:
+        """Write a text and its words."""
+        self._texts.write(text.encode())
+        self._ends.write(np.array([self._texts.tell()], "<u8").tobytes())
+        rows = [
+            (self._text, start, end, self._ids.setdefault(word, len(self._ids)))
+            for word, (start, end) in zip(embedded.words, embedded.spans, strict=True)
+        ]
+        self._occurrences.write(np.array(rows, _OCCURRENCE).tobytes())
+        self._text += 1
+        self.occurrences += len(rows)
+
+
+class OccurrenceTable:
+    """The words of indexed texts, in the order of the texts. The files stay on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._texts = folder / TEXTS
+        self._ends = np.memmap(folder / TEXT_ENDS, "<u8", "r")
+        self._rows: NDArray[np.void] = np.memmap(folder / OCCURRENCES, _OCCURRENCE, "r")
+        self.words: list[str] = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+        """The different words."""
+        self._folded: dict[str, list[int]] = {}
+        for number, word in enumerate(self.words):
+            self._folded.setdefault(word.casefold(), []).append(number)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def words_at(self, numbers: Sequence[int]) -> list[str]:
+        """Return the words of some occurrences."""
+        return [self.words[k] for k in self._rows["word"][list(numbers)]]
+
+    def at(self, number: int) -> Occurrence:
+        """Return an occurrence."""
+        row = self._rows[number]
+        text = int(row["text"])
+        start = int(self._ends[text - 1]) if text else 0
+        with self._texts.open("rb") as file:
+            file.seek(start)
+            content = file.read(int(self._ends[text]) - start).decode()
+        return Occurrence(self.words[row["word"]], content, int(row["start"]), int(row["end"]))
+
+    def of_word(self, word: str) -> NDArray[np.int64]:
+        """Return the numbers of the occurrences of a word, in any case."""
+        return np.flatnonzero(np.isin(self._rows["word"], self._folded.get(word.casefold(), [])))
+
+
+def load_metadata(folder: Path) -> IndexMetadata:
+    """Read index.json.
+
+    Raises:
+        CharEmbedError: it is missing, damaged or of another version.
+    """
+    try:
+        metadata = IndexMetadata(**json.loads((folder / METADATA).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CharEmbedError(f"{folder} is not an index of charembed: {error}") from error
+    if metadata.format_version != FORMAT_VERSION:
+        raise CharEmbedError(
+            f"{folder} is an index of format {metadata.format_version}, which this version does not read: remove it"
+        )
+    return metadata

@@ -1,0 +1,235 @@
+"""An index of the words of many texts by their vectors, on disk, that finds the nearest ones quickly.
+
+The vectors are projected to their principal components and kept in a graph of nearest neighbors (HNSW, by USearch),
+which is memory-mapped: a search reads a small part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from charembed.embedding.embedder import CharEmbedder
+from charembed.embedding.engine import Vectors
+from charembed.embedding.index_files import (
+    FILES,
+    METADATA,
+    PROJECTION,
+    VECTORS,
+    IndexMetadata,
+    Occurrence,
+    OccurrenceTable,
+    OccurrenceWriter,
+    load_metadata,
+)
+from charembed.embedding.neighbors import Neighbor
+from charembed.embedding.reduction import fit_to_words
+from charembed.embedding.word_embeddings import WordEmbeddings
+from charembed.errors import CharEmbedError, import_extra
+from charembed.projection import Projection
+from charembed.text.corpus import Corpus
+from charembed.text.words import find_words
+from charembed.util.files import atomic_folder, check_contains_only
+
+_DIM = 128
+"""Dimensions of the indexed vectors."""
+_BATCH = 4096
+"""Words that are added to the graph at a time."""
+_MAX_SEARCHED = 100_000
+"""Occurrences that are looked at, at most, to find enough other words."""
+
+_MAX_COMPARED = 20_000
+"""Occurrences up to which a search compares all, which takes milliseconds and misses none."""
+
+Progress = Callable[[int, int], None]
+"""Is given the number of characters that are indexed, and that of the texts."""
+
+
+class OccurrenceIndex:
+    """The words of some texts, which can be searched by vector."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Args:
+            folder: an index that `build_index` has written.
+
+        Raises:
+            CharEmbedError: the folder is not an index, or is damaged.
+            MissingExtraError: USearch is not installed.
+        """
+        usearch = _usearch()
+        metadata = load_metadata(folder)
+        try:
+            self._projection = Projection.from_bytes((folder / PROJECTION).read_bytes(), str(folder / PROJECTION))
+            self._graph: Any = usearch.Index.restore(folder / VECTORS, view=True)
+            self.occurrences = OccurrenceTable(folder)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CharEmbedError(f"the index {folder} cannot be read: {error}; remove it to build it again") from error
+        if not metadata.occurrences == len(self.occurrences) == len(self._graph):
+            raise CharEmbedError(f"the files of the index {folder} do not agree: remove it to build it again")
+
+    def neighbors(self, vector: Vectors, word: str, count: int) -> list[Neighbor]:
+        """Return the words nearest to a vector, each at its nearest occurrence.
+
+        Args:
+            vector: vector of a word in its context. Shape: (embedding_dim,)
+            word: the word, which is left out in any case.
+            count: maximum number of words to return.
+
+        Returns:
+            The neighbors, the most similar first. Similarities are those of the projected vectors.
+        """
+        query = self._projection(vector[None])[0]
+        size, searched = len(self.occurrences), 0
+        nearest: dict[str, tuple[int, float]] = {}
+        # Most of the nearest may be the word itself, or one other word: look further until there are enough.
+        while len(nearest) < count and searched < min(size, _MAX_SEARCHED):
+            searched = min(size, max(8 * count, 8 * searched))
+            matches = self._graph.search(query, searched, threads=1, exact=size <= _MAX_COMPARED)
+            for other, number, distance in zip(
+                self.occurrences.words_at(matches.keys), matches.keys, matches.distances, strict=True
+            ):
+                if other.casefold() != word.casefold() and len(nearest) < count:
+                    nearest.setdefault(other, (int(number), 1.0 - float(distance)))
+        return [_neighbor(self.occurrences.at(number), similarity) for number, similarity in nearest.values()]
+
+    def vectors(self, numbers: Sequence[int]) -> Vectors:
+        """Return the projected vectors of some occurrences. Shape: (occurrences, dim)"""
+        vectors: Vectors = self._graph.get(np.asarray(numbers, np.uint64), dtype="f32")
+        return vectors
+
+
+def _neighbor(occurrence: Occurrence, similarity: float) -> Neighbor:
+    return Neighbor(occurrence.word, similarity, occurrence.text, (occurrence.start, occurrence.end))
+
+
+def describe_index(embedder: CharEmbedder, corpus: Corpus) -> IndexMetadata:
+    """Return what an index of a corpus is built from.
+
+    Raises:
+        CharEmbedError: a source is a pipe, or cannot be read.
+    """
+    digests = corpus.digests()
+    if None in digests:
+        raise CharEmbedError("an index reads its texts several times, which is impossible with a pipe: name a file")
+    return IndexMetadata(embedder.pretrained.digest(), [f"{corpus.text_column} {digest}" for digest in digests])
+
+
+def open_index(
+    embedder: CharEmbedder, corpus: Corpus, folder: Path, progress: Progress | None = None
+) -> OccurrenceIndex:
+    """Return the index of a corpus in a folder, which is built if it is missing. Of equal texts, it has one.
+
+    Args:
+        embedder: computes the vectors.
+        corpus: the texts.
+        folder: folder of the index.
+        progress: is told how far the index is built.
+
+    Raises:
+        CharEmbedError: the folder has an index of other texts or of another model, or something else; the texts have no
+            words; a source cannot be read.
+        MissingExtraError: USearch is not installed.
+        OSError: the folder cannot be written.
+    """
+    expected = describe_index(embedder, corpus)
+    if (folder / METADATA).exists():
+        found = dataclasses.replace(load_metadata(folder), occurrences=0)
+        if found != expected:
+            raise CharEmbedError(
+                f"the index {folder} is one of other texts or of another model: name another folder, or remove it"
+            )
+    else:
+        _build(embedder, corpus, folder, expected, progress)
+    return OccurrenceIndex(folder)
+
+
+def _build(
+    embedder: CharEmbedder, corpus: Corpus, folder: Path, metadata: IndexMetadata, progress: Progress | None
+) -> None:
+    usearch = _usearch()
+    check_contains_only(folder, FILES)
+    # Fit the projection to the first words; count the characters for the bar meanwhile.
+    total = sum(len(text.text) for text in corpus.texts())
+    dim = min(_DIM, embedder.embedding_dim - 1, _count_words(corpus, _DIM + 1) - 1)
+    if dim < 1:
+        raise CharEmbedError(f"there are no words to index in {', '.join(map(str, corpus.sources))}")
+    texts = (text.text for text in corpus.texts())
+    projection = fit_to_words(embedder.iter_embed(texts), embedder.embedding_dim, dim)
+    graph = usearch.Index(ndim=dim, metric="cos", dtype="f16", connectivity=16, expansion_add=96, expansion_search=128)
+    with atomic_folder(folder) as new:
+        bar = tqdm(total=total, desc="index", unit=" characters", unit_scale=True, disable=None)
+        with OccurrenceWriter(new) as writer, bar:
+            pending: list[Vectors] = []
+            characters = 0
+            for text, embedded in _embedded(embedder, _different(text.text for text in corpus.texts())):
+                writer.add(text, embedded)
+                pending.append(embedded.vectors)
+                if sum(map(len, pending)) >= _BATCH:
+                    _add(graph, projection, pending)
+                bar.update(len(text))
+                characters += len(text)
+                if progress is not None:
+                    progress(characters, total)
+            _add(graph, projection, pending)
+        graph.save(new / VECTORS)
+        (new / PROJECTION).write_bytes(projection.to_bytes())
+        metadata = dataclasses.replace(metadata, occurrences=writer.occurrences)
+        (new / METADATA).write_text(metadata.to_json(), encoding="utf-8")
+
+
+def _count_words(corpus: Corpus, enough: int) -> int:
+    """Return the number of words of a corpus, or a larger one than `enough`."""
+    words = 0
+    for text in corpus.texts():
+        words += len(find_words(text.text))
+        if words > enough:
+            break
+    return words
+
+
+def _different(texts: Iterable[str]) -> Iterator[str]:
+    """Yield each text once: equal vectors add nothing, and many of them would cut the graph into pieces."""
+    seen: set[bytes] = set()
+    for text in texts:
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        if digest not in seen:
+            seen.add(digest)
+            yield text
+
+
+def _embedded(embedder: CharEmbedder, texts: Iterable[str]) -> Iterator[tuple[str, WordEmbeddings]]:
+    """Yield each text with its words, reading ahead as `iter_embed` does."""
+    waiting: deque[str] = deque()
+
+    def remember() -> Iterator[str]:
+        for text in texts:
+            waiting.append(text)
+            yield text
+
+    for embedded in embedder.iter_embed(remember()):
+        yield waiting.popleft(), embedded
+
+
+def _add(graph: Any, projection: Projection, pending: list[Vectors]) -> None:
+    """Add vectors to the graph, numbered in their order, and drop them from the list."""
+    if any(map(len, pending)):
+        vectors = projection(np.concatenate(pending))
+        first = len(graph)
+        graph.add(np.arange(first, first + len(vectors), dtype=np.uint64), vectors, threads=0)
+    pending.clear()
+
+
+def _usearch() -> Any:
+    # ONNX Runtime 1.32 crashes when it is loaded after USearch 2.26, and works when it is loaded before.
+    if importlib.util.find_spec("onnxruntime") is not None:
+        importlib.import_module("onnxruntime")
+    return import_extra("usearch.index", extra="explore", purpose="an index of words")
