@@ -122,8 +122,10 @@ class OccurrenceTable:
         return Occurrence(self.words[row["word"]], content, int(row["start"]), int(row["end"]))
 
     def of_word(self, word: str) -> NDArray[np.int64]:
-        """Return the numbers of the occurrences of a word, in any case."""
-        return np.flatnonzero(np.isin(self._rows["word"], self._folded.get(word.casefold(), [])))
+        """Return the numbers of the occurrences of a word in this spelling; in any case if there are none."""
+        spellings = self._folded.get(word.casefold(), [])
+        exact = [k for k in spellings if self.words[k] == word]
+        return np.flatnonzero(np.isin(self._rows["word"], exact or spellings))
 
 
 def load_metadata(folder: Path) -> IndexMetadata:

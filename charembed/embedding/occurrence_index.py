@@ -103,7 +103,7 @@ class OccurrenceIndex:
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """Return the projected vectors of some occurrences. Shape: (occurrences, dim)"""
-        vectors: Vectors = self._graph.get(np.asarray(numbers, np.uint64), dtype="f32")
+        vectors: Vectors = np.asarray(self._graph.get(np.asarray(numbers, np.uint64)), np.float32)
         return vectors
 
 

@@ -28,7 +28,7 @@ _MAX_POINTS = 200
 """Occurrences of a word on a map, at most."""
 _EXCERPT = 60
 """Characters shown on each side of a word."""
-_NEIGHBORS = 12
+_NEIGHBORS = 8
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,13 @@ class Excerpt:
     @classmethod
     def of(cls, text: str, start: int, end: int) -> Excerpt:
         """Cut a word with some text on both sides."""
-        before = text[max(0, start - _EXCERPT) : start]
-        return cls(
-            ("… " if start > _EXCERPT else "") + before,
-            text[start:end],
-            text[end : end + _EXCERPT] + (" …" if end + _EXCERPT < len(text) else ""),
-        )
+        before, after = text[max(0, start - _EXCERPT) : start], text[end : end + _EXCERPT]
+        # Leave out the word that is cut, if there are others.
+        if start > _EXCERPT:
+            before = "… " + (before.partition(" ")[2] or before)
+        if end + _EXCERPT < len(text):
+            after = (after.rpartition(" ")[0] or after) + " …"
+        return cls(before, text[start:end], after)
 
 
 class Workspace:

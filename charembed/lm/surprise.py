@@ -49,6 +49,6 @@ def _bits(lm: CharLM, vocab: CharVocab, ids: Ids) -> NDArray[np.float32]:
         states, _ = lm.hidden_states(inputs[:, None])
         nats = functional.cross_entropy(lm.decoder(states[:, 0]), targets, reduction="none")
     lm.train(training)
-    bits: NDArray[np.float32] = nats.cpu().numpy() / np.float32(math.log(2))
+    bits = np.asarray(nats.cpu().numpy() / math.log(2), np.float32)
     bits[np.asarray(ids) == UNKNOWN_ID] += math.log2(CODE_POINTS - len(vocab.characters))
     return bits
