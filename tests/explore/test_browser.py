@@ -31,6 +31,8 @@ pytest.importorskip("matplotlib")
 
 SECONDS = 60_000
 """Time that anything may take on a busy machine, in milliseconds."""
+POINTS = "#map [id^=map-points-] use"
+"""The occurrences on the map."""
 WIDTHS = {"laptop": (1366, 768), "phone": (390, 844)}
 
 
@@ -123,7 +125,7 @@ def test_keyboard_alone_suffices(opened: Opened) -> None:
     page.keyboard.press("Control+A")
     page.keyboard.type("lazy dog")
     page.keyboard.press("Enter")
-    wait_until(page, "document.querySelectorAll('#map use').length === 18")
+    wait_until(page, f"document.querySelectorAll({POINTS!r}).length === 18")
     page.focus("#map svg")
     page.keyboard.press("ArrowDown")
     assert page.locator("#map .chosen").count() == 1
@@ -138,10 +140,10 @@ def test_hostile_text_stays_text(opened: Opened) -> None:
     wait_until(page, "document.querySelector('#words').textContent.includes('onerror')")
     page.locator(".word", has_text="fox").first.click()
     page.wait_for_selector("#neighbors li")
-    page.fill("#map-words", "document fox")
+    page.fill("#map-words", "fox img")
     page.click("#mapper button")
-    wait_until(page, "document.querySelectorAll('#map use').length > 11")
-    page.locator("#map use").first.hover()
+    wait_until(page, f"document.querySelectorAll({POINTS!r}).length === 12")
+    page.locator(POINTS).first.hover()
     assert "<img src=x onerror=" in page.inner_text("#occurrence")
     assert page.title() == "charembed explore"
     assert page.locator("main img, main script, #words b").count() == 0
