@@ -12,6 +12,8 @@ from pathlib import Path
 from charembed.errors import CharEmbedError
 from charembed.pretrained.model_files import FILES
 from charembed.util.files import user_path
+from charembed.util.remote_folder import get_folder
+from charembed.util.shared_folder import is_address
 
 SCHEME = "hf://"
 BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
@@ -27,22 +29,36 @@ def bundled_models() -> list[str]:
 def resolve_folder(name: str | os.PathLike[str]) -> Path:
     """Return the folder of a model; a local folder need not exist.
 
-    Only names that begin with `hf://` are looked up on the Hub, so a mistyped path never causes a network request. With
+    Only names with `://` are looked up elsewhere, so a mistyped path never causes a network request. With
     the environment variable HF_HUB_OFFLINE=1, models are taken from the local cache and no request is made.
 
     Args:
-        name: a path; the name of a bundled model, unless a local folder of the same name contains a model; or
-            `hf://owner/name` or `hf://owner/name@revision`.
+        name: a path; the name of a bundled model, unless a local folder of the same name contains a model;
+            `hf://owner/name` or `hf://owner/name@revision`; or an address to which the folder was copied, such as
+            `s3://bucket/runs/mine/best`.
 
     Raises:
         CharEmbedError: the Hub has no such model, denies access to it or cannot be reached.
     """
-    if not isinstance(name, str) or not name.startswith(SCHEME):
-        path = user_path(name)
-        # A folder without a model does not hide a bundled one: the run of a model named en may be the folder en.
-        is_bundled = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
-        return BUNDLED_MODELS / name if is_bundled else path
-    return download(name, FILES)
+    if isinstance(name, str) and is_address(name):
+        return fetch(name, FILES)
+    path = user_path(name)
+    # A folder without a model does not hide a bundled one: the run of a model named en may be the folder en.
+    is_bundled = isinstance(name, str) and name in bundled_models() and not (path / "config.json").is_file()
+    return BUNDLED_MODELS / name if is_bundled else path
+
+
+def fetch(address: str, files: Sequence[str]) -> Path:
+    """Return the folder in a local cache that holds the files of a folder at an address.
+
+    Args:
+        address: an address of the Hub, as in `download`, or one of `fsspec` that `put_folder` has copied the folder to.
+        files: paths of the files in the folder. No others are downloaded: some may be unsafe to load.
+
+    Raises:
+        CharEmbedError: there is no such folder, or it cannot be read.
+    """
+    return download(address, files) if address.startswith(SCHEME) else get_folder(address, files)
 
 
 def download(address: str, files: Sequence[str]) -> Path:

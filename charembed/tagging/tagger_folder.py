@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from charembed.errors import CharEmbedError
-from charembed.pretrained.hub import SCHEME, bundled_models, download
+from charembed.pretrained.hub import bundled_models, fetch
 from charembed.pretrained.model_files import CONFIG as MODEL_CONFIG
 from charembed.pretrained.model_files import (
     DIGESTS,
@@ -38,6 +38,7 @@ from charembed.util.checks import check_choice
 from charembed.util.devices import shapes_only
 from charembed.util.files import atomic_folder, check_contains_only, read_unchanged, user_path, wait_for_folder
 from charembed.util.reading import read_file
+from charembed.util.shared_folder import is_address
 from charembed.version import __version__
 
 FORMAT_VERSION = 1
@@ -128,8 +129,8 @@ def is_tagger(name: str | os.PathLike[str]) -> bool:
     Raises:
         CharEmbedError: the repository on the Hugging Face Hub cannot be read.
     """
-    if isinstance(name, str) and name.startswith(SCHEME):
-        return (download(name, (CONFIG,)) / CONFIG).is_file()
+    if isinstance(name, str) and is_address(name):
+        return (fetch(name, (CONFIG,)) / CONFIG).is_file()
     return (user_path(name) / CONFIG).is_file() or os.fspath(name) in bundled_taggers()
 
 
@@ -242,7 +243,7 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
     Raises:
         CharEmbedError: there is none, or the folder is that of a language model.
     """
-    if isinstance(name, str) and name.startswith(SCHEME):
+    if isinstance(name, str) and is_address(name):
         return _download(name)
     path = user_path(name)
     wait_for_folder(path)
@@ -261,14 +262,14 @@ def _resolve(name: str | os.PathLike[str]) -> Path:
 
 
 def _download(address: str) -> Path:
-    """Return the folder of a tagger on the Hub in the local cache.
+    """Return the folder of a tagger on the Hub, or at another address, in the local cache.
 
     Raises:
         CharEmbedError: the repository cannot be read, or is not that of a tagger.
     """
     if is_tagger(address):
-        return download(address, _DOWNLOADS)
-    if (download(address, (MODEL_CONFIG,)) / MODEL_CONFIG).is_file():
+        return fetch(address, _DOWNLOADS)
+    if (fetch(address, (MODEL_CONFIG,)) / MODEL_CONFIG).is_file():
         raise _is_language_model(address)
     raise CharEmbedError(f"{address} is not a tagger: the repository has no {CONFIG}")
 

@@ -150,12 +150,7 @@ class Corpus:
         """
         reader = TextReader(self.text_column, self.errors)
         for source in self.sources:
-            begins_document = True
-            for number, text in reader.read(source):
-                is_blank = not text or text.isspace()
-                if not is_blank:
-                    yield SourceText(escape_undecodable(str(source)), number, text, begins_document)
-                begins_document = is_blank or holds_records(source)
+            yield from source_texts(reader, source, escape_undecodable(str(source)))
         self._report_replaced(reader.replaced)
 
     def digests(self) -> list[str | None]:
@@ -171,6 +166,25 @@ class Corpus:
         if count and not self._warned:
             self._warned = True
             logger.warning("%d invalid UTF-8 sequences or lone surrogates were read as U+FFFD", count)
+
+
+def source_texts(reader: TextReader, source: Source, name: str) -> Iterator[SourceText]:
+    """Yield the texts of one source that are not blank, as `Corpus.texts` does.
+
+    Args:
+        reader: reads the source.
+        source: the source.
+        name: its name in the texts.
+
+    Raises:
+        CharEmbedError: the source cannot be read or decoded, or a record has no text.
+    """
+    begins_document = True
+    for number, text in reader.read(source):
+        is_blank = not text or text.isspace()
+        if not is_blank:
+            yield SourceText(name, number, text, begins_document)
+        begins_document = is_blank or holds_records(source)
 
 
 def _as_names(sources: str | os.PathLike[str] | list[str]) -> SourceNames:

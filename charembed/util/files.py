@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -51,7 +52,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():  # otherwise only the last step, renaming, would find it
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random, because processes on several machines may share the folder, and have the same number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with _errors_name(path, instead_of=str(temporary)):
         try:
             yield temporary
