@@ -21,8 +21,8 @@ from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
 from charembed.errors import MissingExtraError
 from charembed.pretrained.model_folder import Pretrained
 from charembed.text.corpus import CorpusConfig
+from charembed.training.result import TrainResult
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
-from charembed.training.trainer import TrainResult
 
 # Their imports need the package; other tests that need one say so when they run.
 _NEEDS = {

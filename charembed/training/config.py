@@ -27,6 +27,7 @@ from charembed.training.static_vectors import StaticVectorsConfig, normalize_wor
 from charembed.util.checks import check_integer, check_seed
 from charembed.util.devices import check_device
 from charembed.util.files import escape_undecodable, user_path
+from charembed.util.shared_folder import is_address
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ class TrainConfig:
     """The optimizer and the learning rate schedule."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What to predict besides the next character."""
+    mirror: str | None = None
+    """Address to which each checkpoint and model is copied, such as s3://bucket/runs/mine. If the output folder is
+    empty and the address holds a run, the run is fetched and resumed: so it moves to another machine."""
     init: str | None = None
     """Model to start from instead of random weights: a bundled model (en), a model folder or hf://owner/name. Its
     architecture and vocabulary are kept; vocab.grow adds the characters of the new text. Use it to adapt a model to
@@ -154,6 +158,8 @@ class TrainConfig:
             raise CharEmbedError(f"direction must be both, forward or backward, got {self.direction!r}")
         if self.precision not in get_args(Precision):
             raise CharEmbedError(f"precision must be auto, float32, tf32 or bfloat16, got {self.precision!r}")
+        if self.mirror is not None and not is_address(self.mirror):
+            raise CharEmbedError(f"mirror must be an address such as s3://bucket/runs/mine, got {self.mirror}")
         check_seed(self.seed)
         check_device(self.device)
 
@@ -236,6 +242,7 @@ MAY_CHANGE = {
     "device",
     "tensorboard",
     "overwrite",
+    "mirror",
 }
 
 

@@ -19,11 +19,13 @@ from charembed.training.config import TrainConfig, as_fields
 from charembed.training.device_settings import describe_settings, resolve_settings
 from charembed.training.distributed import DistributedContext
 from charembed.training.initial_model import load_initial
+from charembed.training.mirror import Mirror
 from charembed.training.model_trainer import ModelTrainer, encode_text
+from charembed.training.result import TrainResult
 from charembed.training.run_folder import RunFolder
 from charembed.training.run_state import RunState
 from charembed.training.static_vectors import RunVectors, check_words, make_static_vectors
-from charembed.training.trainer import Trainer, TrainResult
+from charembed.training.trainer import Trainer
 from charembed.util.files import atomic_write
 from charembed.util.reading import read_file
 
@@ -58,10 +60,13 @@ def train(config: TrainConfig) -> TrainResult:
         # The main process claims the folder and encodes the text, while the others wait.
         folder = RunFolder(Path(config.output))
         initial = load_initial(config.init, config.directions)
+        mirror = None if config.mirror is None else Mirror(config.mirror, folder)
         checkpoint: Path | None = None
         earlier: RunState | None = None
         encoded: EncodedCorpus | None = None
         if distributed.is_main_process:
+            if mirror is not None and not config.overwrite:
+                mirror.fetch()
             stack.enter_context(folder.claim(as_fields(config), overwrite=config.overwrite))
             checkpoint = folder.resumable_checkpoint(overwrite=config.overwrite)
             earlier = None if checkpoint is None else read_state(checkpoint)
@@ -87,7 +92,7 @@ def train(config: TrainConfig) -> TrainResult:
                 remove_other_entries(folder.text, encoded)
                 remove_other_words(encoded, config.objective.words)
         distributed.broadcast_object(None)  # the other processes wait here, for as long as it takes
-        return Trainer(config, folder, model_trainer, distributed).run(checkpoint)
+        return Trainer(config, folder, model_trainer, distributed, mirror).run(checkpoint)
 
 
 def _encode(

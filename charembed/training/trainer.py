@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from charembed.errors import CharEmbedError
@@ -16,10 +15,12 @@ from charembed.training.config import TrainConfig, as_fields
 from charembed.training.distributed import DistributedContext
 from charembed.training.interruption import Interruption
 from charembed.training.meter import LOG_EVERY, DivergedError, Meter
+from charembed.training.mirror import Mirror
 from charembed.training.model_trainer import ModelTrainer
 from charembed.training.precision import check_resumable_in
 from charembed.training.progress import Progress, StepSummary
 from charembed.training.report import Report, State, describe_corpus
+from charembed.training.result import TrainResult
 from charembed.training.run_folder import RunFolder
 from charembed.training.run_log import RunLog
 from charembed.training.validation import Validation
@@ -29,29 +30,16 @@ logger = logging.getLogger(__name__)
 SAMPLE_CHARACTERS = 200
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """The outcome of a run."""
-
-    folder: Path
-    """Folder of the run."""
-    best: Validation | None
-    """Validation with the fewest bits per character; None if the run stopped before its first validation."""
-    last: Validation | None
-    """The latest validation."""
-    interrupted: int | None
-    """Number of the signal that stopped the run before its budget was spent."""
-    report: Report
-    """The contents of report.json."""
-    is_main_process: bool
-    """Whether this process wrote the files; false in all but one process of a distributed run."""
-
-
 class Trainer:
     """One training run. Everything that its result depends on is in its checkpoints."""
 
     def __init__(
-        self, config: TrainConfig, folder: RunFolder, model_trainer: ModelTrainer, distributed: DistributedContext
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        model_trainer: ModelTrainer,
+        distributed: DistributedContext,
+        mirror: Mirror | None = None,
     ) -> None:
         """
         Args:
@@ -59,12 +47,14 @@ class Trainer:
             folder: the folder of the run, claimed by the main process.
             model_trainer: the model and the text.
             distributed: the processes that train the model together.
+            mirror: where the main process copies what it saves; None for nowhere.
         """
         self._config = config
         self._folder = folder
         self._model_trainer = model_trainer
         self._encoded = model_trainer.encoded
         self._distributed = distributed
+        self._mirror = mirror
         self._meter = Meter(config.directions, distributed)
         self._progress: Progress
         self.state = model_trainer.initial_state(distributed.world_size)
@@ -274,6 +264,8 @@ class Trainer:
         if self._distributed.is_main_process:
             state.seconds, state.log_offset = self._seconds, self._progress.log_offset
             Checkpoint(tensors, state).save(self._folder.checkpoints, self._config.keep_checkpoints)
+            if self._mirror is not None:
+                self._mirror.push()
 
     def _restore(self, path: Path) -> None:
         """Return to the moment at which a checkpoint was saved.
@@ -347,4 +339,6 @@ class Trainer:
         is_main_process = self._distributed.is_main_process
         if is_main_process:
             report.save(self._folder.report)
+            if self._mirror is not None:
+                self._mirror.push(is_last=True)
         return TrainResult(self._folder.path, self.state.best, self.state.last, interrupted, report, is_main_process)

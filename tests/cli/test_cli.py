@@ -17,7 +17,7 @@ from helpers import EXCERPT, ROOT
 from charembed import CharEmbedder
 from charembed.cli.main import main
 from charembed.pretrained.model_folder import Pretrained
-from charembed.training.trainer import TrainResult
+from charembed.training.result import TrainResult
 from charembed.version import __version__
 
 SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4", "--words", "none"]

@@ -10,7 +10,7 @@ import torch
 from charembed import CharEmbedError, CharLM, CharLMConfig, CharVocab
 from charembed.lm.generation import generate
 from charembed.pretrained.model_folder import Pretrained
-from charembed.training.trainer import TrainResult
+from charembed.training.result import TrainResult
 
 
 def generated(pretrained: Pretrained, prompt: str = "The ", count: int = 30, **options: float | int) -> str:

@@ -17,8 +17,8 @@ from charembed.pretrained.model_folder import Pretrained
 from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import VocabConfig
 from charembed.training.initial_model import load_initial, make_initial_model
+from charembed.training.result import TrainResult
 from charembed.training.schedule import BudgetConfig
-from charembed.training.trainer import TrainResult
 
 
 @pytest.fixture

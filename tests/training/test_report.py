@@ -17,8 +17,8 @@ from charembed.cli.main import main
 from charembed.text.corpus import CorpusConfig
 from charembed.training.dry_run import DryRunLimits, _peak_memory, dry_run
 from charembed.training.report import Report, table
+from charembed.training.result import TrainResult
 from charembed.training.schedule import BudgetConfig
-from charembed.training.trainer import TrainResult
 
 
 def test_the_report_agrees_with_the_log(run: TrainResult) -> None:

@@ -40,8 +40,8 @@ from charembed.training.direction_trainer import DirectionTrainer, StepResult
 from charembed.training.distributed import DistributedContext
 from charembed.training.meter import LOG_EVERY
 from charembed.training.model_trainer import ModelTrainer
+from charembed.training.result import TrainResult
 from charembed.training.schedule import BudgetConfig, OptimizerConfig
-from charembed.training.trainer import TrainResult
 
 
 def test_both_directions_learn_more_than_character_frequencies(run: TrainResult) -> None:
