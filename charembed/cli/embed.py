@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_device, add_files, add_model, add_parts, chosen_parts, read_corpus
+from charembed.cli.options import add_cluster, add_device, add_files, add_model, add_parts, chosen_parts, read_corpus
 from charembed.cli.parser import Parser
 from charembed.util.files import user_path
 
@@ -33,9 +33,19 @@ def run_embed(arguments: Namespace) -> int:
     names = EmbedderOptions.__annotations__.keys() - {"dim"}
     options = {name: arguments[name] for name in names if name in arguments}
     options["parts"] = chosen_parts(arguments)
+    if arguments.cluster is not None:
+        options["threads"] = 1  # one worker per core
     embedder = CharEmbedder.from_pretrained(arguments.model, **options)
     try:
-        manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)
+        if arguments.cluster is None:
+            manifest = write_embeddings(embedder, read_corpus(arguments), arguments.output, config, context)
+        else:
+            from charembed.cluster.embedding import embed_on_cluster
+
+            address = arguments.cluster
+            manifest = embed_on_cluster(
+                embedder, read_corpus(arguments), arguments.output, config, context, address=address
+            )
     except KeyboardInterrupt:
         print(
             "charembed: to resume after the last complete file, run the same command again (without --overwrite)",
@@ -74,6 +84,7 @@ def _add_embed_options(parser: Parser) -> None:
         help="Read this many neighboring lines on each side of a line, up to a blank line",
     )
     add_device(parser)
+    add_cluster(parser, "words")
     parser.add_class_arguments(OutputConfig)
     add_parts(parser)
     parser.add_class_arguments(CharEmbedder, skip={"pretrained", "device", "parts", "cache_mb", "dim", "limits"})
@@ -125,6 +136,7 @@ EMBED = Command(
     examples=(
         "charembed embed --model en my_text.txt --output vectors",
         "charembed embed -m runs/mine/best notes.jsonl --text-column body -o vectors --format parquet --dim 128",
+        "charembed embed -m en corpus/ -o vectors --format parquet --cluster auto",
     ),
 )
 NEIGHBORS = Command(

@@ -79,6 +79,25 @@ def add_files(parser: Parser) -> None:
     )
 
 
+def add_cluster(parser: Parser, written: str) -> None:
+    """Add `--cluster`.
+
+    Args:
+        parser: parser of the command.
+        written: what one file that the cluster writes has rows of.
+    """
+    parser.add_argument(
+        "--cluster",
+        default=None,
+        type=str,
+        metavar="auto|ADDRESS",
+        help="Work on all cores of a Ray cluster, one thread on each, or on all GPUs with --device cuda: its address,"
+        " or auto for the cluster that this machine belongs to, or for this machine alone if it belongs to none. All"
+        " machines must be able to read the files and write the output, which is a folder on shared storage or an"
+        f" address such as s3://bucket/folder with Parquet files of {written}. Needs charembed[ray]",
+    )
+
+
 def read_corpus(arguments: Namespace) -> Corpus:
     """Return the corpus of the arguments of `add_files`."""
     from charembed.text.corpus import Corpus

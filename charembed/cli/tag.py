@@ -10,13 +10,13 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from jsonargparse import Namespace
 from jsonargparse.typing import ClosedUnitInterval
 
 from charembed.cli.command import Command
-from charembed.cli.options import add_config, add_device, add_files, read_corpus
+from charembed.cli.options import add_cluster, add_config, add_device, add_files, read_corpus
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
 from charembed.util.files import atomic_file, user_path
@@ -64,6 +64,11 @@ def run_tag_predict(arguments: Namespace) -> int:
     """Tag the lines of files."""
     from tqdm import tqdm
 
+    from charembed.tagging.records import tagged_record
+
+    if arguments.cluster is not None:
+        return _predict_on_cluster(arguments)
+
     tagger = _load(arguments)
     corpus = read_corpus(arguments)
     output = user_path(arguments.output)
@@ -77,7 +82,6 @@ def run_tag_predict(arguments: Namespace) -> int:
             sources.append((text.source, text.number))
             yield text.text
 
-    word_layers = [layer.name for layer in tagger.layers if layer.kind != "entities"]
     # The tagger reads ahead, but keeps the order: the sources of texts that are written already are dropped.
     with (
         _open_output(arguments.output) as (file, form),
@@ -93,8 +97,31 @@ def run_tag_predict(arguments: Namespace) -> int:
         for tagged in tagger.iter_predict(remember()):
             source, number = sources.popleft()
             tagged = tagged.without_doubtful(arguments.min_score)
-            file.write(_json_line(tagged, source, number, word_layers) if form == ".jsonl" else _columns(tagged))
+            if form == ".jsonl":
+                record = tagged_record(tagged, source, number, tagger.layers)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            else:
+                file.write(_columns(tagged))
             progress.update(len(tagged.text))
+    return 0
+
+
+def _predict_on_cluster(arguments: Namespace) -> int:
+    from charembed.cluster.tagging import tag_on_cluster
+
+    if arguments.output == "-":
+        raise CharEmbedError("--cluster writes a folder of Parquet files: name it with --output")
+    arguments.threads = 1  # one worker per core
+    tagger = _load(arguments)
+    manifest = tag_on_cluster(
+        tagger,
+        read_corpus(arguments),
+        arguments.output,
+        address=arguments.cluster,
+        min_score=arguments.min_score,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{arguments.output}: {manifest.texts:,} texts in {manifest.files:,} files")
     return 0
 
 
@@ -107,7 +134,15 @@ def _add_predict_options(parser: Parser) -> None:
         default="-",
         type=str,
         help="File to write: .jsonl (one record per record or line of the input that is not blank, with character"
-        " offsets and scores) or .conll (columns of words and tags); - writes JSONL to the terminal",
+        " offsets and scores) or .conll (columns of words and tags); - writes JSONL to the terminal. With --cluster,"
+        " the folder to write; to resume an interrupted run, run the same command again",
+    )
+    add_cluster(parser, "texts")
+    parser.add_argument(
+        "--overwrite",
+        default=False,
+        type=bool,
+        help="With --cluster, delete what the folder already contains and start over instead of resuming",
     )
     parser.add_argument(
         "--min_score",
@@ -177,27 +212,6 @@ def _open_output(output: str) -> Iterator[tuple[TextIO, str]]:
         raise CharEmbedError(f"output {output} must end in {' or '.join(_SUFFIXES)}, or be - for the terminal")
     with atomic_file(path) as temporary, Path(temporary).open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield file, path.suffix
-
-
-def _json_line(tagged: TaggedText, source: str, number: int, word_layers: list[str]) -> str:
-    """Return the record of a text: its entities, and its words if the tagger has layers with a tag for each."""
-    record: dict[str, Any] = {"source": source, "number": number, "text": tagged.text}
-    record["entities"] = [
-        {key: round(value, 4) if key == "score" else value for key, value in dataclasses.asdict(entity).items()}
-        for entity in tagged.entities
-    ]
-    if word_layers:
-        record["tokens"] = [
-            {
-                "start": start,
-                "end": end,
-                "text": word,
-                "tags": {name: tagged.tags[name][k] for name in word_layers},
-                "scores": {name: round(tagged.scores[name][k], 4) for name in word_layers},
-            }
-            for k, (word, (start, end)) in enumerate(zip(tagged.words, tagged.spans, strict=True))
-        ]
-    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _columns(tagged: TaggedText) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -18,8 +18,10 @@ from charembed.util.files import MANIFEST, user_path
 
 _LOCK = ".embeddings.lock"
 _FORMATS = get_args(Format)
+# A file of a cluster is named by its source, its number there and its content.
 _OWN_NAME = re.compile(
-    rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}|part-\d{{5,}}\.({'|'.join(_FORMATS)})|\..*\.tmp"
+    rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}"
+    rf"|part-\d{{5,}}(-\d{{6,}}-[0-9a-f]{{16}})?\.({'|'.join(_FORMATS)})|\..*\.tmp"
 )
 
 
@@ -44,18 +46,7 @@ class OutputFolder:
                 f" {self.path.suffix} and set the format to {suffix_format}"
             )
         if self.path.is_dir():
-            self._check_contents()
-
-    def _check_contents(self) -> None:
-        names = {path.name for path in self.path.iterdir()} - {_LOCK}
-        foreign = sorted(name for name in names if not _OWN_NAME.fullmatch(name))
-        # Without a manifest, another program has written even files whose names match.
-        if not foreign and MANIFEST not in names:
-            foreign = sorted(names)
-        if foreign:
-            raise CharEmbedError(
-                f"output {self.path} contains {foreign[0]}, which charembed has not written: name another folder"
-            )
+            check_names({path.name for path in self.path.iterdir()}, str(self.path))
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -94,3 +85,24 @@ class OutputFolder:
         for path in [*self.path.glob("part-*"), self.path / PROJECTION, self.path / MANIFEST]:
             path.unlink(missing_ok=True)
         self.remove_unfinished_files()
+
+
+def check_names(names: Collection[str], folder: str) -> None:
+    """Refuse to write to a folder that contains files of other programs.
+
+    Args:
+        names: names of the files in the folder.
+        folder: the folder, for the error message.
+
+    Raises:
+        CharEmbedError: there are such files.
+    """
+    names = set(names) - {_LOCK}
+    foreign = sorted(name for name in names if not _OWN_NAME.fullmatch(name))
+    # Without a manifest, another program has written even files whose names match.
+    if not foreign and MANIFEST not in names:
+        foreign = sorted(names)
+    if foreign:
+        raise CharEmbedError(
+            f"output {folder} contains {foreign[0]}, which charembed has not written: name another folder"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,11 @@ class Manifest:
         Raises:
             OSError: the file cannot be written.
         """
-        atomic_write(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
+        atomic_write(folder / MANIFEST, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the content of the file."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def load(cls, folder: Path) -> Manifest | None:
@@ -77,12 +82,27 @@ class Manifest:
             CharEmbedError: the manifest is damaged.
         """
         try:
-            manifest = cls(**parse_json(read_file(folder / MANIFEST, MAX_JSON_BYTES)))
-            manifest.check_types()
+            content = read_file(folder / MANIFEST, MAX_JSON_BYTES)
         except FileNotFoundError:
             return None
+        return cls.parse(content, str(folder / MANIFEST))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> Manifest:
+        """Return the manifest in the content of a file.
+
+        Args:
+            content: the content.
+            name: name of the file, for the error message.
+
+        Raises:
+            CharEmbedError: the manifest is damaged.
+        """
+        try:
+            manifest = cls(**parse_json(content))
+            manifest.check_types()
         except (ValueError, TypeError) as error:
-            raise CharEmbedError(f"{folder / MANIFEST} is damaged ({error}): {START_OVER}") from error
+            raise CharEmbedError(f"{name} is damaged ({error}): {START_OVER}") from error
         return manifest
 
     def check_types(self) -> None:
@@ -98,7 +118,7 @@ class Manifest:
         if not (isinstance(self.made_of, dict) and isinstance(self.projected, dict) and type(self.complete) is bool):
             raise TypeError("made_of, projected or complete has the wrong type")
 
-    def check_same_inputs(self, made_of: dict[str, Any], folder: Path) -> None:
+    def check_same_inputs(self, made_of: dict[str, Any], folder: str | os.PathLike[str]) -> None:
         """Refuse to resume an output with other inputs or options.
 
         Args:

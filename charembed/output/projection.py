@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from charembed.errors import CharEmbedError
 from charembed.projection import Projection
@@ -12,6 +13,11 @@ from charembed.util.reading import read_file
 
 PROJECTION = "_projection.safetensors"
 """File name in an output folder. Parquet readers ignore names that begin with an underscore."""
+
+
+def summary(projection: Projection) -> dict[str, Any]:
+    """Return what the manifest says about a projection."""
+    return {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
 
 
 def save_projection(projection: Projection, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from charembed.output.config import DType
 from charembed.output.manifest import START_OVER, Position
 from charembed.output.shards import Rows
 from charembed.projection import Projection
-from charembed.text.corpus import Corpus, SourceText
+from charembed.text.corpus import SourceText
 from charembed.text.words import WORD_RULES, TextInput, find_words
 from charembed.util.files import MANIFEST
 
@@ -49,13 +49,20 @@ class VectorFormat:
         return projected.astype(self.dtype, copy=False)
 
 
+class Texts(Protocol):
+    """What `RowReader` reads: a corpus, or a part of one."""
+
+    def texts(self) -> Iterator[SourceText]:
+        """Yield the texts, again at each call."""
+
+
 class RowReader:
     """Reads a corpus once and yields the rows after a position. Shows a progress bar on a terminal."""
 
     def __init__(
         self,
         embedder: CharEmbedder,
-        corpus: Corpus,
+        corpus: Texts,
         context: Context | None,
         vector_format: VectorFormat,
         word_rules: int = WORD_RULES,

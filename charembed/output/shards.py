@@ -83,17 +83,22 @@ def write_shard(rows: Rows, path: Path, kind: Format) -> None:
 
 def _write_parquet(rows: Rows, path: Path) -> None:
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
-    parquet.write_table(_table(rows), path, row_group_size=4096)
+    parquet.write_table(rows_table(rows), path, row_group_size=4096)
 
 
 def _write_arrow(rows: Rows, path: Path) -> None:
     arrow = import_extra("pyarrow", extra="parquet", purpose="writing Arrow")
-    table = _table(rows)
+    table = rows_table(rows)
     with arrow.OSFile(os.fspath(path), "wb") as file, arrow.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=4096)
 
 
-def _table(rows: Rows) -> Any:
+def rows_table(rows: Rows) -> Any:
+    """Return rows as a table of PyArrow.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
     arrow = import_extra("pyarrow", extra="parquet", purpose="writing Parquet and Arrow")
     return arrow.table(
         {

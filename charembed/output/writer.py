@@ -16,7 +16,7 @@ from charembed.errors import CharEmbedError
 from charembed.output.config import OutputConfig
 from charembed.output.folder import OutputFolder
 from charembed.output.manifest import START_OVER, Manifest
-from charembed.output.projection import PROJECTION, load_projection, save_projection
+from charembed.output.projection import PROJECTION, load_projection, save_projection, summary
 from charembed.output.row_reader import RowReader, VectorFormat
 from charembed.output.sample import CorpusSample, fit_projection
 from charembed.output.shard_writer import ShardWriter
@@ -29,7 +29,7 @@ from charembed.util.files import escape_undecodable, user_path
 logger = logging.getLogger(__name__)
 
 _MB = 1_000_000
-_CHARACTERS_PER_WORD = 5.5
+CHARACTERS_PER_WORD = 5.5
 """Average of English text, including spaces, with punctuation marks counted as words."""
 
 
@@ -71,7 +71,7 @@ def write_embeddings(
     config = config or OutputConfig()
     output = OutputFolder(folder)
     check_format(config.format)
-    made_of = _describe_inputs(embedder, corpus, config, context)
+    made_of = describe_inputs(embedder, corpus, config, context) | {"digests": corpus.digests()}
     can_read_twice = None not in made_of["digests"]
     with output.in_use():
         # Continue an earlier output, unless it is complete or to be replaced.
@@ -81,7 +81,8 @@ def write_embeddings(
             return manifest
         # Read all texts once, for the progress bar and the projection.
         sample = _draw_sample(corpus) if can_read_twice else None
-        projection = _choose_projection(embedder, config, sample, None if manifest is None else output)
+        stored = None if manifest is None else _stored_projection(output)
+        projection = choose_projection(embedder, config, sample, stored)
         # Start a new output only now: a mistake in the options deletes nothing.
         if manifest is None:
             manifest = _start_output(output, made_of, projection)
@@ -95,17 +96,16 @@ def write_embeddings(
         return manifest
 
 
-def _describe_inputs(
+def describe_inputs(
     embedder: CharEmbedder, corpus: Corpus, config: OutputConfig, context: Context | None
 ) -> dict[str, Any]:
-    """Return the inputs and options on which the vectors depend, as the manifest stores them."""
+    """Return the inputs and options that the vectors depend on, as the manifest stores them, without the text."""
     projection = None if config.projection is None else os.fspath(user_path(config.projection).resolve())
     return {
         "model": embedder.pretrained.digest(),
         "precision": embedder.precision,
         "parts": ",".join(embedder.parts),
         "sources": [escape_undecodable(str(source)) for source in corpus.sources],
-        "digests": corpus.digests(),
         "text_column": corpus.text_column,
         "errors": corpus.errors,
         "context": None if context is None else dataclasses.asdict(context),
@@ -157,7 +157,7 @@ def _start_output(output: OutputFolder, made_of: dict[str, Any], projection: Pro
     # The manifest comes first: it marks all other files as charembed's own.
     manifest = Manifest(made_of)
     if projection is not None:
-        manifest.projected = {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
+        manifest.projected = summary(projection)
     manifest.save(output.path)
     if projection is not None:
         save_projection(projection, output.path)
@@ -171,14 +171,31 @@ def _draw_sample(corpus: Corpus) -> CorpusSample:
     return sample
 
 
-def _choose_projection(
-    embedder: CharEmbedder, config: OutputConfig, sample: CorpusSample | None, earlier: OutputFolder | None
+def _stored_projection(output: OutputFolder) -> Projection | None:
+    return load_projection(output.path) if (output.path / PROJECTION).exists() else None
+
+
+def choose_projection(
+    embedder: CharEmbedder, config: OutputConfig, sample: CorpusSample | None, stored: Projection | None
 ) -> Projection | None:
-    """Return the projection of the output that is resumed, the one that the options name, or a new one."""
+    """Return the projection of the output that is resumed, the one that the options name, or a new one.
+
+    Args:
+        embedder: computes the vectors.
+        config: the options.
+        sample: sample of the text to fit a new projection to; None if the text can be read only once.
+        stored: projection of the output that is resumed; None for a new output.
+
+    Returns:
+        The projection; None if the vectors are not reduced.
+
+    Raises:
+        CharEmbedError: the projection does not fit the model or the options, or cannot be read or fitted.
+    """
     if config.dim is None and config.projection is None:
         return None
-    if earlier is not None and (earlier.path / PROJECTION).exists():
-        projection = load_projection(earlier.path)
+    if stored is not None:
+        projection = stored
     elif config.projection is not None:
         projection = load_projection(config.projection)
     else:
@@ -206,5 +223,5 @@ def _projection_to(dim: int, embedder: CharEmbedder, sample: CorpusSample | None
 
 def _log_size(sample: CorpusSample | None, dim: int, config: OutputConfig) -> None:
     if sample is not None:
-        size = sample.characters / _CHARACTERS_PER_WORD * dim * np.dtype(config.dtype).itemsize
+        size = sample.characters / CHARACTERS_PER_WORD * dim * np.dtype(config.dtype).itemsize
         logger.info("%s characters; the vectors will take about %.1f GB", f"{sample.characters:,}", size / 1e9)

@@ -1,0 +1,1 @@
+"""Embed and tag a corpus on several machines, with Ray Data."""
