@@ -29,18 +29,21 @@ def test_every_supported_python_is_tested() -> None:
     assert PROJECT["requires-python"] == f">={versions[0]}"
 
 
-def test_all_has_every_extra_for_users_except_flair() -> None:
+def test_all_has_every_extra_for_users_except_flair_and_those_of_clusters() -> None:
     (everything,) = EXTRAS["all"]
     named = set(re.findall(r"[a-z]+", everything.partition("[")[2]))
     # `train` contains parquet.
-    assert named == EXTRAS.keys() - {"all", "flair", "docs", "dev", "parquet"}
+    assert named == EXTRAS.keys() - {"all", "flair", "ray", "s3", "cluster-tests", "docs", "dev", "parquet"}
     assert "charembed[parquet]" in EXTRAS["train"]
 
 
 @pytest.mark.parametrize(
     ("file", "extras"),
     [
-        ("constraints.txt", ["train", "parquet", "spacy", "onnx", "report", "dev", "docs"]),
+        (
+            "constraints.txt",
+            ["train", "parquet", "spacy", "onnx", "report", "dev", "docs", "ray", "s3", "cluster-tests"],
+        ),
         ("constraints-flair.txt", ["flair"]),
     ],
 )

@@ -87,7 +87,6 @@ def write_embeddings(
         if manifest is None:
             manifest = _start_output(output, made_of, projection)
             _log_size(sample, projection.dim if projection else embedder.embedding_dim, config)
-        # Embed and write.
         reader = RowReader(embedder, corpus, context, VectorFormat(projection, config.dtype), manifest.word_rules)
         writer = ShardWriter(output, manifest, config.format, shard_bytes or config.shard_mb * _MB)
         for rows in reader.iter_rows(manifest.position, None if sample is None else sample.characters):

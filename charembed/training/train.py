@@ -76,8 +76,7 @@ def train(config: TrainConfig) -> TrainResult:
             config = _resolve(config, folder, earlier, encoded, distributed.world_size)
         checkpoint, config = distributed.broadcast_object((checkpoint, config))
         text = distributed.broadcast_object(Path() if encoded is None else encoded.folder)
-        if encoded is None:
-            encoded = EncodedCorpus.load(text)
+        encoded = EncodedCorpus.load(text) if encoded is None else encoded
 
         # Every process makes the same model. Only then, when nothing can be wrong with the configuration any more, is
         # an earlier run in the folder replaced.

@@ -21,6 +21,7 @@ from tabulate import tabulate
 from charembed import CharEmbedder, CharLMConfig, TrainConfig, train
 from charembed.cli.runner import run_script
 from charembed.cluster.embedding import embed_on_cluster
+from charembed.cluster.unit_reader import UnitReader
 from charembed.errors import import_extra
 from charembed.output import OutputConfig, write_embeddings
 from charembed.tagging.tagger import Tagger
@@ -28,7 +29,8 @@ from charembed.text.corpus import Corpus, CorpusConfig
 from charembed.training.schedule import BudgetConfig
 
 EXCERPT = Path(__file__).parents[2] / "configs" / "data" / "en_excerpt.txt"
-TRAINING, TRAINING_STEPS = "train, both directions, hidden size 512", 20
+TRAINING = "train, both directions, hidden size 512"
+TRAINING_STEPS, LANES, WINDOW = 20, 32, 64
 Precision = Literal["float32", "int8"]
 
 
@@ -49,10 +51,12 @@ def rates(characters: int = 50_000) -> None:
             model=CharLMConfig(hidden_size=512),
             budget=BudgetConfig(steps=TRAINING_STEPS),
             validations=1,
-            batch_size=32,
+            batch_size=LANES,
+            seq_len=WINDOW,
             words="none",
         )
-        jobs: dict[str, Callable[[], object]] = {}
+        reader = UnitReader.of(corpus, characters // 10, None)
+        jobs: dict[str, Callable[[], object]] = {"read in units": lambda: list(reader.read({"source": 0}))}
         for precision in get_args(Precision):
             embedder = CharEmbedder.from_pretrained("en", precision=precision, threads=1)
             jobs[f"embed, en, {precision}"] = partial(embedder.embed, texts)
@@ -60,9 +64,8 @@ def rates(characters: int = 50_000) -> None:
                 Tagger.load("en-ner", precision=precision, threads=1).predict, texts
             )
         jobs[TRAINING] = partial(train, config)
-        sizes = dict.fromkeys(jobs, sum(map(len, texts))) | {
-            TRAINING: TRAINING_STEPS * config.step_options.characters_per_step()
-        }
+        sizes = dict.fromkeys(jobs, sum(map(len, texts)))
+        sizes[TRAINING] = TRAINING_STEPS * LANES * WINDOW
         rows = []
         for name, job in jobs.items():
             began = time.process_time()
