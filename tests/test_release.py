@@ -32,8 +32,10 @@ def test_every_supported_python_is_tested() -> None:
 def test_all_has_every_extra_for_users_except_flair_and_those_of_clusters() -> None:
     (everything,) = EXTRAS["all"]
     named = set(re.findall(r"[a-z]+", everything.partition("[")[2]))
-    # `train` contains parquet.
-    assert named == EXTRAS.keys() - {"all", "flair", "ray", "s3", "cluster-tests", "docs", "dev", "parquet"}
+    # `train` contains parquet, and `explore` report.
+    others = {"flair", "ray", "s3", "cluster-tests", "docs", "dev"}
+    assert named == EXTRAS.keys() - {"all", "parquet", "report", *others}
+    assert "charembed[report]" in EXTRAS["explore"]
     assert "charembed[parquet]" in EXTRAS["train"]
 
 
