@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from helpers import EXCERPT, assert_same_weights, read_log, weights_of
@@ -130,6 +132,104 @@ def test_an_error_in_the_main_process_ends_all(tmp_path: Path) -> None:
     done = run_two(CHAREMBED, arguments(tmp_path / "out", "--data.train", "absent.txt"))
     assert done.returncode != 0
     assert "charembed: error: absent.txt: no such file or folder" in done.stderr
+
+
+def launch_host(number: int, port: int, script: Path, arguments: list[str]) -> subprocess.Popen[str]:
+    """Start the launcher of one host of two; hosts are addresses of the loopback."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=3"]
+    launch += ["--rdzv-backend=c10d", "--rdzv-id=run", f"--rdzv-endpoint=127.0.0.1:{port}"]
+    launch += [f"--local-addr=127.0.0.{number + 1}", "--monitor-interval=0.1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return subprocess.Popen([*launch, str(script), *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def lose_host(host: subprocess.Popen[str]) -> None:
+    """Kill a launcher and its processes."""
+    launcher = psutil.Process(host.pid)
+    for process in [*launcher.children(recursive=True), launcher]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def end_hosts(hosts: list[subprocess.Popen[str]]) -> list[str]:
+    """Wait for the launchers and return what they have printed; end those that hang."""
+    errors = []
+    for host in hosts:
+        try:
+            errors.append(host.communicate(timeout=240)[1])
+        except subprocess.TimeoutExpired:
+            lose_host(host)
+            errors.append("hangs: " + host.communicate()[1])
+    return errors
+
+
+def slow_steps(folder: Path, at_step: str) -> Path:
+    """Return a program that trains, slowly enough to be killed, and does something at each step."""
+    script = folder / "train_slowly.py"
+    script.write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "from charembed.cli.main import main\n"
+        "from charembed.training.trainer import Trainer\n"
+        "original = Trainer._take_step\n"
+        "def take_step(self, spent):\n"
+        "    time.sleep(0.05)\n"
+        f"    {at_step}\n"
+        "    original(self, spent)\n"
+        "Trainer._take_step = take_step\n"
+        "sys.exit(main())\n"
+    )
+    return script
+
+
+@pytest.mark.slow
+def test_a_lost_host_is_replaced(tmp_path: Path, pair: Path) -> None:
+    """One launcher is killed with its process; the other waits for a new one, and both resume with the same bits."""
+    command = arguments(tmp_path / "out", *DROPOUT, "--checkpoint_minutes", "1e-5")
+    script, port = slow_steps(tmp_path, "pass"), free_port()
+    hosts = [launch_host(number, port, script, command) for number in range(2)]
+    checkpoints = tmp_path / "out" / "checkpoints"
+    deadline = time.monotonic() + 240
+    while not (saved := saved_checkpoints(checkpoints)) or int(saved[0].stem) < 10:
+        assert time.monotonic() < deadline, end_hosts(hosts)
+        time.sleep(0.02)
+    # The launcher that listens at the address of the rendezvous must live on.
+    lost = next(number for number, host in enumerate(hosts) if not listens(host.pid, port))
+    lose_host(hosts[lost])
+    hosts[lost].communicate()
+    at_loss = int(saved_checkpoints(checkpoints)[0].stem)
+    hosts[lost] = launch_host(lost, port, script, command)
+    errors = end_hosts(hosts)
+    assert [host.returncode for host in hosts] == [0, 0], errors
+    assert at_loss < 60, "the host was lost after the last step"
+    assert any("from its last checkpoint" in error for error in errors)
+    assert_same_weights(weights_of(tmp_path / "out"), weights_of(pair))
+
+
+def listens(pid: int, port: int) -> bool:
+    """Return whether a process listens at a port."""
+    return any(
+        connection.status == "LISTEN" and connection.laddr.port == port
+        for connection in psutil.Process(pid).net_connections()
+    )
+
+
+@pytest.mark.slow
+def test_the_launchers_restart_a_lost_process(tmp_path: Path, pair: Path) -> None:
+    """The process on one host is killed once, and nobody repeats the command."""
+    mark = tmp_path / "lost"
+    lose_once = (
+        "if self.state.step == 40 and os.environ['RANK'] == '1' and not pathlib.Path(%r).exists():"
+        " pathlib.Path(%r).touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    script = slow_steps(tmp_path, lose_once % (str(mark), str(mark)))
+    command = arguments(tmp_path / "out", *DROPOUT, "--checkpoint_minutes", "1e-5")
+    port = free_port()
+    hosts = [launch_host(number, port, script, command) for number in range(2)]
+    errors = end_hosts(hosts)
+    assert [host.returncode for host in hosts] == [0, 0], errors
+    assert mark.exists()
+    assert any("from its last checkpoint" in error for error in errors)
+    assert_same_weights(weights_of(tmp_path / "out"), weights_of(pair))
 
 
 def test_the_peer_of_a_lost_process_reports_it(tmp_path: Path) -> None:
