@@ -25,7 +25,7 @@ def _add_options(parser: Parser) -> None:
         nargs="+",
         type=str,
         default=[],
-        help="Texts for neighbors and the map, named as for charembed embed; indexed once",
+        help="Texts for neighbors and the map, named as for charembed embed",
     )
     parser.add_argument(
         "--tagger",
@@ -37,7 +37,7 @@ def _add_options(parser: Parser) -> None:
         "--index",
         type=str,
         default=None,
-        help="Folder of the index; by default one in the cache of the user, which the same model and texts use again",
+        help="Folder that keeps the index of the corpus for the next time; by default it is made anew each time",
     )
     parser.add_argument(
         "--port", type=NonNegativeInt, default=8765, help="Port of the page on this machine; 0 for any that is free"
@@ -49,5 +49,5 @@ EXPLORE = Command(
     _add_options,
     "Show what a model makes of a text on a local page: tags, the nearest words of a corpus, a map of occurrences, and"
     " the surprise of each character.",
-    examples=("charembed explore --model en --corpus my_text.txt --tagger en-ner",),
+    examples=("charembed explore --model en --corpus my_text.txt --index runs/index --tagger en-ner",),
 )

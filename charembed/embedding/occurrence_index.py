@@ -111,7 +111,7 @@ def _neighbor(occurrence: Occurrence, similarity: float) -> Neighbor:
     return Neighbor(occurrence.word, similarity, occurrence.text, (occurrence.start, occurrence.end))
 
 
-def describe_index(embedder: CharEmbedder, corpus: Corpus) -> IndexMetadata:
+def _describe_index(embedder: CharEmbedder, corpus: Corpus) -> IndexMetadata:
     """Return what an index of a corpus is built from.
 
     Raises:
@@ -140,7 +140,7 @@ def open_index(
         MissingExtraError: USearch is not installed.
         OSError: the folder cannot be written.
     """
-    expected = describe_index(embedder, corpus)
+    expected = _describe_index(embedder, corpus)
     if (folder / METADATA).exists():
         found = dataclasses.replace(load_metadata(folder), occurrences=0)
         if found != expected:

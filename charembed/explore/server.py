@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ def explore(model: str, corpus: Sequence[str], tagger: str | None, index: str | 
         model: name of the model.
         corpus: names of the texts to search; none for a page without neighbors and map.
         tagger: name of the tagger; None for no tags.
-        index: folder of the index; by default one in the cache of the user, by model and texts.
+        index: folder that keeps the index for the next time; by default a temporary one.
         port: port on this machine; 0 for any that is free.
 
     Raises:
@@ -38,10 +37,14 @@ def explore(model: str, corpus: Sequence[str], tagger: str | None, index: str | 
     uvicorn = import_extra("uvicorn", extra="explore", purpose=_PURPOSE)
     state = State(model, has_corpus=bool(corpus), has_tagger=tagger is not None)
     # The loopback interface alone: no other machine can connect.
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    with (
+        socket.create_server(("127.0.0.1", port)) as listener,
+        tempfile.TemporaryDirectory(prefix="charembed-index-", ignore_cleanup_errors=True) as temporary,
+    ):
         config = uvicorn.Config(create_app(state), log_level="warning", lifespan="off", ws="none", server_header=False)
         server = uvicorn.Server(config)
-        loader = _Loader(state, server, corpus, tagger, index)
+        folder = user_path(index) if index else Path(temporary, "index")
+        loader = _Loader(state, server, corpus, tagger, folder)
         loader.start()
         print(f"http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
         server.run(sockets=[listener])
@@ -52,7 +55,7 @@ def explore(model: str, corpus: Sequence[str], tagger: str | None, index: str | 
 class _Loader(threading.Thread):
     """Loads the model, the tagger and the index. Ends the server if the first two cannot be loaded."""
 
-    def __init__(self, state: State, server: Any, corpus: Sequence[str], tagger: str | None, index: str | None) -> None:
+    def __init__(self, state: State, server: Any, corpus: Sequence[str], tagger: str | None, index: Path) -> None:
         super().__init__(daemon=True)
         self._state, self._server = state, server
         self._corpus, self._tagger, self._index = list(corpus), tagger, index
@@ -80,24 +83,16 @@ class _Loader(threading.Thread):
         state.stage = "ready"
 
     def _open_index(self, embedder: Any, workspace: Any) -> None:
-        from charembed.embedding.occurrence_index import describe_index, open_index
+        from charembed.embedding.occurrence_index import open_index
         from charembed.text.corpus import Corpus
 
         def progress(done: int, total: int) -> None:
             self._state.share = done / max(1, total)
 
         try:
-            corpus = Corpus(self._corpus)
-            folder = user_path(self._index) if self._index else _cached(describe_index(embedder, corpus).to_json())
-            workspace.index = open_index(embedder, corpus, folder, progress)
+            workspace.index = open_index(embedder, Corpus(self._corpus), self._index, progress)
             self._state.occurrences = len(workspace.index.occurrences)
         except CharEmbedError as error:
             # The page is of use without it.
             self._state.notice = str(error)
             print(f"charembed: there are no neighbors and no map: {error}", file=sys.stderr)
-
-
-def _cached(description: str) -> Path:
-    """Return the folder of an index in the cache of the user."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "charembed" / "indexes" / hashlib.sha256(description.encode()).hexdigest()[:32]

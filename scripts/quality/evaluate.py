@@ -6,7 +6,7 @@
 
 LABELLED is the folder with the files of the tasks. Each result is a line of the output file. Results in the file are
 not computed again, so an interrupted run resumes, and a row that is added later joins the table. Needs
-`charembed[crf,dev]`, and `charembed[flair]` for Flair, transformers and CoNLL-U.
+`charembed[dev]`, and `charembed[flair]` for Flair and transformers.
 """
 
 from __future__ import annotations
