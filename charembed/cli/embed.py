@@ -53,7 +53,9 @@ def run_embed(arguments: Namespace) -> int:
         )
         raise
     dimensions = manifest.projected.get("dim", embedder.embedding_dim)
-    print(f"{arguments.output}: {manifest.size}, {dimensions} dimensions")
+    read = embedder.preparation
+    unknown = f", {read.unknown / read.characters:.4%} of characters unknown" if read.characters else ""
+    print(f"{arguments.output}: {manifest.size}, {dimensions} dimensions{unknown}")
     return 0
 
 

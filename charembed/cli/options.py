@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 
 from charembed.cli.parser import Parser
+from charembed.text.lines import DEFAULT_MAX_TEXT_MB
 
 if TYPE_CHECKING:
     from charembed.text.corpus import Corpus
@@ -65,17 +67,23 @@ def add_files(parser: Parser) -> None:
         "files",
         nargs="+",
         type=str,
-        help="Texts: files, folders or globs (plain text, .jsonl, .ndjson or .parquet, also compressed), or"
-        " dataset:NAME for a Hugging Face data set",
+        help="Texts: files, folders or globs (plain text, .jsonl, .ndjson, .json, .csv, .tsv or .parquet, also"
+        " compressed), dataset:NAME for a Hugging Face data set, or - for the standard input",
     )
     parser.add_argument(
-        "--text_column", default="text", type=str, help="Column with the text in JSONL, Parquet and data sets"
+        "--text_column", default="text", type=str, help="Column with the text in JSON, CSV, Parquet and data sets"
     )
     parser.add_argument(
         "--errors",
         default="strict",
         choices=["strict", "replace"],
         help="Bytes that are not UTF-8: strict stops with an error, replace reads each as U+FFFD",
+    )
+    parser.add_argument(
+        "--max_text_mb",
+        default=DEFAULT_MAX_TEXT_MB,
+        type=PositiveInt,
+        help="Largest size of a line or record in megabytes; a longer one is an error",
     )
 
 
@@ -100,6 +108,9 @@ def add_cluster(parser: Parser, written: str) -> None:
 
 def read_corpus(arguments: Namespace) -> Corpus:
     """Return the corpus of the arguments of `add_files`."""
-    from charembed.text.corpus import Corpus
+    from charembed.text.corpus import Corpus, check_text_column
 
-    return Corpus(arguments.files, text_column=arguments.text_column, errors=arguments.errors)
+    options = {name: arguments[name] for name in ("text_column", "errors", "max_text_mb")}
+    corpus = Corpus(arguments.files, **options)
+    check_text_column(corpus)
+    return corpus

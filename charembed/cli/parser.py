@@ -7,7 +7,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, cast, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
@@ -84,12 +84,24 @@ class Parser(ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Namespace:  # type: ignore[override]
         """Parse a command line; the arguments are those of `jsonargparse.ArgumentParser.parse_args`."""
         try:
-            parsed = super().parse_args(self._normalize(sys.argv[1:] if args is None else args), *rest, **options)
+            arguments = self._normalize(sys.argv[1:] if args is None else args)
+            self._check_given_once(arguments)
+            parsed = super().parse_args(arguments, *rest, **options)
         except UnicodeDecodeError as error:  # from the file of a group of options
             self.error(f"a configuration file is not UTF-8 text: {error}", error)
         if self._subcommands_action is None:
             self._check_groups(parsed)
         return parsed
+
+    def _check_given_once(self, arguments: Sequence[str]) -> None:
+        """Refuse an option that takes a list and is given twice: argparse would drop all values but the last."""
+        lists = {option for action in self._actions if takes_list(action) for option in action.option_strings} - {
+            "--config"
+        }
+        names = [argument.partition("=")[0] for argument in arguments]
+        for name in lists:
+            if names.count(name) > 1:
+                self.error(f"{_dashed(name)} is given {names.count(name)} times; {_list_hint(name)}")
 
     def _check_groups(self, parsed: Namespace) -> None:
         """Refuse unknown keys from the file of a group of options, such as `--model FILE`."""
@@ -137,7 +149,9 @@ class Parser(ArgumentParser):
             parser, names = self._arguments(match["keys"].split(", "))
             message, hint = f"missing: {', '.join(names)}", parser.hint
         elif message.startswith("unrecognized arguments"):
+            values = [word for word in message.partition(": ")[2].split() if not word.startswith("-")]
             message, hint = _dashed(message) + self._suggestion(_OPTION.findall(message)), self.hint
+            hint = hint or self._files_hint(values)
         else:
             message = plain_message(message, self._actions, in_file=self._config is not None)
         file = "" if self._config is None else f"{self._config}: "
@@ -183,6 +197,13 @@ class Parser(ArgumentParser):
         close = [_dashed(match[0]) for match in matches if match]
         return f"; did you mean {', '.join(close)}?" if close else ""
 
+    def _files_hint(self, values: Sequence[str]) -> str:
+        """Return how to give an option several files, if there are values without an option."""
+        commands = self._subcommands_action
+        parsers = [self, *(commands.choices.values() if commands is not None else ())]
+        actions = [action for parser in parsers for action in parser._actions if takes_list(action)]
+        return _list_hint(actions[0].option_strings[0]) if values and actions else ""
+
     def _arguments(self, keys: Sequence[str]) -> tuple[Parser, list[str]]:
         """Return the parser of some keys and the arguments as they are written on the command line."""
         parser = self
@@ -195,6 +216,18 @@ class Parser(ArgumentParser):
             keys = [key.removeprefix(f"{command}.") for key in keys]
         positional = {action.dest for action in parser._actions if not action.option_strings}
         return parser, [key.upper() if key in positional else _dashed(f"--{key}") for key in keys]
+
+
+def takes_list(action: argparse.Action) -> bool:
+    """Return whether an option takes a list of names, such as `--data.train`."""
+    return bool(action.option_strings) and any(
+        get_origin(hint) is list
+        for hint in (getattr(action, "_typehint", None), *get_args(getattr(action, "_typehint", None)))
+    )
+
+
+def _list_hint(option: str) -> str:
+    return f"name several files in a list, {_dashed(option)} '[a.txt, b.txt]', or by a glob in quotation marks"
 
 
 def _dashed(text: str) -> str:

@@ -93,8 +93,20 @@ def _print_report(folders: list[Path]) -> None:
     taggers = [folder for folder in folders if is_tagger(folder)]
     for folder in taggers:
         print(TaggerReport.load(folder).table())
-    if runs := [folder for folder in folders if folder not in taggers]:
-        print(table({str(folder): load_report(folder) for folder in runs}))
+    reports, errors = {}, []
+    for folder in folders:
+        if folder not in taggers:
+            try:
+                reports[str(folder)] = load_report(folder)
+            except CharEmbedError as error:
+                errors.append(error)
+    if errors and not (reports or taggers):
+        raise errors[0]
+    if reports:
+        print(table(reports))
+    # Among all folders of a folder there may be some that are no runs, such as models.
+    for error in errors:
+        print(f"charembed: left out: {error}", file=sys.stderr)
 
 
 def _add_report_options(parser: Parser) -> None:

@@ -23,7 +23,14 @@ from tqdm import tqdm
 
 from charembed.dataset.split import Bounds, DocumentIndex, ValidationSplit, subtract_bounds
 from charembed.errors import CharEmbedError
-from charembed.text.corpus import Corpus, CorpusConfig, document_texts, take_characters
+from charembed.text.corpus import (
+    Corpus,
+    CorpusConfig,
+    check_text_column,
+    document_texts,
+    take_characters,
+)
+from charembed.text.folders import check_not_divided
 from charembed.text.vocab import (
     CODE_POINTS,
     MAX_IDS,
@@ -37,7 +44,7 @@ from charembed.text.vocab import (
 
 logger = logging.getLogger(__name__)
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Part of the key of an encoded corpus. Raise it when the same text and options give other files, for example because
 held-out text is chosen differently: caches of before must not be used then."""
 IDS, SEGMENTS, VALID, COUNTS = "ids.bin", "segments.npy", "valid.npy", "counts.npy"
@@ -64,13 +71,15 @@ def open_corpora(config: CorpusConfig) -> tuple[Corpus, Corpus | None]:
     """Return the training text, and the validation text if the configuration names one.
 
     Raises:
-        CharEmbedError: a name stands for nothing that can be read.
+        CharEmbedError: a name stands for nothing that can be read, a folder is divided into training and test text, or
+            `text_column` does not apply to any of the text.
     """
-    valid = None
-    if config.valid is not None:
-        valid = Corpus(config.valid, text_column=config.text_column, errors=config.errors)
-    exclude = valid.sources if valid else ()
-    return Corpus(config.train, text_column=config.text_column, errors=config.errors, exclude=exclude), valid
+    check_not_divided(config.train)
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("text_column", "errors", "max_text_mb")}
+    valid = None if config.valid is None else Corpus(config.valid, **options)
+    train = Corpus(config.train, exclude=valid.sources if valid else (), **options)
+    check_text_column(train, valid)
+    return train, valid
 
 
 class CorpusEncoder:

@@ -69,7 +69,7 @@ class Context:
 def iter_passages(texts: Iterable[SpannedText], context: Context | None) -> Iterator[Passage]:
     """Yield each text as a passage, reading ahead no further than its context reaches."""
     if context is None:
-        yield from (Passage(text.text, text.spans) for text in texts)
+        yield from (Passage(text.text, text.spans, original=text.original) for text in texts)
         return
     source = iter(texts)
     exhausted = False
@@ -94,7 +94,8 @@ def iter_passages(texts: Iterable[SpannedText], context: Context | None) -> Iter
         text = ahead[0]
         if _has_content(text.text):
             before = context.before(previous)
-            yield Passage(text.text, text.spans, before, context.after(_take_context(context, following())))
+            after = context.after(_take_context(context, following()))
+            yield Passage(text.text, text.spans, before, after, original=text.original)
             previous.append(text.text)
             while len(previous) > 1 and context.is_filled_by(itertools.islice(previous, 1, None)):
                 previous.popleft()

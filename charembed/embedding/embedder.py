@@ -17,6 +17,7 @@ from charembed.embedding.limits import DEFAULT_LIMITS, EmbeddingLimits
 from charembed.embedding.mapper import Mapper
 from charembed.embedding.passage_embedder import MemoryBudget, PassageEmbedder
 from charembed.embedding.reduction import fit_to_words, stored_projection
+from charembed.embedding.text_preparation import TextPreparation
 from charembed.embedding.vector_layout import VectorLayout
 from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings, join_parts
 from charembed.lm.model import Direction, Readout
@@ -94,6 +95,8 @@ class CharEmbedder:
         self._options = {"engine": engine, "precision": precision, "dim": dim, "limits": limits} | sizes
         self._options["parts"] = None if parts is None else self._layout.parts
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
+        self.preparation = TextPreparation(pretrained.vocab)
+        """Brings texts into the form that the vocabulary knows, and counts unknown characters."""
         self._projection = None if dim is None else stored_projection(self.pretrained, self.parts, dim)
         # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
@@ -297,7 +300,7 @@ class CharEmbedder:
         if isinstance(texts, str):
             raise TypeError("texts must be a list of texts, got a single str: put it in a list")
         # Skipped texts are dropped only here, after they have served as context.
-        passages = iter_passages(map(SpannedText.of, texts), context)
+        passages = iter_passages(self.preparation.prepare(map(SpannedText.of, texts)), context)
         return self._passages.iter_parts(itertools.islice(passages, skip, None))
 
     def mapper(self, column: str = "text", context: Context | None = None) -> Callable[..., Any]:

@@ -230,5 +230,6 @@ class PassageEmbedder:
 
 
 def _word_embeddings(passage: Passage, part: slice, vectors: Vectors) -> WordEmbeddings:
-    spans = [(start, end) for start, end in passage.spans[part].tolist()]
-    return WordEmbeddings(passage.words_at(part), spans, vectors)
+    given = passage.original or passage
+    spans = [(start, end) for start, end in given.spans[part].tolist()]
+    return WordEmbeddings(given.words_at(part), spans, vectors)

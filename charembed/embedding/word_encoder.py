@@ -18,6 +18,7 @@ from charembed.embedding.batching import iter_chunks
 from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.options import EmbedderOptions, load_embedder
 from charembed.embedding.passage import Passage, Reading
+from charembed.embedding.text_preparation import TextPreparation
 from charembed.embedding.torch_engine import first_readings
 from charembed.embedding.vector_layout import VectorLayout
 from charembed.errors import CharEmbedError
@@ -221,7 +222,8 @@ def vectors_with_gradients(
     """
     if isinstance(texts, str):
         raise TypeError("texts must be a list of texts, got a single str: put it in a list")
-    passages = [Passage(spanned.text, spanned.spans) for spanned in map(SpannedText.of, texts)]
+    compose = TextPreparation(pretrained.vocab).compose
+    passages = [Passage(spanned.text, spanned.spans) for spanned in map(compose, map(SpannedText.of, texts))]
     layout = VectorLayout.of(pretrained, parts)
     columns = []
     for direction in layout.directions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,8 @@ class ScoringLimits:
     """Lanes that are read side by side, at most."""
     chunk: int = 128
     """Characters of each lane that are scored at a time, to bound memory."""
+    segment: int = 4_000_000
+    """Characters that `evaluate` scores at a time, to bound memory."""
 
     def lanes_of(self, characters: int) -> tuple[int, int]:
         """Return the number of lanes for a stream, and their length. The last lane may be shorter."""
@@ -86,14 +88,18 @@ class ModelWithVocab(Protocol):
 
 
 def evaluate(
-    pretrained: ModelWithVocab | BiCharLM, corpus: Iterable[str], vocab: CharVocab | None = None
+    pretrained: ModelWithVocab | BiCharLM,
+    corpus: Iterable[str],
+    vocab: CharVocab | None = None,
+    limits: ScoringLimits = DEFAULT_LIMITS,
 ) -> Evaluation:
-    """Measure how well a model predicts text.
+    """Measure how well a model predicts text, in memory that does not grow with the text.
 
     Args:
         pretrained: a model with its vocabulary, or a model alone.
         corpus: the documents: a `Corpus`, or any strings.
         vocab: the vocabulary of a model that is given alone; by default that of `pretrained`.
+        limits: how the text is cut; for tests.
 
     Raises:
         CharEmbedError: there is no text, a source cannot be read, or a model is given without a vocabulary.
@@ -105,17 +111,39 @@ def evaluate(
     else:
         model = pretrained.model
         vocab = pretrained.vocab if vocab is None else vocab
-    encoded = [vocab.encode(text) for text in document_texts(corpus)]
-    if not encoded:
+    pool = WorkerPool()
+    characters = unknown = 0
+    bits = dict.fromkeys(model.directions, 0.0)
+    for ids in _segments((vocab.encode(text) for text in document_texts(corpus)), limits.segment):
+        characters += len(ids)
+        unknown += int(np.count_nonzero(ids == UNKNOWN_ID))
+        for direction, result in score_all(model, ids, vocab, pool).items():
+            bits[direction] += result.bits_per_character * len(ids)
+    if not characters:
         names = f" in {', '.join(map(str, corpus.sources))}" if isinstance(corpus, Corpus) else ""
         raise CharEmbedError(f"no text{names}")
-    scores = score_all(model, np.concatenate(encoded), vocab, WorkerPool())
-    first = next(iter(scores.values()))
     return Evaluation(
-        bits_per_character={direction: result.bits_per_character for direction, result in scores.items()},
-        characters=first.characters,
-        unknown_rate=first.unknown_rate,
+        bits_per_character={direction: total / characters for direction, total in bits.items()},
+        characters=characters,
+        unknown_rate=unknown / characters,
     )
+
+
+def _segments(texts: Iterable[Ids], size: int) -> Iterator[Ids]:
+    """Join encoded texts into segments of a length, the last of which may be shorter."""
+    segment: list[Ids] = []
+    missing = size
+    for ids in texts:
+        start = 0
+        while start < len(ids):
+            segment.append(ids[start : start + missing].copy())  # a view would keep the whole text in memory
+            start += len(segment[-1])
+            missing -= len(segment[-1])
+            if not missing:
+                yield np.concatenate(segment)
+                segment, missing = [], size
+    if segment:
+        yield np.concatenate(segment)
 
 
 def score(
@@ -140,12 +168,11 @@ def score(
     # Lanes of equal length; the last one is padded.
     count = len(ids)
     lanes, length = limits.lanes_of(count)
-    targets = np.full(lanes * length, _PADDING, dtype=np.int64)
-    targets[:count] = ids
+    stream = np.full(lanes * length + 1, _PADDING, dtype=np.int32)
+    stream[:1] = vocab.encode("\n")
+    stream[1 : count + 1] = ids
     # Each character is predicted from the one before it in the stream, also across the bounds of lanes.
-    inputs = np.concatenate([vocab.encode("\n"), np.maximum(targets[:-1], 0)])
-    x = torch.from_numpy(inputs.reshape(lanes, length).T.copy())
-    y = torch.from_numpy(targets.reshape(lanes, length).T.copy())
+    inputs, targets = (array.reshape(lanes, length).T for array in (stream[:-1], stream[1:]))
     device = lm.decoder.weight.device
     training = lm.training
     lm.eval()
@@ -153,9 +180,13 @@ def score(
     state = None
     with torch.inference_mode(), float32_products(device, "float32"):
         for start in range(0, length, limits.chunk):
-            states, state = lm.hidden_states(x[start : start + limits.chunk].to(device), state)
+            chunk = slice(start, start + limits.chunk)
+            x, y = (
+                torch.from_numpy(array[chunk].astype(np.int64, order="C")).to(device) for array in (inputs, targets)
+            )
+            states, state = lm.hidden_states(x.clamp(min=0), state)
             logits = lm.decoder(states)
-            expected = y[start : start + limits.chunk].to(device).flatten()
+            expected = y.flatten()
             losses = functional.cross_entropy(logits.flatten(0, 1), expected, ignore_index=_PADDING, reduction="sum")
             nats += losses.item()
             if observe is not None:

@@ -153,7 +153,9 @@ class Pretrained:
             # Lone surrogates, which UTF-8 cannot represent, become JSON's own escapes.
             CONFIG: (self._config_json(content) + "\n").encode("utf-8", "backslashreplace"),
             **content,
-            CARD: model_card(self.model, self.provenance, address, self.static, self.projection).encode(),
+            CARD: model_card(self.model, self.provenance, address, self.static, self.projection).encode(
+                errors="backslashreplace"
+            ),
         }
 
     def _config_json(self, files: Mapping[str, bytes]) -> str:

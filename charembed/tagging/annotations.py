@@ -10,10 +10,10 @@ from typing import Any
 from charembed.errors import CharEmbedError
 from charembed.tagging.annotated_text import ENTITY_LAYER, AnnotatedText, Annotation, AnnotationCounts
 from charembed.tagging.source_file import SourceFile, SourceSentence, read_lines
-from charembed.text.sources import JSONL_SUFFIXES
+from charembed.text.opening import JSON_SUFFIX, JSONL_SUFFIXES
 from charembed.text.words import Span, find_words
 
-ANNOTATION_SUFFIXES = (*JSONL_SUFFIXES, ".json")
+ANNOTATION_SUFFIXES = (*JSONL_SUFFIXES, JSON_SUFFIX)
 _SPAN_KEYS = ("spans", "entities", "label", "labels")
 """Keys of a record for its list of spans: those of Prodigy, then those of doccano."""
 

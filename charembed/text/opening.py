@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
 import lzma
 import re
+import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from charembed.errors import CharEmbedError, MissingExtraError, import_extra
+from charembed.errors import CharEmbedError, MissingExtraError
+from charembed.text.compression import COMPRESSION_SUFFIXES, HEAD_SIZE, check_format, find_compression
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-_INPUT = 1024
-"""Compressed bytes that are decompressed at a time: Zstandard can make 32 MB of them at most."""
 
 
 @dataclass(frozen=True)
@@ -33,86 +31,77 @@ class RemoteFile:
         return self.address
 
 
-File = Path | RemoteFile
+@dataclass(frozen=True)
+class StandardInput:
+    """The standard input of the process, which users name `-`."""
+
+    def __str__(self) -> str:
+        return "standard input"
 
 
-class ZstdFile(io.RawIOBase):
-    """The content of a Zstandard file, which may consist of several frames one after the other.
+File = Path | RemoteFile | StandardInput
 
-    The reader of `zstandard`, which `fsspec` uses too, returns what it has where a file ends in the middle of a frame:
-    a download that broke off would look like a complete file.
-    """
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+JSON_SUFFIX = ".json"
+PARQUET_SUFFIX = ".parquet"
+TABLE_SUFFIXES = {".csv": ",;\t|", ".tsv": "\t"}
+"""How the names of tables in text form end, and the characters that may separate their columns."""
 
-    def __init__(self, compressed: IO[bytes]) -> None:
-        """
-        Raises:
-            MissingExtraError: `zstandard` is not installed.
-        """
-        zstandard = import_extra("zstandard", extra="zstd", purpose="reading .zst files")
-        self._start_frame = zstandard.ZstdDecompressor().decompressobj
-        self._error: type[Exception] = zstandard.ZstdError
-        self._compressed = compressed
-        self._frame: Any = None
-        self._unused = b""
-        self._content = memoryview(b"")
+
+class _Rejoined(io.RawIOBase):
+    """A file that cannot seek, whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = head
+        self._rest = rest
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill the buffer with the next decompressed bytes and return their number, 0 at the end.
-
-        Raises:
-            EOFError: the file ends in the middle of a frame.
-            OSError: the file is not compressed by Zstandard, or damaged.
-        """
-        while not self._content:
-            compressed = self._unused or self._compressed.read(_INPUT)
-            if not compressed:
-                if self._frame is not None:
-                    raise EOFError("compressed file ended before the end of a Zstandard frame")
-                return 0
-            self._content = memoryview(self._decompress(compressed))
+        """Fill the buffer with the next bytes and return their number, 0 at the end."""
         view = memoryview(buffer).cast("B")
-        count = min(len(view), len(self._content))
-        view[:count] = self._content[:count]
-        self._content = self._content[count:]
-        return count
-
-    def _decompress(self, compressed: bytes) -> bytes:
-        self._frame = self._frame or self._start_frame()
-        try:
-            content: bytes = self._frame.decompress(compressed)
-        except self._error as error:
-            raise OSError(str(error)) from error
-        self._unused = b""
-        if self._frame.eof:
-            self._unused = self._frame.unused_data
-            self._frame = None
-        return content
+        data = self._head[: len(view)] or self._rest.read1(len(view))  # type: ignore[attr-defined]
+        self._head = self._head[len(view) :]
+        view[: len(data)] = data
+        return len(data)
 
 
-_DECOMPRESSORS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
-    ".zst": lambda file: io.BufferedReader(ZstdFile(file)),
-}
-COMPRESSION_SUFFIXES = tuple(_DECOMPRESSORS)
+def _read_head(content: IO[bytes]) -> tuple[bytes, IO[bytes]]:
+    """Return the first bytes of a file, and the whole file."""
+    head = content.read(HEAD_SIZE)
+    # Decompressed files seem to be able to seek: they would begin again, which no pipe can.
+    if content.seekable() and not isinstance(content, gzip.GzipFile):
+        content.seek(0)
+        return head, content
+    return head, io.BufferedReader(_Rejoined(head, content))
 
 
 @contextmanager
 def open_binary(file: File) -> Iterator[IO[bytes]]:
-    """Open a file to read its bytes, decompressed where its name ends in .gz, .xz, .bz2 or .zst.
+    """Open a file to read its bytes, decompressed if it is compressed with gzip, xz, bzip2 or Zstandard.
+
+    The content of the file decides, not its name.
 
     Raises:
-        MissingExtraError: the file ends in .zst and `zstandard` is not installed.
+        CharEmbedError: the file is an archive, a document or compressed in another way; it is compressed twice; or it
+            is not compressed although its name says so.
+        MissingExtraError: the file is compressed with Zstandard and `zstandard` is not installed.
         OSError, EOFError, lzma.LZMAError, zlib.error: the file cannot be read, or its compressed content is damaged.
     """
     with ExitStack() as stack:
-        content = stack.enter_context(open_raw(file))
-        decompressor = _DECOMPRESSORS.get(_path(file).suffix.lower())
-        yield content if decompressor is None else stack.enter_context(decompressor(content))
+        head, content = _read_head(stack.enter_context(open_raw(file)))
+        compression = find_compression(head)
+        if compression is not None:
+            packed = compression.name
+            head, content = _read_head(stack.enter_context(compression.open(content)))
+            compression = find_compression(head)
+            if compression is not None:
+                raise CharEmbedError(f"{file} is compressed twice, with {packed} and {compression.name}: decompress it")
+        elif head and is_compressed(file):
+            raise CharEmbedError(f"{file}: cannot be read: it is not compressed as its name says, or damaged")
+        check_format(head, str(file))
+        yield content
 
 
 @contextmanager
@@ -126,6 +115,8 @@ def open_raw(file: File) -> Iterator[IO[bytes]]:
         # Not by fsspec, which seeks in all that it opens, so that neither a pipe nor /dev/stdin could be read.
         with file.open("rb") as content:
             yield content
+    elif isinstance(file, StandardInput):
+        yield sys.stdin.buffer
     else:
         # Imported here because only those who name an address need it.
         import fsspec
@@ -147,7 +138,7 @@ def read_errors(file: File) -> Iterator[None]:
         raise CharEmbedError(f"{file}: cannot be read: {reason}") from error
     except Exception as error:
         # Each remote file system has its own errors, for networks, permissions and packages that are not installed.
-        if isinstance(file, Path):
+        if not isinstance(file, RemoteFile):
             raise
         raise CharEmbedError(f"{file}: cannot be read: {type(error).__name__}: {error}") from error
 
@@ -165,4 +156,6 @@ def format_suffix(file: File) -> str:
 
 def _path(file: File) -> PurePath:
     """Return the path of a file, without the query of an address."""
+    if isinstance(file, StandardInput):
+        return PurePosixPath("-")
     return file if isinstance(file, Path) else PurePosixPath(re.split("[?#]", file.address)[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -30,6 +30,8 @@ class SpannedText:
     spans: Spans
     """Offsets of the first character of each word, and of the one after its last, in characters (code points) of
     `text`. Shape: (words, 2)"""
+    original: SpannedText | None = field(default=None, kw_only=True)
+    """The text as it was given, if `text` is another form of it; the words correspond."""
 
     @property
     def words(self) -> list[str]:

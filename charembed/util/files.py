@@ -30,17 +30,18 @@ _Result = TypeVar("_Result")
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file under a temporary name, flush it to the disk and rename it.
+    r"""Write a file under a temporary name, flush it to the disk and rename it.
 
     Args:
         path: the file.
-        content: its bytes, or its text, which is written as UTF-8.
+        content: its bytes, or its text, which is written as UTF-8. The bytes of file names that are not UTF-8 become
+            `\udcXX`, which JSON reads as the same name.
 
     Raises:
         OSError: the file cannot be written; an existing file stays as it was.
     """
     with atomic_file(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 @contextmanager

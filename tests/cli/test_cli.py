@@ -242,3 +242,25 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert f"charembed {__version__}\n" == capsys.readouterr().out
+
+
+def test_report_shows_the_runs_among_other_folders(
+    tmp_path: Path, run: TrainResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "no_run").mkdir()
+    assert main(["report", str(tmp_path / "no_run"), str(run.folder)]) == 0
+    out, err = capsys.readouterr()
+    assert str(run.folder) in out
+    assert f"left out: {tmp_path / 'no_run'} has no report.json" in err
+    assert main(["report", str(tmp_path / "no_run")]) == 2
+
+
+def test_standard_input_is_a_file(
+    pretrained: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained.save(tmp_path / "model")
+    (tmp_path / "text.txt").write_text("The lazy dog.\n" * 50)
+    with (tmp_path / "text.txt").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert main(["evaluate", "--model", str(tmp_path / "model"), "-"]) == 0
+    assert "701 characters" in capsys.readouterr().out

@@ -298,3 +298,13 @@ def test_a_refused_value_is_explained_without_python_types(
     error = refusal_of(capsys, *arguments).partition("error: ")[2]
     assert message in error
     assert error.count("\n") == 1, "more than one line"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(*TRAIN, "b.txt"), (*TRAIN, "--data.train", "b.txt"), (*TRAIN, "--data.valid=a.txt", "--data.valid", "b.txt")],
+)
+def test_several_files_for_an_option_are_not_dropped(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "name several files in a list, --data." in refusal_of(capsys, *arguments)

@@ -50,6 +50,24 @@ def test_lanes_and_chunks_score_every_character() -> None:
     assert in_lanes.bits_per_character == pytest.approx(whole.bits_per_character, abs=1e-6)
 
 
+def test_evaluation_in_segments_scores_every_character_once() -> None:
+    pretrained = small_model()
+    texts = ["The lazy dog.", "Ω", TEXT, "fox"]
+    whole = evaluate(pretrained, texts)
+    ids = pretrained.vocab.encode("".join(text + "\n\n" for text in texts))
+    assert whole.bits_per_character["forward"] == pytest.approx(
+        score(pretrained.model.forward_lm, ids, pretrained.vocab).bits_per_character, abs=1e-12
+    )
+    for size in (7, 50, len(ids)):
+        evaluation = evaluate(pretrained, texts, limits=ScoringLimits(segment=size))
+        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+        scores = [score(pretrained.model.forward_lm, part, pretrained.vocab) for part in parts]
+        bits = [result.characters * result.bits_per_character for result in scores]
+        assert evaluation.characters == len(ids)
+        assert evaluation.unknown_rate == whole.unknown_rate
+        assert evaluation.bits_per_character["forward"] == pytest.approx(sum(bits) / len(ids), abs=1e-9), size
+
+
 def test_unknown_characters_cost_the_bits_that_name_them() -> None:
     vocab = CharVocab("\n a")
     pretrained = small_model()

@@ -165,7 +165,7 @@ def test_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     assert list(Corpus(str(path))) == DOCUMENTS
 
 
-def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
+def test_only_line_feeds_and_carriage_returns_end_lines(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("one\x0bline\x85\u2028still\n", encoding="utf-8")
     assert [text.text for text in Corpus(path).texts()] == ["one\x0bline\x85\u2028still"]
@@ -178,7 +178,7 @@ def test_folder_glob_and_list_in_order_without_duplicates(tmp_path: Path, caplog
         (tmp_path / name).write_text(text)
     with caplog.at_level(logging.INFO):
         assert list(Corpus(str(tmp_path))) == ["A", "B", "C"]
-    assert "skipped 1 file with other suffixes" in caplog.text
+    assert f"skipped 1 file ({tmp_path / 'photo.jpg'}) with other suffixes" in caplog.text
     assert list(Corpus(str(tmp_path / "*.txt"))) == ["A", "B"]
     assert list(Corpus(str(tmp_path / "**" / "*.txt"))) == ["A", "B", "C"]
     assert list(Corpus([str(tmp_path / "sub"), str(tmp_path / "b.txt"), str(tmp_path)])) == ["C", "B", "A"]
@@ -292,11 +292,11 @@ def test_dataset_names() -> None:
 def test_invalid_utf8_is_an_error_with_file_and_byte(tmp_path: Path) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes("fine: é\n".encode() + "caf\xe9 au lait\n".encode("latin-1"))
-    with pytest.raises(CharEmbedError, match=r"latin.txt: byte 12 \(0xe9\) is not UTF-8"):
+    with pytest.raises(CharEmbedError, match=r"latin.txt, line 2: byte 12 \(0xe9\) is not UTF-8"):
         list(Corpus(str(path)))
     packed = tmp_path / "latin.txt.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(CharEmbedError, match=r"\(decompressed\): byte 12 \(0xe9\)"):
+    with pytest.raises(CharEmbedError, match=r"\(decompressed\), line 2: byte 12 \(0xe9\)"):
         list(Corpus(str(packed)))
 
 
@@ -310,7 +310,7 @@ def test_byte_offset_counts_the_byte_order_mark(tmp_path: Path) -> None:
 def test_utf16_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "word.txt"
     path.write_text("Export of an office program", encoding="utf-16")
-    with pytest.raises(CharEmbedError, match=r"byte 0 .*it looks like UTF-16"):
+    with pytest.raises(CharEmbedError, match=r"word.txt: it looks like UTF-16 or a binary file: convert it to UTF-8"):
         list(Corpus(str(path)))
 
 
