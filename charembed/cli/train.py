@@ -66,6 +66,7 @@ def run_report(arguments: Namespace) -> int:
     outputs = {kind: user_path(arguments[kind]) for kind in ("html", "svg", "png") if arguments[kind] is not None}
     if arguments.watch and "html" not in outputs:
         raise CharEmbedError("--watch renews a page: name its file with --html")
+    folders = _with_report(folders)
     if not outputs:
         _print_report(folders)
         return 0
@@ -93,20 +94,33 @@ def _print_report(folders: list[Path]) -> None:
     taggers = [folder for folder in folders if is_tagger(folder)]
     for folder in taggers:
         print(TaggerReport.load(folder).table())
-    reports, errors = {}, []
+    if runs := [folder for folder in folders if folder not in taggers]:
+        print(table({str(folder): load_report(folder) for folder in runs}))
+
+
+def _with_report(folders: list[Path]) -> list[Path]:
+    """Return the folders of runs and taggers; others, such as models beside the runs of `runs/*`, are named.
+
+    Raises:
+        CharEmbedError: no folder is that of a run or a tagger.
+    """
+    from charembed.tagging.tagger_folder import is_tagger
+    from charembed.training.report import Report
+
+    readable: list[Path] = []
+    errors: list[CharEmbedError] = []
     for folder in folders:
-        if folder not in taggers:
-            try:
-                reports[str(folder)] = load_report(folder)
-            except CharEmbedError as error:
-                errors.append(error)
-    if errors and not (reports or taggers):
+        try:
+            if not is_tagger(folder):
+                Report.load(folder)
+            readable.append(folder)
+        except CharEmbedError as error:
+            errors.append(error)
+    if not readable:
         raise errors[0]
-    if reports:
-        print(table(reports))
-    # Among all folders of a folder there may be some that are no runs, such as models.
-    for error in errors:
-        print(f"charembed: left out: {error}", file=sys.stderr)
+    for left_out in errors:
+        print(f"charembed: left out: {left_out}", file=sys.stderr)
+    return readable
 
 
 def _add_report_options(parser: Parser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import lzma
 import re
@@ -67,11 +66,10 @@ class _Rejoined(io.RawIOBase):
         return len(data)
 
 
-def _read_head(content: IO[bytes]) -> tuple[bytes, IO[bytes]]:
+def _read_head(content: IO[bytes], *, can_seek: bool) -> tuple[bytes, IO[bytes]]:
     """Return the first bytes of a file, and the whole file."""
     head = content.read(HEAD_SIZE)
-    # Decompressed files seem to be able to seek: they would begin again, which no pipe can.
-    if content.seekable() and not isinstance(content, gzip.GzipFile):
+    if can_seek:
         content.seek(0)
         return head, content
     return head, io.BufferedReader(_Rejoined(head, content))
@@ -90,11 +88,13 @@ def open_binary(file: File) -> Iterator[IO[bytes]]:
         OSError, EOFError, lzma.LZMAError, zlib.error: the file cannot be read, or its compressed content is damaged.
     """
     with ExitStack() as stack:
-        head, content = _read_head(stack.enter_context(open_raw(file)))
+        raw = stack.enter_context(open_raw(file))
+        head, content = _read_head(raw, can_seek=raw.seekable())
         compression = find_compression(head)
         if compression is not None:
             packed = compression.name
-            head, content = _read_head(stack.enter_context(compression.open(content)))
+            # Decompressed files would seek by beginning again, which no pipe can.
+            head, content = _read_head(stack.enter_context(compression.open(content)), can_seek=False)
             compression = find_compression(head)
             if compression is not None:
                 raise CharEmbedError(f"{file} is compressed twice, with {packed} and {compression.name}: decompress it")

@@ -86,4 +86,4 @@ def test_many_unknown_characters_are_told_once(embedder: CharEmbedder, caplog: p
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert "of the characters so far are unknown to the model" in record.getMessage()
-    assert embedder.preparation.unknown == 4 * 16
+    assert embedder.preparation.unknown == 4 * 15

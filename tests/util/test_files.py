@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -153,3 +154,9 @@ def test_paths_that_users_name() -> None:
     with pytest.raises(CharEmbedError, match="~nosuchuser/a: Could not determine home directory"):
         user_path("~nosuchuser/a")
     assert escape_undecodable(os.fsdecode(b"caf\xe9 \xc3\xa9")) == "caf\\udce9 é"
+
+
+def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"l\xe4uf.txt")
+    atomic_write(tmp_path / "a.json", json.dumps({"name": name}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": name}
