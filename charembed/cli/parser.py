@@ -149,9 +149,10 @@ class Parser(ArgumentParser):
             parser, names = self._arguments(match["keys"].split(", "))
             message, hint = f"missing: {', '.join(names)}", parser.hint
         elif message.startswith("unrecognized arguments"):
-            values = [word for word in message.partition(": ")[2].split() if not word.startswith("-")]
-            message, hint = _dashed(message) + self._suggestion(_OPTION.findall(message)), self.hint
-            hint = hint or self._files_hint(values)
+            names, hint = _OPTION.findall(message), self.hint
+            if not names and not hint and (hint := self._files_hint()):
+                message = message.replace("unrecognized arguments", "arguments without an option")
+            message = _dashed(message) + self._suggestion(names)
         else:
             message = plain_message(message, self._actions, in_file=self._config is not None)
         file = "" if self._config is None else f"{self._config}: "
@@ -197,12 +198,12 @@ class Parser(ArgumentParser):
         close = [_dashed(match[0]) for match in matches if match]
         return f"; did you mean {', '.join(close)}?" if close else ""
 
-    def _files_hint(self, values: Sequence[str]) -> str:
-        """Return how to give an option several files, if there are values without an option."""
+    def _files_hint(self) -> str:
+        """Return how to give several files to an option of the command, if there is one that takes a list."""
         commands = self._subcommands_action
         parsers = [self, *(commands.choices.values() if commands is not None else ())]
         actions = [action for parser in parsers for action in parser._actions if takes_list(action)]
-        return _list_hint(actions[0].option_strings[0]) if values and actions else ""
+        return _list_hint(actions[0].option_strings[0]) if actions else ""
 
     def _arguments(self, keys: Sequence[str]) -> tuple[Parser, list[str]]:
         """Return the parser of some keys and the arguments as they are written on the command line."""
