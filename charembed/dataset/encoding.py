@@ -44,7 +44,7 @@ from charembed.text.vocab import (
 
 logger = logging.getLogger(__name__)
 
-ENCODING_VERSION = 2
+ENCODING_VERSION = 1
 """Part of the key of an encoded corpus. Raise it when the same text and options give other files, for example because
 held-out text is chosen differently: caches of before must not be used then."""
 IDS, SEGMENTS, VALID, COUNTS = "ids.bin", "segments.npy", "valid.npy", "counts.npy"

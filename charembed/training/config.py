@@ -230,6 +230,7 @@ MAY_CHANGE = {
     "data.train",
     "data.valid",
     "data.cache",
+    "data.max_text_mb",
     "budget.minutes",
     "budget.steps",
     "budget.epochs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -178,7 +179,7 @@ def test_ids_are_those_of_the_vocabulary_for_any_text(tmp_path_factory: pytest.T
 
 
 def document_of(text: str) -> str:
-    return "\n".join(line for line in text.replace("\r\n", "\n").split("\n") if line.strip())
+    return "\n".join(line for line in re.split("\r\r\n|\r\n|\r|\n", text) if line.strip())
 
 
 def test_text_is_encoded_again_only_if_text_or_options_change(tmp_path: Path) -> None:
