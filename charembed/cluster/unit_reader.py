@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from charembed.cluster.units import cut_units
 from charembed.text.corpus import Corpus, source_texts
-from charembed.text.records import DecodingErrors, TextReader
+from charembed.text.lines import DecodingErrors
+from charembed.text.records import TextReader
 from charembed.text.sources import Source
 from charembed.util.files import escape_undecodable
 
@@ -25,6 +26,7 @@ class UnitReader:
     """Name and source of each; paths are absolute, because workers run in other folders."""
     text_column: str
     errors: DecodingErrors
+    max_text_mb: int
     unit_characters: int
     context: Context | None
 
@@ -41,7 +43,7 @@ class UnitReader:
             (escape_undecodable(str(source)), source.absolute() if isinstance(source, Path) else source)
             for source in corpus.sources
         ]
-        return cls(sources, corpus.text_column, corpus.errors, unit_characters, context)
+        return cls(sources, corpus.text_column, corpus.errors, corpus.max_text_mb, unit_characters, context)
 
     def read(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the units of the source whose number a row holds, as rows.
@@ -50,6 +52,6 @@ class UnitReader:
             CharEmbedError: the source cannot be read or decoded.
         """
         name, source = self.sources[row["source"]]
-        texts = source_texts(TextReader(self.text_column, self.errors), source, name)
+        texts = source_texts(TextReader(self.text_column, self.errors, self.max_text_mb), source, name)
         for number, unit in enumerate(cut_units(texts, self.unit_characters, self.context)):
             yield unit.to_row(row["source"], number)
