@@ -60,9 +60,19 @@ class Engine(ABC):
             fingerprint = weight_fingerprint(lm)
             if self._fingerprints.get(direction) != fingerprint:
                 changed = True
+                # Without a fingerprint, a preparation that fails, or during which the weights change, is repeated.
+                self._fingerprints.pop(direction, None)
                 self._prepare(direction, lm)
-                self._fingerprints[direction] = fingerprint  # last, so that a failed preparation is repeated
+                if weight_fingerprint(lm) == fingerprint:
+                    self._fingerprints[direction] = fingerprint
         return changed
+
+    def is_current(self) -> bool:
+        """Return whether the models have the weights with which they were prepared."""
+        return all(
+            self._fingerprints.get(direction) == weight_fingerprint(self._model.direction(direction))
+            for direction in self._directions
+        )
 
     @abstractmethod
     def _prepare(self, direction: Direction, lm: CharLM) -> None:

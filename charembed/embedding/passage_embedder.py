@@ -141,7 +141,9 @@ class PassageEmbedder:
         vectors = cache.get(distinct)
         missing = {key: passage for key, passage in distinct.items() if key not in vectors}
         computed = dict(zip(missing, self._compute(list(missing.values()), setup), strict=True))
-        cache.add(computed)
+        # Another thread may have changed the weights, even for a moment, since the engine was prepared.
+        if computed and cache.is_enabled and setup.engine.is_current():
+            cache.add(computed)
         vectors |= computed
         # Return every passage in order. Arrays that are used again are copied: the caller may change what it receives.
         remaining = Counter(keys)

@@ -280,6 +280,31 @@ def test_vectors_of_earlier_weights_do_not_enter_the_cache(pretrained, monkeypat
     assert_same_vectors(result.vectors, reference_vectors(pretrained, "the same text"), result.words)
 
 
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("step", ["_prepare", "run"])
+def test_vectors_of_weights_that_return_do_not_enter_the_cache(
+    pretrained, monkeypatch: pytest.MonkeyPatch, engine: EngineName, step: str
+) -> None:
+    """Another thread tries other weights for a moment, as an average of weights is tried during training."""
+    model = CharEmbedder(pretrained, engine=engine, cache_mb=1)
+    used = model._engines.setup.engine
+    usual = getattr(used, step)
+    weights = [parameter.data.clone() for parameter in model.model.parameters()]
+
+    def with_other_weights(*arguments):
+        for parameter in model.model.parameters():
+            parameter.data.mul_(2)  # through `.data`, which PyTorch does not count
+        return usual(*arguments)
+
+    monkeypatch.setattr(used, step, with_other_weights)
+    model.embed(["the same text"])
+    monkeypatch.setattr(used, step, usual)
+    for parameter, weight in zip(model.model.parameters(), weights, strict=True):
+        parameter.data.copy_(weight)
+    (result,) = model.embed(["the same text"])
+    assert_same_vectors(result.vectors, reference_vectors(pretrained, "the same text"), result.words)
+
+
 def test_a_model_in_training_embeds_without_dropout() -> None:
     pretrained = small_model(num_layers=2)
     model = CharEmbedder(pretrained, engine="torch")
