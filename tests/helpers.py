@@ -328,3 +328,12 @@ def assert_same_vectors(
     difference = np.abs(vectors - expected).max(axis=1)
     worst = int(difference.argmax())
     assert difference[worst] <= tolerance, f"{words[worst]!r} (word {worst}) differs by {difference[worst]:.2e}"
+
+
+def flip_bit(path: Path, bit: int) -> None:
+    """Flip one bit of a file, counted from its beginning, as a failing disk does. The file is replaced: a map of it
+    stays as it was."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.unlink()
+    path.write_bytes(content)

@@ -21,6 +21,7 @@ from charembed.cli.parser import Parser
 from charembed.cli.terminal import OneLineFormatter, escaped_output
 from charembed.errors import CharEmbedError, MissingExtraError
 from charembed.util.controls import escape_controls
+from charembed.util.signals import TERMINATING_SIGNALS
 
 EXIT_BAD_INPUT = 2
 EXIT_BROKEN_PIPE = 141
@@ -28,7 +29,13 @@ _OUT_OF_MEMORY = re.compile(r"(?:can't|unable to) allocate|out of memory", re.IG
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has arrived. The program ends as after Ctrl-C: temporary files are removed."""
+    """SIGTERM, or SIGHUP of a terminal that was closed, has arrived. The program ends as after Ctrl-C: temporary files
+    are removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        """Number of the signal."""
 
 
 def run_program(name: str, program: Callable[[], int | None]) -> int:
@@ -40,7 +47,7 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
 
     Returns:
         The exit status: the program's own, 2 after bad input or when the memory is too small, 141 after a broken pipe,
-        130 after Ctrl-C, 143 after SIGTERM.
+        130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     # A terminal that cannot show a character shows a question mark.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -56,7 +63,7 @@ def run_program(name: str, program: Callable[[], int | None]) -> int:
 def _exit_status(name: str, program: Callable[[], int | None]) -> int:
     """Run the program, and turn errors and signals into messages and exit statuses."""
     try:
-        with _sigterm_raises():
+        with _signals_raise():
             return program() or 0
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
         # Python flushes stdout at exit, which must not fail again.
@@ -71,29 +78,34 @@ def _exit_status(name: str, program: Callable[[], int | None]) -> int:
             raise
         print(f"{name}: error: there is not enough memory: use a smaller model or a smaller batch", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except Terminated:
-        return 128 + signal.SIGTERM
+    except Terminated as error:
+        return 128 + error.number
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Raise `Terminated` in the main thread when SIGTERM arrives, unless the program has another use for it."""
+def _signals_raise() -> Iterator[None]:
+    """Raise `Terminated` in the main thread when SIGTERM or SIGHUP arrives, unless the program has another use for it.
 
-    def handle(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the clean-up after the first
-        raise Terminated
+    `nohup`, for example, ignores SIGHUP.
+    """
+
+    def handle(number: int, _: object) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)  # a second one must not interrupt the clean-up after the first
+        raise Terminated(number)
 
     # Python delivers signals to the main thread alone, and only there can a handler be set.
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, handle)
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [one for one in TERMINATING_SIGNALS if is_main and signal.getsignal(one) == signal.SIG_DFL]
+    for one in numbers:
+        signal.signal(one, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in numbers:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def run_script(

@@ -19,7 +19,7 @@ from charembed.cli.command import Command
 from charembed.cli.options import add_cluster, add_config, add_device, add_files, read_corpus
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
-from charembed.util.files import atomic_file, user_path
+from charembed.util.files import atomic_file, sole_writer, user_path
 
 if TYPE_CHECKING:
     from charembed.tagging.tagged_text import TaggedText
@@ -210,7 +210,11 @@ def _open_output(output: str) -> Iterator[tuple[TextIO, str]]:
     path = user_path(output)
     if path.suffix not in _SUFFIXES:
         raise CharEmbedError(f"output {output} must end in {' or '.join(_SUFFIXES)}, or be - for the terminal")
-    with atomic_file(path) as temporary, Path(temporary).open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        sole_writer(path),
+        atomic_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         yield file, path.suffix
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import shutil
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from charembed.dataset.encoding import (
     COUNTS,
     DEFAULT_LIMITS,
+    DIGESTS,
     ID_TYPE,
     IDS,
     METADATA,
@@ -31,6 +31,7 @@ from charembed.dataset.encoding import (
 from charembed.dataset.split import Bounds
 from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import UNKNOWN_ID, CharVocab, Ids, VocabConfig
+from charembed.util.digests import check_file, unseal_json
 from charembed.util.files import atomic_folder
 
 logger = logging.getLogger(__name__)
@@ -83,22 +84,22 @@ class EncodedCorpus:
 
     @classmethod
     def load(cls, folder: Path) -> EncodedCorpus:
-        """Read what `encode_corpus` has written.
+        """Read what `encode_corpus` has written, after checking that no byte of it has changed.
+
+        This reads all of the text once: about as long as it takes to see whether the original text has changed.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError: files are missing or damaged.
+            OSError, ValueError: files are missing or damaged.
         """
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        ids = np.memmap(folder / IDS, dtype=ID_TYPE, mode="r")
-        vocab, counts = CharVocab.load(folder / TOKENIZER), np.load(folder / COUNTS, allow_pickle=False)
-        if not len(ids) == metadata.pop("length") == counts.sum() or len(vocab) != len(counts):
-            raise ValueError(f"the lengths of {folder / IDS}, {METADATA}, {COUNTS} and {TOKENIZER} do not agree")
+        metadata = unseal_json((folder / METADATA).read_bytes())
+        for name, digest in metadata.pop(DIGESTS).items():
+            check_file(folder / name, digest)
         return cls(
-            vocab=vocab,
-            ids=ids,
+            vocab=CharVocab.load(folder / TOKENIZER),
+            ids=np.memmap(folder / IDS, dtype=ID_TYPE, mode="r"),
             segments=np.load(folder / SEGMENTS, mmap_mode="r", allow_pickle=False),
             valid=np.load(folder / VALID, allow_pickle=False),
-            counts=counts,
+            counts=np.load(folder / COUNTS, allow_pickle=False),
             **metadata,
         )
 
@@ -138,8 +139,8 @@ def encode_corpus(
         if entry.exists():
             try:
                 return EncodedCorpus.load(entry)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-                logger.warning("%s is damaged (%s): encoding the text again", entry, error)
+            except (OSError, ValueError) as error:
+                logger.warning(f"{entry} cannot be used: {error}; encoding the text again")
         with atomic_folder(entry) as new:
             encoder.write(new)
         return EncodedCorpus.load(entry)

@@ -41,14 +41,17 @@ from charembed.text.vocab import (
     VocabConfig,
     code_points,
 )
+from charembed.util.digests import file_digest, seal_json
 
 logger = logging.getLogger(__name__)
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Part of the key of an encoded corpus. Raise it when the same text and options give other files, for example because
-held-out text is chosen differently: caches of before must not be used then."""
+held-out text is chosen differently: caches of before must not be used then. Version 2 has digests of the files."""
 IDS, SEGMENTS, VALID, COUNTS = "ids.bin", "segments.npy", "valid.npy", "counts.npy"
 TOKENIZER, METADATA = "tokenizer.json", "facts.json"
+DIGESTS = "files_sha256"
+"""Key of the digests of the other files in the metadata."""
 ID_TYPE = np.dtype("<u2")
 _BLOCK = 1 << 20
 """Characters that are encoded at once."""
@@ -102,14 +105,20 @@ class CorpusEncoder:
             limits: how much text to use at a time.
 
         Raises:
-            CharEmbedError: a source names nothing that can be read.
+            CharEmbedError: a source names nothing that can be read, or the given vocabulary has too many ids.
         """
         self._config = config
         self._vocab_config = vocab_config
         self._seed = seed
         self._limits = limits
+        vocab_name = "the vocabulary of the initial model"
         if initial_vocab is None and vocab_config.path is not None:
-            initial_vocab = CharVocab.load(vocab_config.path)
+            initial_vocab, vocab_name = CharVocab.load(vocab_config.path), vocab_config.path
+        if initial_vocab is not None and len(initial_vocab) > MAX_IDS:
+            raise CharEmbedError(
+                f"{vocab_name} has {len(initial_vocab):,} ids, and training allows at most {MAX_IDS:,}: use one with"
+                " fewer characters, or let training build one from the text"
+            )
         self._initial_vocab = initial_vocab
         self._corpus, self._valid_corpus = open_corpora(config)
 
@@ -162,17 +171,17 @@ class CorpusEncoder:
             segments, valid = documents, self._read_validation_text(self._valid_corpus, vocab)
         else:
             segments, valid = self._split(ids, documents, stream.documents.is_unique(), vocab)
-        metadata = {
-            "length": len(ids),
-            "fingerprint": stream.digest.hexdigest(),
-            "documents": len(documents),
-            "characters": int((segments[:, 1] - segments[:, 0]).sum()),
-        }
         np.save(folder / SEGMENTS, segments)
         np.save(folder / VALID, valid)
         np.save(folder / COUNTS, counts)
         vocab.save(folder / TOKENIZER)
-        (folder / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
+        metadata = {
+            DIGESTS: {name: file_digest(folder / name) for name in (IDS, SEGMENTS, VALID, COUNTS, TOKENIZER)},
+            "fingerprint": stream.digest.hexdigest(),
+            "documents": len(documents),
+            "characters": int((segments[:, 1] - segments[:, 0]).sum()),
+        }
+        (folder / METADATA).write_text(seal_json(metadata), encoding="utf-8")
 
     def _read_validation_text(self, corpus: Corpus, vocab: CharVocab) -> Ids:
         """Return the first characters of the validation text. Shape: (characters,)"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from tqdm import tqdm
 from charembed.dataset.encoded_corpus import EncodedCorpus
 from charembed.dataset.word_marks import MARK_TYPE, WordCounter, WordMarker, WordMarks
 from charembed.text.words import WORD_RULES
-from charembed.util.files import atomic_file, atomic_write
+from charembed.util.digests import check_file, file_digest, seal_json, unseal_json
+from charembed.util.files import atomic_file, atomic_write, remove_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +59,14 @@ class FrequentWords:
         folder, name = encoded.folder, _name(number)
         with FileLock(folder / f"{name}.lock"):
             # The lock is ours, so a temporary file is of a process that was killed while it wrote.
-            for leftover in folder.glob(f".{name}.*.tmp"):
-                leftover.unlink()
+            for suffix in (".bin", ".json"):
+                remove_leftovers(folder, name + suffix)
             # The metadata is written last: without it, the marks are not complete.
             if (folder / f"{name}.json").exists():
                 try:
                     return cls._load(encoded, name)
                 except (OSError, ValueError, KeyError, TypeError) as error:
-                    logger.warning(f"{folder / name}.* is damaged ({error}): counting the words again")
+                    logger.warning(f"{folder / name}.* cannot be used: {error}; counting the words again")
             _write(encoded, number, name)
             return cls._load(encoded, name)
 
@@ -77,11 +77,10 @@ class FrequentWords:
         Raises:
             OSError, ValueError, KeyError, TypeError: files are missing or damaged.
         """
-        content = json.loads((encoded.folder / f"{name}.json").read_text(encoding="utf-8"))
+        content, path = unseal_json((encoded.folder / f"{name}.json").read_bytes()), encoded.folder / f"{name}.bin"
+        check_file(path, content["marks_sha256"])
         words, counts = content["words"], np.array(content["counts"], dtype=np.int64)
-        marks = np.memmap(encoded.folder / f"{name}.bin", dtype=MARK_TYPE, mode="r")
-        if len(marks) != len(encoded.ids) or counts.shape != (len(words),):
-            raise ValueError("the lengths of the files do not agree")
+        marks = np.memmap(path, dtype=MARK_TYPE, mode="r")
         return cls(words, counts, float(content["share"]), marks, WordMarker(words, encoded.vocab))
 
 
@@ -110,16 +109,26 @@ def _write(encoded: EncodedCorpus, number: int, name: str) -> None:
         counter.count(encoded.ids, encoded.segments, bar)
     frequent = counter.most_common(number)
     words, counts = [word for word, _ in frequent], [count for _, count in frequent]
+    path = encoded.folder / f"{name}.bin"
     with (
-        atomic_file(encoded.folder / f"{name}.bin") as path,
+        atomic_file(path) as temporary,
+        temporary.open("wb") as file,
         _progress_bar("marking words", encoded.characters) as bar,
     ):
-        # The new file is full of zeros: no words in held-out text.
-        marks = np.memmap(path, dtype=MARK_TYPE, mode="w+", shape=len(encoded.ids))
-        WordMarker(words, encoded.vocab).mark_into(marks, encoded.ids, encoded.segments, bar)
-        marks.flush()
-    content = {"words": words, "counts": counts, "share": sum(counts) / max(1, counter.total)}
-    atomic_write(encoded.folder / f"{name}.json", json.dumps(content))
+        # What is left out stays zero: no words in held-out text. Not by a memory map, which kills the process when the
+        # disk is full.
+        file.truncate(len(encoded.ids) * MARK_TYPE.itemsize)
+        for start, marks in WordMarker(words, encoded.vocab).iter_marks(encoded.ids, encoded.segments):
+            file.seek(start * MARK_TYPE.itemsize)
+            file.write(marks.tobytes())
+            bar.update(len(marks))
+    content = {
+        "words": words,
+        "counts": counts,
+        "share": sum(counts) / max(1, counter.total),
+        "marks_sha256": file_digest(path),
+    }
+    atomic_write(encoded.folder / f"{name}.json", seal_json(content))
 
 
 def _progress_bar(what: str, characters: int) -> Any:

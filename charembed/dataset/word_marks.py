@@ -141,29 +141,26 @@ class WordMarker:
             Shape: (characters,)
         """
         marks = np.zeros(len(ids), dtype=MARK_TYPE)
-        self.mark_into(marks, ids, bounds)
+        for start, piece in self.iter_marks(ids, bounds):
+            marks[start : start + len(piece)] = piece
         return marks
 
-    def mark_into(self, marks: WordMarks, ids: Ids, bounds: Bounds, bar: Any = None) -> None:
-        """Write the marks of a text into an array of zeros, such as a memory-mapped file.
+    def iter_marks(self, ids: Ids, bounds: Bounds) -> Iterator[tuple[int, WordMarks]]:
+        """Yield the marks of pieces of the parts of a text, each with the offset of its first character.
 
         Args:
-            marks: the array. Shape: (characters,)
             ids: the text, as in `mark`.
             bounds: the parts of it, as in `mark`.
-            bar: progress bar of characters.
         """
         between = bytes(MARK_TYPE.itemsize)  # a space or a line break is in no word
         for start, text in text_pieces(ids, _joined(bounds), self._vocab, self._limits.piece):
             tokens = _split(text)
             self._cache_marks({token for token in tokens if token not in self._cache})
             raw = between.join([self._cache[token] for token in tokens])
-            marks[start : start + len(text)] = np.frombuffer(raw, dtype=MARK_TYPE)
+            yield start, np.frombuffer(raw, dtype=MARK_TYPE)
             if self._cached > self._limits.cached:
                 self._cache.clear()
                 self._cached = 0
-            if bar is not None:
-                bar.update(len(text))
 
     def _cache_marks(self, tokens: Collection[str]) -> None:
         """Put the marks of tokens into the cache."""

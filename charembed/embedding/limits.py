@@ -20,7 +20,7 @@ class EmbeddingLimits:
     """Number of characters at which a window is complete. A text with more characters is embedded in parts."""
     part_characters: int = 1_000_000
     """Approximate maximum length of one part of a long text, in characters, if it contains few words."""
-    chunk_characters: int = 8192
+    chunk_characters: int = 4096
     """Maximum number of characters in one call of the engine, summed over the readings of a batch: bounds the memory
     for hidden states."""
     column_multiple: int = 8

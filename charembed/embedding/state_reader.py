@@ -13,6 +13,7 @@ from charembed.embedding.engine import Engine, Vectors
 from charembed.embedding.limits import DEFAULT_LIMITS, EmbeddingLimits
 from charembed.embedding.passage import Reading
 from charembed.lm.model import Direction
+from charembed.util.workers import check_cancelled
 
 
 class StateReader:
@@ -43,6 +44,7 @@ class StateReader:
         states: Vectors | None = None
         state = None
         for chunk in iter_chunks(readings, self._encode, self._limits):
+            check_cancelled()
             vectors, state = self._engine.run(direction, chunk.ids, state, chunk.flat_positions)
             if states is None:  # the engine knows the width of a state
                 states = np.empty((sum(counts), vectors.shape[1]), dtype=np.float32)
@@ -65,6 +67,7 @@ class StateReader:
         size = self._limits.chunk_characters
         collected = []
         for start in range(0, len(text), size):
+            check_cancelled()
             ids = self._encode(text[start : start + size])
             first, last = np.searchsorted(positions, [start, start + len(ids)])
             vectors, state = self._engine.run(direction, ids[:, None], state, positions[first:last] - start)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from charembed.errors import CharEmbedError
 from charembed.output.projection import PROJECTION
 from charembed.output.shards import Format
-from charembed.util.files import MANIFEST, user_path
+from charembed.util.files import MANIFEST, remove_leftovers, user_path
 
 _LOCK = ".embeddings.lock"
 _FORMATS = get_args(Format)
@@ -23,6 +23,7 @@ _OWN_NAME = re.compile(
     rf"{re.escape(MANIFEST)}|{re.escape(_LOCK)}|{re.escape(PROJECTION)}"
     rf"|part-\d{{5,}}(-\d{{6,}}-[0-9a-f]{{16}})?\.({'|'.join(_FORMATS)})|\..*\.tmp"
 )
+_UNFINISHED_MANIFEST = re.compile(rf"\.{re.escape(MANIFEST)}\.[0-9a-f]+\.tmp")
 
 
 class OutputFolder:
@@ -77,8 +78,7 @@ class OutputFolder:
 
     def remove_unfinished_files(self) -> None:
         """Remove the temporary files that a killed run has left."""
-        for path in self.path.glob(".*.tmp"):
-            path.unlink()
+        remove_leftovers(self.path)
 
     def clear(self) -> None:
         """Remove everything except the lock."""
@@ -99,9 +99,9 @@ def check_names(names: Collection[str], folder: str) -> None:
     """
     names = set(names) - {_LOCK}
     foreign = sorted(name for name in names if not _OWN_NAME.fullmatch(name))
-    # Without a manifest, another program has written even files whose names match.
+    # Without a manifest, another program has written even files whose names match; except the beginning of one.
     if not foreign and MANIFEST not in names:
-        foreign = sorted(names)
+        foreign = sorted(name for name in names if not _UNFINISHED_MANIFEST.fullmatch(name))
     if foreign:
         raise CharEmbedError(
             f"output {folder} contains {foreign[0]}, which charembed has not written: name another folder"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from charembed.errors import CharEmbedError
+from charembed.util.digests import DIGEST, seal_json, unseal_json
 from charembed.util.files import MANIFEST, atomic_write
 from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
 
@@ -29,7 +29,7 @@ class Position:
 
 @dataclass
 class Manifest:
-    """The content of `_embeddings.json`, whose keys are the names of these fields."""
+    """The content of `_embeddings.json`, whose keys are the names of these fields, and `digest` for its SHA-256."""
 
     made_of: dict[str, Any]
     """Inputs and options that must be the same when an interrupted output is resumed."""
@@ -44,8 +44,8 @@ class Manifest:
     complete: bool = False
     """Whether all words are written."""
     projected: dict[str, Any] = field(default_factory=dict)
-    """Number of dimensions of the projection (`dim`) and its share of the sample's variance (`explained_variance`);
-    empty if the vectors are not reduced."""
+    """Number of dimensions of the projection (`dim`), its share of the sample's variance (`explained_variance`) and the
+    digest of its file (`sha256`, not in version 0.1.0); empty if the vectors are not reduced."""
 
     @property
     def position(self) -> Position:
@@ -72,7 +72,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the content of the file."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return seal_json(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def load(cls, folder: Path) -> Manifest | None:
@@ -99,7 +99,10 @@ class Manifest:
             CharEmbedError: the manifest is damaged.
         """
         try:
-            manifest = cls(**parse_json(content))
+            fields = parse_json(content)
+            if DIGEST in fields:  # version 0.1.0 wrote none
+                fields = unseal_json(content)
+            manifest = cls(**fields)
             manifest.check_types()
         except (ValueError, TypeError) as error:
             raise CharEmbedError(f"{name} is damaged ({error}): {START_OVER}") from error

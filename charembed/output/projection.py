@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ PROJECTION = "_projection.safetensors"
 
 def summary(projection: Projection) -> dict[str, Any]:
     """Return what the manifest says about a projection."""
-    return {"dim": projection.dim, "explained_variance": round(projection.explained, 4)}
+    return {
+        "dim": projection.dim,
+        "explained_variance": round(projection.explained, 4),
+        "sha256": hashlib.sha256(projection.to_bytes()).hexdigest(),
+    }
 
 
 def save_projection(projection: Projection, folder: Path) -> None:

@@ -24,6 +24,7 @@ from charembed.output.shards import check_format
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
 from charembed.text.words import WORD_RULES
+from charembed.util.digests import check_file
 from charembed.util.files import escape_undecodable, user_path
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def write_embeddings(
             return manifest
         # Read all texts once, for the progress bar and the projection.
         sample = _draw_sample(corpus) if can_read_twice else None
-        stored = None if manifest is None else _stored_projection(output)
+        stored = None if manifest is None else _stored_projection(output, manifest)
         projection = choose_projection(embedder, config, sample, stored)
         # Start a new output only now: a mistake in the options deletes nothing.
         if manifest is None:
@@ -121,7 +122,7 @@ def describe_inputs(
 def _load_manifest(
     output: OutputFolder, embedder: CharEmbedder, made_of: dict[str, Any], can_read_twice: bool
 ) -> Manifest | None:
-    """Return the manifest of an earlier output that can be resumed; None if there is no earlier output.
+    """Return the manifest of an earlier output that can be resumed; None if there is nothing to resume.
 
     Files that a killed run has left unfinished are removed.
 
@@ -135,15 +136,19 @@ def _load_manifest(
     if manifest is None:
         return None
     # Version 0.1.0 did not state the parts: its vectors have the states of all language models.
-    manifest.made_of = {"parts": ",".join(embedder.model.directions)} | manifest.made_of
+    manifest.made_of.setdefault("parts", ",".join(embedder.model.directions))
     manifest.check_same_inputs(made_of, output.path)
     if not can_read_twice and not manifest.complete:
         raise CharEmbedError(f"output {output.path} cannot be resumed: a pipe cannot be read again; {START_OVER}")
     # All complete files must still exist: the rows in them are not computed again.
     paths = (output.file_path(number, made_of["format"]) for number in range(manifest.files))
-    missing = next((path for path in paths if not path.exists()), None)
+    missing = next((path.name for path in paths if not path.exists()), None)
+    if manifest.projected and not (output.path / PROJECTION).exists():
+        if not manifest.files:
+            return None  # killed before the projection was written
+        missing = PROJECTION
     if missing is not None:
-        raise CharEmbedError(f"output {output.path}: {missing.name} is missing: restore it, or {START_OVER}")
+        raise CharEmbedError(f"output {output.path}: {missing} is missing: restore it, or {START_OVER}")
     output.remove_unfinished_files()
     if manifest.files and not manifest.complete:
         logger.info("%s: resuming after %s", output.path, manifest.size)
@@ -170,8 +175,21 @@ def _draw_sample(corpus: Corpus) -> CorpusSample:
     return sample
 
 
-def _stored_projection(output: OutputFolder) -> Projection | None:
-    return load_projection(output.path) if (output.path / PROJECTION).exists() else None
+def _stored_projection(output: OutputFolder, manifest: Manifest) -> Projection | None:
+    """Return the projection of an output that is resumed; None if its vectors are not reduced.
+
+    Raises:
+        CharEmbedError: its file is damaged.
+    """
+    path = output.path / PROJECTION
+    if not manifest.projected:
+        return None
+    try:
+        if "sha256" in manifest.projected:  # not in version 0.1.0
+            check_file(path, manifest.projected["sha256"])
+    except (ValueError, OSError) as error:
+        raise CharEmbedError(f"{path} is damaged ({error}): restore it, or {START_OVER}") from error
+    return load_projection(path)
 
 
 def choose_projection(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,9 @@ from charembed.tagging.stored_vectors import Moments, SentenceVectors
 from charembed.tagging.tag_layer import TagLayer
 from charembed.util.checks import check_integer, check_seed
 from charembed.util.files import atomic_write
+from charembed.util.sealed_tensors import check_sealed, seal_tensors
+
+logger = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 5.0
 POOL_BATCHES = 16
@@ -142,10 +146,10 @@ class Fitter:
         """Train, and load the weights of the best epoch into the network.
 
         Raises:
-            CharEmbedError: the checkpoint cannot be read or the loss is not finite.
+            CharEmbedError: the checkpoint is of another network, or the loss is not finite.
         """
         if self._path is not None and self._path.exists():
-            self._restore(self._path)
+            self._resume(self._path)
         # Do not change the random numbers of the caller.
         with (
             torch.random.fork_rng(devices=[]),
@@ -201,18 +205,27 @@ class Fitter:
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         for number, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        metadata = {"curve": json.dumps([asdict(epoch) for epoch in self.curve])}
-        atomic_write(path, safetensors.torch.save(tensors, metadata))
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}  # safetensors writes no shared storage
+        atomic_write(path, seal_tensors(tensors, {"curve": json.dumps([asdict(epoch) for epoch in self.curve])}))
 
-    def _restore(self, path: Path) -> None:
-        """Read the state that `_save` wrote.
+    def _resume(self, path: Path) -> None:
+        """Return to the state of a checkpoint; if it is damaged, training starts over.
 
         Raises:
-            CharEmbedError: the file is damaged.
+            CharEmbedError: the checkpoint is of another network.
         """
         try:
-            tensors = safetensors.torch.load_file(path)
+            check_sealed(path)
+        except (ValueError, OSError) as error:
+            logger.warning(f"{path} cannot be used: {error}; starting with the first epoch")
+            return
+        self._restore(path)
+
+    def _restore(self, path: Path) -> None:
+        """Read the state that `_save` wrote; raise a CharEmbedError if it is that of another network."""
+        try:
+            # Copies: in the file, which the library maps, tensors are not aligned.
+            tensors = {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
             with safetensors.safe_open(path, framework="pt") as file:
                 self.curve = [Epoch(**epoch) for epoch in json.loads(file.metadata()["curve"])]
             self._modules.load_state_dict(_under("last.", tensors))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from charembed.embedding.embedder import CharEmbedder
@@ -22,7 +20,7 @@ from charembed.tagging.options import TaggerOptions
 from charembed.tagging.splits import LabelledSplits, sentences_digest
 from charembed.tagging.stored_vectors import VectorFolder
 from charembed.util.checks import check_seed
-from charembed.util.files import atomic_write, user_path
+from charembed.util.files import atomic_write, scratch_folder, sole_writer, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ def compare_models(config: ProbeConfig) -> Comparison:
     """Train taggers on the vectors of several models, one for each seed, and return their scores.
 
     The taggers are those of `train_tagger`. The vectors of one model at a time are stored in float16 in a folder for
-    temporary files (environment variable TMPDIR).
+    temporary files (environment variable TMPDIR), where the next comparison removes those of a process that was killed.
 
     Args:
         config: the comparison.
@@ -69,19 +67,9 @@ def compare_models(config: ProbeConfig) -> Comparison:
     """
     if config.output is None:
         return _compare(config, None)
-    output = user_path(config.output)
-    if not output.parent.is_dir():
-        raise CharEmbedError(f"no such folder: {output.parent}; create it, or change output")
-    output = output.resolve()  # writes to the file that a link stands for
-    lock = output.with_name(f".{output.name}.lock")
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                return _compare(config, output)
-            finally:
-                lock.unlink()
-    except Timeout as error:
-        raise CharEmbedError(f"output {output} is in use by another run: choose another file") from error
+    output = user_path(config.output).resolve()  # writes to the file that a link stands for
+    with sole_writer(output):
+        return _compare(config, output)
 
 
 def _compare(config: ProbeConfig, output: Path | None) -> Comparison:
@@ -114,8 +102,8 @@ def _compare(config: ProbeConfig, output: Path | None) -> Comparison:
             if not missing:
                 continue
             progress.set_postfix_str(model)
-            with tempfile.TemporaryDirectory(prefix="charembed-") as folder:
-                vectors = VectorFolder(Path(folder), embedder, static)
+            with scratch_folder("probe", names={"*.bin", ".*.bin.*.tmp"}) as folder:
+                vectors = VectorFolder(folder, embedder, static)
                 for result in _train_taggers(config, labelled, vectors, model, missing):
                     comparison.results.append(result)
                     if output is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,10 +21,13 @@ from charembed.embedding.word_encoder import word_vectors
 from charembed.static_vectors import StaticVectors
 from charembed.tagging.labelled_text import LabelledSentence
 from charembed.tagging.tagger import input_size, with_static
+from charembed.util.digests import update_from
 from charembed.util.files import atomic_file
 
 _ROWS = 8192
 """Rows of a file that are read at a time."""
+
+logger = logging.getLogger(__name__)
 
 
 class Moments(NamedTuple):
@@ -62,7 +66,7 @@ class SentenceVectors(Protocol):
 
 
 class StoredVectors:
-    """Word vectors in a file, in float16, of which only those in use are in memory."""
+    """Word vectors in a file, in float16, of which only those in use are in memory. The file ends with its SHA-256."""
 
     def __init__(self, path: Path, counts: Sequence[int], dim: int) -> None:
         """
@@ -70,7 +74,16 @@ class StoredVectors:
             path: a file that `write` has written.
             counts: number of words of each sentence.
             dim: number of dimensions of a vector.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it has changed since it was written.
         """
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            update_from(digest, file, path.stat().st_size - digest.digest_size)
+            if file.read() != digest.digest():
+                raise ValueError("it has changed since it was written")
         self._offsets = [0, *itertools.accumulate(counts)]
         # A file without content cannot be mapped.
         shape = (self._offsets[-1], dim)
@@ -83,10 +96,14 @@ class StoredVectors:
         Raises:
             OSError: the file cannot be written.
         """
+        digest = hashlib.sha256()
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             for vectors in sentences:
                 # Values beyond the range of float16, which no state has, become its largest.
-                np.clip(vectors, -65504, 65504).astype(np.float16).tofile(file)
+                content = np.clip(vectors, -65504, 65504).astype(np.float16).tobytes()
+                digest.update(content)
+                file.write(content)
+            file.write(digest.digest())
 
     def __getitem__(self, number: int) -> Tensor:
         rows = self._rows[self._offsets[number] : self._offsets[number + 1]]
@@ -118,7 +135,7 @@ class VectorFolder:
         return input_size(self.embedder, self._static)
 
     def vectors(self, name: str, sentences: Sequence[LabelledSentence]) -> StoredVectors:
-        """Return the vectors of sentences, and compute them unless the folder has them.
+        """Return the vectors of sentences, and compute them unless the folder has them undamaged.
 
         Args:
             name: what the sentences are, such as train.
@@ -132,12 +149,17 @@ class VectorFolder:
         options = f"{self.embedder.parts} {self.embedder.embedding_dim} {words}"
         digest = hashlib.sha256(f"{self.embedder.pretrained.digest()} {options} {content}".encode("utf-8", "replace"))
         path = self._folder / f"{name}-{digest.hexdigest()[:16]}.bin"
-        if not path.exists():
-            embedded = self.embedder.iter_embed(sentence.text for sentence in sentences)
-            vectors = (with_static(embeddings, self._static) for embeddings in embedded)
-            progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False, smoothing=0)
-            StoredVectors.write(path, progress)
-        return StoredVectors(path, [len(sentence.words) for sentence in sentences], self.dim)
+        counts = [len(sentence.words) for sentence in sentences]
+        if path.exists():
+            try:
+                return StoredVectors(path, counts, self.dim)
+            except ValueError as error:
+                logger.warning(f"{path} cannot be used: {error}; computing the vectors again")
+        embedded = self.embedder.iter_embed(sentence.text for sentence in sentences)
+        vectors = (with_static(embeddings, self._static) for embeddings in embedded)
+        progress = tqdm(vectors, f"embed {name}", total=len(sentences), unit="sentence", leave=False, smoothing=0)
+        StoredVectors.write(path, progress)
+        return StoredVectors(path, counts, self.dim)
 
 
 class TrainedVectors:

@@ -30,7 +30,7 @@ from charembed.tagging.tagger_folder import (
     save_tagger,
 )
 from charembed.tagging.training_report import SplitReport, TaggerReport
-from charembed.util.files import atomic_write, user_path
+from charembed.util.files import atomic_write, remove_leftovers, user_path
 from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import load_yaml
 
@@ -83,6 +83,7 @@ def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
     state.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(state / _LOCK, timeout=0):
+            remove_leftovers(state)
             return _Run(config, folder, labelled, embedder, static, architecture).finish()
     except Timeout as error:
         raise CharEmbedError(f"output {folder} is in use by another run: choose another folder") from error

@@ -15,10 +15,12 @@ from torch import Tensor
 from charembed.errors import CharEmbedError
 from charembed.training.run_state import RunState
 from charembed.util.files import atomic_write
+from charembed.util.sealed_tensors import check_sealed, seal_tensors
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+"""Version 2 has a digest of the whole file; version 1, that of charembed 0.1.0, can still be read."""
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"\d{12}")
 
@@ -43,12 +45,9 @@ class Checkpoint:
             OSError: the file cannot be written; earlier checkpoints are left as they were.
         """
         folder.mkdir(exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):  # from a run that was killed while it wrote one
-            leftover.unlink()
         # "facts" is the key of version 1, for ever.
         metadata = {"version": str(CHECKPOINT_VERSION), "facts": json.dumps(self.state.to_metadata())}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        atomic_write(folder / f"{self.state.step:012d}{SUFFIX}", safetensors.torch.save(tensors, metadata))
+        atomic_write(folder / f"{self.state.step:012d}{SUFFIX}", seal_tensors(self.tensors, metadata))
         # Only now, when the new one is on the disk, may old ones go.
         for old in saved_checkpoints(folder)[keep:]:
             old.unlink()
@@ -62,23 +61,28 @@ class Checkpoint:
         """
         state = read_state(path)
         try:
-            return cls(safetensors.torch.load_file(path), state)
+            # Copies, because the library maps the file: products with memory that is not aligned to 16 bytes, as it is
+            # in some files, differ in the last bit, and a file that changes would change the moments of the optimizer.
+            tensors = safetensors.torch.load_file(path)
+            return cls({name: tensor.clone() for name, tensor in tensors.items()}, state)
         except (safetensors.SafetensorError, OSError) as error:
             raise CharEmbedError(f"checkpoint {path} cannot be read: {error}") from error
 
 
 def read_state(path: Path) -> RunState:
-    """Return the state in a checkpoint without loading its tensors, after checking that the file is complete.
+    """Return the state in a checkpoint without loading its tensors, after checking that no byte of it has changed.
 
     Raises:
         CharEmbedError: the file is damaged or from another version.
     """
     try:
-        # Opening checks the file's length against its header, so a truncated file is found here.
+        # Opening checks the file's length against its header, which is all that shows damage in version 1.
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        if metadata.get("version") != str(CHECKPOINT_VERSION):
-            raise CharEmbedError(f"checkpoint {path} was written by another version of charembed")
+        if metadata.get("version") == str(CHECKPOINT_VERSION):
+            check_sealed(path)
+        elif metadata.get("version") != "1":
+            raise CharEmbedError(f"checkpoint {path} was written by another version of charembed, or is damaged")
         return RunState.from_metadata(json.loads(metadata["facts"]))
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CharEmbedError):

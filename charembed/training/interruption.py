@@ -1,4 +1,4 @@
-"""Note Ctrl-C and SIGTERM, so that a run can stop between two steps."""
+"""Note Ctrl-C and signals that end a program, so that a run can stop between two steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from charembed.util.signals import TERMINATING_SIGNALS
+
+SIGNALS = (signal.SIGINT, *TERMINATING_SIGNALS)
 
 
 class Interruption:
-    """Context in which the first Ctrl-C or SIGTERM is noted and the second raises KeyboardInterrupt.
+    """Context in which the first Ctrl-C, SIGTERM or SIGHUP is noted and the second raises KeyboardInterrupt.
+
+    A signal that is ignored, as SIGHUP is by `nohup`, stays ignored.
 
     Python delivers signals to the main thread alone; in any other thread the context notes nothing.
     """
@@ -28,7 +32,9 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._previous_handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous_handlers[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

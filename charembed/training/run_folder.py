@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from charembed.pretrained.model_folder import check_replaceable
 from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import differences
 from charembed.training.report import REPORT, Report
-from charembed.util.files import RUN_LOCK, atomic_write, recover_folder
+from charembed.util.files import RUN_LOCK, atomic_write, recover_folder, remove_leftovers
 from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import load_yaml
 
 CONFIG, BEST, LAST = "config.yaml", "best", "last"
 CHECKPOINTS, TEXT, SCRATCH = "checkpoints", "text", ".words.txt.tmp"
+_DIGEST_COMMENT = "# SHA-256 of the lines above: "
+"""Beginning of the last line of the configuration."""
 
 
 class RunFolder:
@@ -102,14 +105,17 @@ class RunFolder:
         Raises:
             OSError: the folder cannot be written.
         """
-        # An earlier run may have been killed while it replaced a model.
+        # An earlier run may have been killed while it wrote a file or replaced a model.
+        for folder in (self.path, self.checkpoints):
+            remove_leftovers(folder)
         for model in (self.best, self.last):
             recover_folder(model)
         if not resumes:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             for file in (self.report, self.static_vectors, self.scratch):
                 file.unlink(missing_ok=True)
-        atomic_write(self.config, yaml.safe_dump(fields, sort_keys=False))
+        content = yaml.safe_dump(fields, sort_keys=False)
+        atomic_write(self.config, f"{content}{_DIGEST_COMMENT}{hashlib.sha256(content.encode()).hexdigest()}\n")
 
     def _check(self, fields: dict[str, Any], *, overwrite: bool) -> None:
         """Raise unless a run with this configuration may use the folder."""
@@ -141,7 +147,10 @@ class RunFolder:
         Raises:
             OSError, ValueError, yaml.YAMLError: the file cannot be read.
         """
-        fields: dict[str, Any] = load_yaml(read_file(self.config, MAX_JSON_BYTES).decode())
+        content, has_digest, digest = read_file(self.config, MAX_JSON_BYTES).decode().rpartition(_DIGEST_COMMENT)
+        if has_digest and hashlib.sha256(content.encode()).hexdigest() != digest.strip():  # 0.1.0 wrote none
+            raise ValueError("it has changed since it was written")
+        fields: dict[str, Any] = load_yaml(content if has_digest else digest)
         return fields
 
     def _check_same_configuration(self, fields: dict[str, Any]) -> None:

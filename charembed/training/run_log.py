@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from charembed.util.files import errors_name
+
 LOG = "log.jsonl"
 
 
@@ -28,10 +30,10 @@ class RunLog:
 
             self._tensorboard = SummaryWriter(os.fspath(folder), purge_step=step)
         # Steps after the checkpoint are taken again, so their records are cut off. A lost log starts empty.
-        path = folder / LOG
-        path.touch()
-        self._file = path.open("r+b")
-        self._file.truncate(min(offset, path.stat().st_size))
+        self._path = folder / LOG
+        self._path.touch()
+        self._file = self._path.open("r+b")
+        self._file.truncate(min(offset, self._path.stat().st_size))
         self._file.seek(0, os.SEEK_END)
 
     @property
@@ -49,8 +51,9 @@ class RunLog:
             step: number of steps taken.
             **values: the numbers and texts of the record; with bits per character, `characters` and `seconds` too.
         """
-        self._file.write((json.dumps({"kind": kind, "step": step} | values, ensure_ascii=False) + "\n").encode())
-        self._file.flush()
+        with errors_name(self._path):
+            self._file.write((json.dumps({"kind": kind, "step": step} | values, ensure_ascii=False) + "\n").encode())
+            self._file.flush()
         if self._tensorboard is None:
             return
         # TensorBoard: one scalar or text for each value.

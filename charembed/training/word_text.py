@@ -14,6 +14,7 @@ from charembed.dataset.split import Bounds
 from charembed.dataset.word_marks import forget_rare, most_frequent_first, text_pieces
 from charembed.text.vocab import REPLACEMENT
 from charembed.text.words import SpannedText
+from charembed.util.files import errors_name
 
 _LINE_WORDS = 1_000
 """Words of a line, at most: word2vec leaves out what a line has beyond 10,000."""
@@ -66,6 +67,7 @@ def write_word_text(
     segments = choose_segments(encoded.segments, max_characters, seed)
     total = int((segments[:, 1] - segments[:, 0]).sum())
     with (
+        errors_name(path),
         path.open("w", encoding="utf-8") as file,
         tqdm(
             desc="words of the text", total=total, unit=" characters", unit_scale=True, disable=None, leave=False

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +24,8 @@ _IS_POSIX = os.name == "posix"
 _LOCK = ".lock"
 _WAITS, _WAIT = 400, 0.005
 """How often to look again for a folder that another process replaces, and the seconds in between."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
+"""Name of the temporary file of `atomic_file`."""
 RUN_LOCK = ".charembed.lock"
 """File that marks a folder as the output of a training run."""
 MANIFEST = "_embeddings.json"
@@ -55,7 +59,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     # Random, because processes on several machines may share the folder, and have the same number.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _errors_name(path, instead_of=str(temporary)):
+    with errors_name(path, instead_of=str(temporary)):
         try:
             yield temporary
             fsync_file(temporary)
@@ -68,19 +72,56 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _errors_name(path: Path, instead_of: str) -> Iterator[None]:
+def errors_name(path: Path, instead_of: str | None = None) -> Iterator[None]:
     """Let errors of the system name the file or folder that the user knows.
 
     Args:
         path: the file or folder.
-        instead_of: what the temporary names begin with.
+        instead_of: what the temporary names begin with; None if there are none.
     """
     try:
         yield
     except OSError as error:
-        if not str(error.filename).startswith(instead_of):
+        # Errors of writing, such as a full disk, have no name. Those of NumPy do not even have a number.
+        is_unnamed = type(error) is OSError and error.filename is None
+        if not is_unnamed and (instead_of is None or not str(error.filename).startswith(instead_of)):
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fspath(path)) from error
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that were killed in `atomic_file` have left in a folder.
+
+    Call this only while no other process can be writing the files, because the names do not tell whose they are. With
+    a name, only what is left of this file is removed.
+    """
+    beginning = "" if name is None else f".{name}."
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and path.name.startswith(beginning):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file until the context ends, and remove what killed ones have left of it.
+
+    Raises:
+        CharEmbedError: another process is writing the file, or its folder does not exist.
+        OSError: the folder cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise CharEmbedError(f"no such folder: {path.parent}; create it, or change output")
+    lock = path.with_name(f".{path.name}{_LOCK}")
+    try:
+        with errors_name(path, instead_of=str(lock)), FileLock(lock, timeout=0):
+            try:
+                remove_leftovers(path.parent, path.name)
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no open file
+                    lock.unlink()
+    except Timeout as error:
+        raise CharEmbedError(f"output {path} is in use by another run: choose another file") from error
 
 
 @contextmanager
@@ -94,15 +135,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
-    # A hidden folder next to the target, thus on the same file system, so that renaming is atomic. Its lock says that
-    # the process that made it is alive: the system releases the lock of a process that is killed, and `recover_folder`
-    # removes only folders whose lock it can take.
+    # A hidden folder next to the target, thus on the same file system, so that renaming is atomic.
     with (
-        _errors_name(target, instead_of=str(target.with_name(_prefix(target)))),
-        tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as temporary,
-        FileLock(Path(temporary, _LOCK)),
+        errors_name(target, instead_of=str(target.with_name(_prefix(target)))),
+        _locked_folder(target.parent, _prefix(target)) as temporary,
     ):
-        new, old = Path(temporary, "new"), Path(temporary, "old")
+        new, old = temporary / "new", temporary / "old"
         new.mkdir()
         yield new
         # The renames must not reach the disk before the content does.
@@ -130,20 +168,61 @@ def recover_folder(target: Path) -> bool:
         Whether a live process is writing the folder.
     """
     is_written = False
-    for temporary in target.parent.glob(glob.escape(_prefix(target)) + "*"):
-        # Somebody's folder may have a name like ours: touch only those that hold what `atomic_folder` puts there.
-        if not (temporary / _LOCK).is_file() or {path.name for path in temporary.iterdir()} - {"new", "old", _LOCK}:
-            continue
+    for temporary, is_live in _scratch_folders(target.parent, _prefix(target), {"new", "old"}):
+        is_written |= is_live
         new, old = temporary / "new", temporary / "old"
-        try:
-            with FileLock(temporary / _LOCK, blocking=False):
-                # `old` exists only after the first rename, when `new` was complete and on the disk.
-                if not target.exists() and old.exists():
-                    os.replace(new if new.exists() else old, target)
-                shutil.rmtree(temporary, ignore_errors=True)
-        except Timeout:
-            is_written = True
+        # `old` exists only after the first rename, when `new` was complete and on the disk.
+        if not is_live and not target.exists() and old.exists():
+            os.replace(new if new.exists() else old, target)
     return is_written
+
+
+@contextmanager
+def scratch_folder(purpose: str, names: Collection[str]) -> Iterator[Path]:
+    """Yield an empty folder among the temporary files of the system, and remove it at the end.
+
+    Folders that killed processes have left for the same purpose are removed too.
+
+    Args:
+        purpose: one word.
+        names: patterns of the names of all files that are written to it, as for `fnmatch`.
+    """
+    parent, prefix = Path(tempfile.gettempdir()), f"charembed-{purpose}-"
+    for _ in _scratch_folders(parent, prefix, names):
+        pass  # abandoned ones are removed after each turn
+    with _locked_folder(parent, prefix) as folder:
+        yield folder
+
+
+@contextmanager
+def _locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield a new folder, whose lock says that the process that made it is alive, and remove it at the end.
+
+    The system releases the lock of a process that is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder, FileLock(Path(folder, _LOCK)):
+        yield Path(folder)
+
+
+def _scratch_folders(parent: Path, prefix: str, names: Collection[str]) -> Iterator[tuple[Path, bool]]:
+    """Yield the folders of `_locked_folder`, and whether the process that made each is alive.
+
+    Those of processes that were killed are removed after their turn. Folders of this prefix in which there is anything
+    but files of these names are somebody else's, and left alone.
+    """
+    for folder in parent.glob(glob.escape(prefix) + "*"):
+        try:
+            contents = {path.name for path in folder.iterdir()}
+            foreign = [name for name in contents - {_LOCK} if not any(fnmatch(name, pattern) for pattern in names)]
+            if foreign or _LOCK not in contents:
+                continue
+            with FileLock(folder / _LOCK, blocking=False):
+                yield folder, False
+                shutil.rmtree(folder, ignore_errors=True)
+        except Timeout:
+            yield folder, True
+        except OSError:
+            continue  # it was removed just now, or it is another user's
 
 
 def wait_for_folder(target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,25 @@ import torch
 
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
+
+
+_thread = threading.local()
+"""Event, in `cancelled`, that says whether the work of this thread is to stop."""
+
+
+class WorkCancelledError(Exception):
+    """The work is not needed any more, because other work of the same call of `WorkerPool.map` has failed."""
+
+
+def check_cancelled() -> None:
+    """Let the work of a pool stop early after an error or Ctrl-C; long work calls this now and then.
+
+    Raises:
+        WorkCancelledError: it is to stop. `WorkerPool.map` handles this error.
+    """
+    cancelled: threading.Event | None = getattr(_thread, "cancelled", None)
+    if cancelled is not None and cancelled.is_set():
+        raise WorkCancelledError
 
 
 @contextmanager
@@ -67,26 +87,30 @@ class WorkerPool:
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> dict[Item, Result]:
         """Process each item and return the results by item, once all are done.
 
-        Items are started in their order. After an error in any of them no further item is started, and the error is
-        raised when the running ones have ended.
+        Items are started in their order. After an error in any of them, or Ctrl-C, no further item is started, and the
+        error is raised when the running ones have ended; those that call `check_cancelled` end soon.
         """
         # A fork copies the pool but not its threads.
         if self._process != os.getpid():
             self._start()
         results: dict[Item, Result] = {}
-        waiting = deque(items)
+        waiting, cancelled = deque(items), threading.Event()
 
         def process_items() -> None:
-            while True:
-                try:
-                    item = waiting.popleft()
-                except IndexError:
-                    return
-                try:
+            outer, _thread.cancelled = getattr(_thread, "cancelled", None), cancelled
+            try:
+                while True:
+                    try:
+                        item = waiting.popleft()
+                    except IndexError:
+                        return
                     results[item] = work(item)
-                except BaseException:
-                    waiting.clear()
-                    raise
+            except BaseException:
+                waiting.clear()
+                cancelled.set()
+                raise
+            finally:
+                _thread.cancelled = outer
 
         # Each thread takes the next item when it is free, so that long and short items balance out.
         count = min(self._threads, len(items)) - self._caller_works
@@ -99,6 +123,13 @@ class WorkerPool:
                     process_items()
             for future in futures:
                 future.result()
+        except WorkCancelledError:
+            # Raise the error that was the cause.
+            errors = [future.exception() for future in futures]
+            raise next(e for e in errors if e is not None and not isinstance(e, WorkCancelledError)) from None
+        except BaseException:
+            cancelled.set()
+            raise
         finally:
             # Wait for every thread, even after an error: none may use the model after this method has returned.
             waiting.clear()

@@ -101,18 +101,19 @@ def test_errors_become_a_line_and_an_exit_status(
 
 
 @unix_only
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
-def test_sigterm_leaves_no_temporary_file(writer: Callable, tmp_path: Path) -> None:
+def test_a_signal_leaves_no_temporary_file(writer: Callable, number: int, status: int, tmp_path: Path) -> None:
     def program() -> None:
         with writer(tmp_path / "out") as temporary:
             (temporary if writer is atomic_file else temporary / "file").write_text("half")
             assert list(tmp_path.iterdir())
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.sigtimedwait([], 1)  # the signal interrupts it
 
-    assert run_program("name", program) == 143
+    assert run_program("name", program) == status
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "the handler is not restored"
+    assert signal.getsignal(number) is signal.SIG_DFL, "the handler is not restored"
 
 
 @unix_only
@@ -130,6 +131,15 @@ def test_a_second_sigterm_does_not_interrupt_the_clean_up() -> None:
 
     assert run_program("name", program) == 143
     assert cleaned == [True]
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As by nohup."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_program("name", lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def test_a_program_in_another_thread_sets_no_handler() -> None:

@@ -137,7 +137,7 @@ def test_an_absurd_size_is_refused_with_its_limit(
     ("arguments", "message"),
     [
         (["predict", "TAGGER", "in.txt", "-o", "out.txt"], "must end in .jsonl or .conll"),
-        (["predict", "TAGGER", "in.txt", "-o", "absent/out.jsonl"], "No such file or directory: 'absent/out.jsonl'"),
+        (["predict", "TAGGER", "in.txt", "-o", "absent/out.jsonl"], "no such folder: absent; create it"),
         (["predict", "nothing", "in.txt"], "no tagger 'nothing'"),
         (["predict", "en", "in.txt"], "is a language model, not a tagger"),
         (["predict", "TAGGER", "absent.txt"], "absent.txt"),

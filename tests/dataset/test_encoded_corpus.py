@@ -9,11 +9,12 @@ import re
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import EXCERPT
+from helpers import EXCERPT, flip_bit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from charembed.dataset.encoded_corpus import EncodedCorpus, encode_corpus, remov
 from charembed.dataset.encoding import CorpusEncoder, CorpusLimits
 from charembed.dataset.split import subtract_bounds
 from charembed.text.corpus import CorpusConfig
-from charembed.text.vocab import VocabConfig
+from charembed.text.vocab import MAX_IDS, VocabConfig
 
 
 def encode(path: Path, **options: object) -> EncodedCorpus:
@@ -207,16 +208,44 @@ def test_disk_space_is_two_bytes_per_character(tmp_path: Path) -> None:
     assert isinstance(corpus.ids, np.memmap)
 
 
-@pytest.mark.parametrize("name", ["ids.bin", "facts.json", "segments.npy", "tokenizer.json", "counts.npy"])
-def test_damaged_files_are_encoded_again(tmp_path: Path, name: str) -> None:
-    config = CorpusConfig(train=str(EXCERPT))
+@pytest.mark.parametrize("name", ["ids.bin", "facts.json", "segments.npy", "valid.npy", "tokenizer.json", "counts.npy"])
+def test_damaged_files_are_encoded_again(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"Document {k}." for k in range(100)))
+    config = CorpusConfig(train=str(text), held_out=0.1)
     first = encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded")
-    expected = np.array(first.ids)
     path = first.folder / name
-    for damage in (lambda raw: raw[:-10], lambda _: b"", lambda _: b"1"):
-        path.write_bytes(damage(path.read_bytes()))
-        assert np.array_equal(encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded").ids, expected)
+    intact = path.read_bytes()
+
+    def shorten(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-10])
+
+    flips = [partial(flip_bit, bit=bit) for bit in (0, 4 * len(intact), 8 * len(intact) - 1)]
+    for damage in (shorten, partial(Path.write_bytes, data=b""), partial(Path.write_bytes, data=b"1"), *flips):
+        caplog.clear()
+        damage(path)
+        again = encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded")
+        assert "cannot be used: " in caplog.text, "nothing is said"
+        assert "encoding the text again" in caplog.text
+        assert path.read_bytes() == intact
+        assert again.digests() == first.digests()
     assert not list((tmp_path / "encoded").glob(".*")), "nothing temporary is left"
+
+
+@pytest.mark.parametrize("number", [MAX_IDS - 1, MAX_IDS])
+def test_a_vocabulary_that_does_not_fit_into_two_bytes_is_refused(tmp_path: Path, number: int) -> None:
+    characters = [chr(point) for point in range(number + 0x800 + 1) if not 0xD800 <= point <= 0xDFFF][:number]
+    path = tmp_path / "tokenizer.json"
+    CharVocab(characters).save(path)
+    (tmp_path / "text.txt").write_text("\n\n".join(f"Document {chr(0x10000 - 1)} {k}." for k in range(100)))
+    config, vocab = CorpusConfig(train=str(tmp_path / "text.txt"), held_out=0.1), VocabConfig(path=str(path))
+    if number < MAX_IDS:
+        assert len(encode_corpus(config, vocab, 1, tmp_path / "encoded").vocab) == MAX_IDS
+        return
+    for options, initial in ((vocab, None), (VocabConfig(), CharVocab.load(path))):
+        name = "the vocabulary of the initial model" if initial else str(path)
+        with pytest.raises(CharEmbedError, match=rf"{name} has 65,537 ids, and training allows at most 65,536: use"):
+            encode_corpus(config, options, 1, tmp_path / "encoded", initial)
 
 
 def test_concurrent_runs_encode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,12 @@ def shorten(raw: bytes) -> bytes:
     return json.dumps(json.loads(raw) | {"words": ["the"]}).encode()
 
 
+def flip(raw: bytes) -> bytes:
+    """Flip one bit in the middle."""
+    middle = len(raw) // 2
+    return raw[:middle] + bytes([raw[middle] ^ 4]) + raw[middle + 1 :]
+
+
 @pytest.mark.parametrize(
     ("suffix", "damage"),
     [
@@ -95,6 +101,8 @@ def shorten(raw: bytes) -> bytes:
         ("json", shorten),
         ("bin", None),
         ("json", None),
+        ("bin", flip),
+        ("json", flip),
     ],
 )
 def test_damaged_files_are_written_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,17 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from helpers import assert_same_vectors, small_model, with_projection
+from helpers import assert_same_vectors, flip_bit, small_model, with_projection
 
 from charembed import CharEmbedder, CharEmbedError, Context
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.output import OutputConfig, write_embeddings
 from charembed.output.manifest import Manifest
-from charembed.output.projection import load_projection, save_projection
+from charembed.output.projection import PROJECTION, load_projection, save_projection
 from charembed.output.shards import ROW_BYTES
 from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
+from charembed.util.digests import seal_json, unseal_json
 from charembed.util.files import MANIFEST
 
 FILES = {"a.txt": "The quick fox.\n\u200b\n\n東 é\n", "b.txt": "\n\n\nlazy dogs\n"}
@@ -238,12 +240,47 @@ def test_an_invalid_manifest_is_reported(
 ) -> None:
     write_embeddings(embedder, corpus, tmp_path / "out")
     path = tmp_path / "out" / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"complete": False, "texts": 0, name: value}))
+    fields = unseal_json(path.read_bytes()) | {"complete": False, "texts": 0, name: value}
+    path.write_text(seal_json(fields))
     with pytest.raises(CharEmbedError, match=r"is damaged.*start over with --overwrite"):
         write_embeddings(embedder, corpus, tmp_path / "out")
     path.write_text("[" * 200_000)
     with pytest.raises(CharEmbedError, match="is damaged"):
         write_embeddings(embedder, corpus, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, PROJECTION])
+def test_a_flipped_bit_is_noticed_when_an_output_resumes(
+    embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, name: str
+) -> None:
+    options = OutputConfig(dim=2)
+    dataclasses.replace(write_embeddings(embedder, corpus, tmp_path / "out", options), complete=False).save(
+        tmp_path / "out"
+    )
+    path = tmp_path / "out" / name
+    intact = path.read_bytes()
+    for bit in range(3, 8 * len(intact), len(intact)):
+        flip_bit(path, bit)
+        with pytest.raises(CharEmbedError, match=rf"{name} is damaged .*start over with --overwrite"):
+            write_embeddings(embedder, corpus, tmp_path / "out", options)
+        path.write_bytes(intact)
+
+
+def test_what_a_run_killed_before_its_first_file_left_is_replaced(
+    embedder: CharEmbedder, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Killed while it wrote the manifest, then killed before it wrote the projection."""
+    out, options = tmp_path / "out", OutputConfig(dim=2)
+    out.mkdir()
+    (out / f".{MANIFEST}.123.tmp").write_text("{")
+    manifest = write_embeddings(embedder, corpus, out, options)
+    expected = {path.name for path in out.iterdir()}
+    assert not any(name.endswith(".tmp") for name in expected)
+    dataclasses.replace(manifest, complete=False, files=0, words=0, texts=0, words_of_next=0).save(out)
+    for path in (out / PROJECTION, *out.glob("part-*")):
+        path.unlink()
+    write_embeddings(embedder, corpus, out, options)
+    assert {path.name for path in out.iterdir()} == expected
 
 
 def test_a_mistake_in_the_options_deletes_nothing(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path) -> None:
@@ -307,7 +344,8 @@ def test_the_projection_of_the_model_is_used(
         written = write_embeddings(embedder, corpus, tmp_path / "out", OutputConfig(dim=5))
     assert "reducing to 5 dimensions with the projection of the model" in caplog.text
     projection = pretrained_projection = embedder.pretrained.projection.first(5)
-    assert written.projected == {"dim": 5, "explained_variance": round(projection.explained, 4)}
+    assert written.projected["dim"] == 5
+    assert written.projected["explained_variance"] == round(projection.explained, 4)
     assert np.array_equal(load_projection(tmp_path / "out").components, pretrained_projection.components)
     vectors = np.concatenate([text.vectors for text in embedder.embed([text.text for text in corpus.texts()])])
     words = ["?"] * len(vectors)

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from helpers import flip_bit
 from tagger_helpers import tagger_config, write_columns
 
 from charembed.errors import CharEmbedError
@@ -80,6 +81,33 @@ def test_killed_run_resumes_bit_for_bit(
     assert len(saved) == 3  # one epoch was left
     assert len(report.curve) == 3
     assert {path.name: path.read_bytes() for path in (tmp_path / "tagger").rglob("*.safetensors")} == expected
+
+
+def test_flipped_bits_in_the_files_of_a_killed_run_are_noticed(
+    tmp_path: Path, pretrained: Pretrained, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The vectors are computed again, and training starts over: with the same weights in the end."""
+    config = tagger_config(tmp_path, pretrained)
+    train_tagger(config)
+    expected, state = weights(tmp_path), tmp_path / "tagger" / ".training"
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitter, "_save", Mock(side_effect=[None, KeyboardInterrupt]))
+        with pytest.raises(KeyboardInterrupt):
+            train_tagger(dataclasses.replace(config, overwrite=True))
+    monkeypatch.setattr("charembed.tagging.training.save_tagger", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train_tagger(config)
+    monkeypatch.undo()
+    (state / ".checkpoint.safetensors.123.tmp").touch()
+    names = [path.name for path in state.iterdir() if path.suffix in (".bin", ".safetensors")]
+    assert len(names) == 4
+    for name in names:
+        flip_bit(state / name, 8 * (state / name).stat().st_size // 2)
+    caplog.clear()
+    train_tagger(config)
+    for name in names:
+        assert f"{name} cannot be used: it has changed since it was written; " in caplog.text
+    assert weights(tmp_path) == expected
 
 
 def test_unfinished_run_of_other_options_is_not_resumed(

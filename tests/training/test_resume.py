@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import EXCERPT, assert_same_weights, needs_bfloat16_lstm, read_log, weights_of
+from helpers import EXCERPT, assert_same_weights, flip_bit, needs_bfloat16_lstm, read_log, weights_of
 from resumable_runs import (
     STEPS,
     Kill,
@@ -77,7 +77,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, uninterrupted: Pat
     assert report == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_a_checkpoint(
     tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -195,13 +195,51 @@ def test_a_damaged_checkpoint_is_passed_over(
     paths = saved_checkpoints(Path(config.output) / "checkpoints")
     assert len(paths) == 2, "two checkpoints are kept by default"
     paths[0].write_bytes(paths[0].read_bytes()[:-1000])
+    for folder in (Path(config.output), paths[0].parent):
+        (folder / f".{paths[0].name}.123.tmp").touch()  # left by a killed process
     result = train(config)
     assert "trying the one before" in caplog.text
     assert_same_run(result.folder, uninterrupted)
+    assert [path.name for path in result.folder.rglob(".*")] == [".charembed.lock"], "a temporary file is left"
     for path in saved_checkpoints(result.folder / "checkpoints"):
         path.write_bytes(b"nothing")
     with pytest.raises(CharEmbedError, match=r"no checkpoint in .* can be read: choose another output folder"):
         train(config)
+
+
+def test_what_a_checkpoint_restores_is_aligned_in_memory(tmp_path: Path, uninterrupted: Path) -> None:
+    """Products of matrices differ in the last bit where memory is not, as in a file with a header of any length."""
+    whole = newest_checkpoint(uninterrupted)
+    for digits in range(16):
+        state = dataclasses.replace(whole.state, log_offset=10**digits)
+        Checkpoint(whole.tensors, state).save(tmp_path, keep=1)
+        restored = Checkpoint.load(saved_checkpoints(tmp_path)[0]).tensors
+        assert {name for name, tensor in restored.items() if tensor.data_ptr() % 16} == set()
+
+
+def test_a_flipped_bit_in_the_configuration_is_noticed(tmp_path: Path) -> None:
+    config = resumable(tmp_path, budget=BudgetConfig(steps=1))
+    path = train(config).folder / "config.yaml"
+    intact = path.read_bytes()
+    for bit in range(1, 8 * intact.index(b"# SHA-256"), 397):
+        flip_bit(path, bit)
+        with pytest.raises(CharEmbedError, match=r"config.yaml cannot be read, so the run cannot be resumed: "):
+            train(config)
+        path.write_bytes(intact)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path, uninterrupted: Path) -> None:
+    intact = saved_checkpoints(uninterrupted / "checkpoints")[0]
+    path = tmp_path / intact.name
+    header = int.from_bytes(intact.read_bytes()[:8], "little")
+    bits = 8 * intact.stat().st_size
+    # The length of the header, the header, the first and the last tensor.
+    for bit in (0, 20, 63, *range(64, 64 + 8 * header, 397), 64 + 8 * header, bits - 1):
+        path.write_bytes(intact.read_bytes())
+        Checkpoint.load(path)
+        flip_bit(path, bit)
+        with pytest.raises(CharEmbedError, match=r"cannot be read|another version of charembed, or is damaged"):
+            Checkpoint.load(path)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from charembed.util.files import (
     check_contains_only,
     escape_undecodable,
     recover_folder,
+    remove_leftovers,
+    scratch_folder,
+    sole_writer,
     user_path,
 )
 
@@ -136,6 +140,71 @@ def test_folders_of_live_processes_and_of_others_are_left_alone(tmp_path: Path) 
     recover_folder(tmp_path / "folder")
     assert not live.exists()
     assert names_in(other) == {".lock", "somebody's work"}
+
+
+def test_errors_of_a_full_disk_name_the_target(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from charembed.util.files import atomic_file, atomic_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "target, content = Path(sys.argv[1]), np.zeros(1000)\n"
+        "for write in (lambda file: file.write(content.tobytes()), lambda file: np.save(file, content)):\n"
+        "    for writer in (atomic_file, atomic_folder):\n"
+        "        try:\n"
+        "            with writer(target) as temporary:\n"
+        "                path = temporary if writer is atomic_file else temporary / 'file'\n"
+        "                with path.open('wb') as file:\n"
+        "                    write(file)\n"
+        "        except OSError as error:\n"
+        "            print(error.filename)\n"
+    )
+    target = str(tmp_path / "target")
+    done = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [target] * 4, done
+    assert names_in(tmp_path) == set()
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    ours, others = {".a.txt.12.tmp", ".b.txt.3.tmp"}, {".a.txt.tmp", "a.txt.1.tmp", ".notes.tmp", "a.txt"}
+    for name in ours | others:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, "a.txt")
+    assert names_in(tmp_path) == others | {".b.txt.3.tmp"}
+    remove_leftovers(tmp_path)
+    assert names_in(tmp_path) == others
+
+
+def test_one_process_writes_a_file_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    (tmp_path / ".out.txt.12.tmp").touch()
+    with sole_writer(path):
+        assert names_in(tmp_path) == {".out.txt.lock"}
+        with pytest.raises(CharEmbedError, match=r"output .*out.txt is in use by another run"), sole_writer(path):
+            pytest.fail("two write at a time")
+    assert names_in(tmp_path) == set()
+    with pytest.raises(CharEmbedError, match="no such folder: "), sole_writer(tmp_path / "absent" / "out.txt"):
+        pytest.fail("the folder does not exist")
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, signal; from charembed.util.files import scratch_folder\n"
+        "with scratch_folder('test', {'*.bin'}) as folder:\n"
+        "    (folder / 'a.bin').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -signal.SIGKILL
+    [left] = names_in(tmp_path)
+    foreign = tmp_path / "charembed-test-foreign"
+    foreign.mkdir()
+    (foreign / ".lock").touch()
+    (foreign / "thesis.txt").touch()
+    with scratch_folder("test", {"*.bin"}) as first, scratch_folder("test", {"*.bin"}) as second:
+        assert names_in(tmp_path) == {foreign.name, first.name, second.name}, left
+    assert names_in(tmp_path) == {foreign.name}
 
 
 def test_a_folder_with_other_content_is_not_replaced(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import threading
 import time
 
 import pytest
 import torch
 
-from charembed.util.workers import WorkerPool
+from charembed.util.workers import WorkerPool, check_cancelled
 
 POOLS = [(1, False), (2, False), (1, True), (2, True), (4, True)]
 
@@ -65,3 +66,36 @@ def test_an_error_stops_all_threads(threads: int, caller_works: bool) -> None:
     count = len(started)
     time.sleep(0.05)
     assert len(started) == count, "a thread is still working"
+
+
+@pytest.mark.parametrize(("threads", "caller_works"), [(2, False), (2, True), (4, True)])
+def test_long_work_ends_soon_after_an_error(threads: int, caller_works: bool) -> None:
+    """The error is the first one, whichever thread it arises in."""
+
+    def work(item: int) -> None:
+        if item == 1:
+            time.sleep(0.02)
+            raise LookupError("item 1")
+        for _ in range(1000):
+            check_cancelled()
+            time.sleep(0.01)
+
+    began = time.monotonic()
+    with pytest.raises(LookupError, match="item 1"):
+        WorkerPool(threads, caller_works=caller_works).map(work, range(4))
+    assert time.monotonic() - began < 5
+    check_cancelled()  # outside a pool, nothing is cancelled
+
+
+def test_long_work_ends_soon_after_ctrl_c() -> None:
+    def work(_: int) -> None:
+        for _ in range(1000):
+            check_cancelled()
+            time.sleep(0.01)
+
+    timer = threading.Timer(0.05, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        WorkerPool(2).map(work, range(4))
+    assert time.monotonic() - began < 5
