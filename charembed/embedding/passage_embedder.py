@@ -23,6 +23,7 @@ from charembed.embedding.word_embeddings import EmbeddedPart, WordEmbeddings
 from charembed.lm.model import Direction
 from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
+from charembed.util.forks import reset_after_fork
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,13 @@ class PassageEmbedder:
         self._engines = engines
         self._memory = memory
         self._limits = limits
+        self.reset_after_fork()
+        reset_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Make a new lock and a new cache, which has a lock too."""
         self._lock = threading.Lock()
-        self.cache = VectorCache(memory.cache)
+        self.cache = VectorCache(self._memory.cache)
         """Vectors of the texts used last, computed with the current weights."""
 
     def iter_parts(self, passages: Iterable[Passage]) -> Iterator[EmbeddedPart]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import multiprocessing
 import pickle
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from helpers import AWKWARD_TEXTS, ENGINES, EXCERPT, assert_same_vectors, refere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charembed import CharEmbedder, CharEmbedError, Context
+from charembed import CharEmbedder, CharEmbedError, Context, WordEmbeddings
 from charembed.embedding.engine_choice import EngineName
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.text.words import TextInput
@@ -352,6 +354,44 @@ def test_a_forked_process_embeds_too(embedder: CharEmbedder) -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         result = pool.apply_async(embedder.embed, (["forked"],)).get(timeout=60)
     assert np.array_equal(result[0].vectors, expected)
+
+
+@unix_only
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_a_process_forked_while_another_thread_embeds(pretrained, engine: EngineName) -> None:
+    """The other thread is not in the new process, where it never releases the locks that it holds."""
+    model = CharEmbedder(pretrained, engine=engine, cache_mb=1)
+    expected = model.embed(["forked"])[0].vectors
+    holds, may_release = threading.Event(), threading.Event()
+
+    def hold_locks() -> None:
+        with model._passages._lock, model._passages.cache._lock:
+            holds.set()
+            may_release.wait()
+
+    def embed() -> None:
+        assert np.array_equal(model.embed(["forked"])[0].vectors, expected)
+
+    thread = threading.Thread(target=hold_locks)
+    thread.start()
+    holds.wait()
+    child = multiprocessing.get_context("fork").Process(target=embed)
+    child.start()
+    child.join(timeout=20)
+    child.kill()
+    may_release.set()
+    thread.join()
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_embedding_in_asyncio(embedder: CharEmbedder) -> None:
+    async def embed_twice() -> list[list[WordEmbeddings]]:
+        return await asyncio.gather(*(asyncio.to_thread(embedder.embed, ["one text"]) for _ in range(2)))
+
+    expected = embedder.embed(["one text"])[0].vectors
+    assert all(np.array_equal(result[0].vectors, expected) for result in asyncio.run(embed_twice()))
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
