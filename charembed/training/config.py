@@ -26,7 +26,7 @@ from charembed.training.schedule import BudgetConfig, OptimizerConfig
 from charembed.training.static_vectors import StaticVectorsConfig, normalize_words
 from charembed.util.checks import check_integer, check_seed
 from charembed.util.devices import check_device
-from charembed.util.files import escape_undecodable, user_path
+from charembed.util.files import escape_undecodable, run_path
 from charembed.util.shared_folder import is_address
 
 
@@ -138,7 +138,7 @@ class TrainConfig:
 
     def _normalize(self) -> None:
         # Paths become strings and precisions get one spelling, so that config.yaml can be compared.
-        self.output = os.fspath(user_path(self.output))
+        self.output = os.fspath(run_path(self.output))
         self.words = normalize_words(os.fspath(self.words))
         self.precision = cast(Precision, normalize_precision(self.precision))
         # A bundled model is recorded by its name, which is the same on every machine.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ def train_word_vectors(text: WordText, dim: int, epochs: int, threads: int, seed
         rates = np.linspace(_FIRST_RATE, _LAST_RATE, epochs + 1).tolist()
         for epoch in tqdm(range(epochs), desc="static word vectors", unit=" epochs", disable=None, leave=False):
             model.train(
-                corpus_file=str(text.path),
+                # As bytes: gensim waits for ever if a name is not UTF-8.
+                corpus_file=os.fsencode(text.path),
                 total_words=text.words,
                 total_examples=text.lines,
                 epochs=1,

@@ -343,6 +343,24 @@ def user_path(name: str | os.PathLike[str]) -> Path:
         raise CharEmbedError(f"{os.fspath(name)}: {error}") from error
 
 
+def run_path(name: str | os.PathLike[str]) -> Path:
+    """Return the path of the output folder of a run.
+
+    Raises:
+        CharEmbedError: the name is not UTF-8, so that safetensors could not read the checkpoints in it; or it is none
+            at all, as in `user_path`.
+    """
+    path = user_path(name)
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise CharEmbedError(
+            f"output {escape_undecodable(os.fspath(path))}: the name is not UTF-8, in which checkpoints could not be"
+            " read again: choose another name"
+        ) from error
+    return path
+
+
 def escape_undecodable(name: str) -> str:
     r"""Return a file name with the bytes that are not UTF-8 written as `\udcXX`, so that any text file can hold it."""
     return name.encode("utf-8", "backslashreplace").decode()

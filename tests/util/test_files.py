@@ -24,6 +24,7 @@ from charembed.util.files import (
     escape_undecodable,
     recover_folder,
     remove_leftovers,
+    run_path,
     scratch_folder,
     sole_writer,
     user_path,
@@ -229,3 +230,9 @@ def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"l\xe4uf.txt")
     atomic_write(tmp_path / "a.json", json.dumps({"name": name}, ensure_ascii=False))
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": name}
+
+
+def test_a_run_needs_a_name_in_utf8() -> None:
+    assert run_path("läuf") == Path("läuf")
+    with pytest.raises(CharEmbedError, match=r"output l\\udce4uf: the name is not UTF-8"):
+        run_path(os.fsdecode(b"l\xe4uf"))
