@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 import os
 import re
@@ -18,6 +19,11 @@ from charembed.util.shared_folder import is_address
 SCHEME = "hf://"
 BUNDLED_MODELS = Path(str(importlib.resources.files("charembed.pretrained").joinpath("models")))
 """Folder of the models that are part of this package."""
+_CONNECTION_ERRORS = {
+    "requests": ("ConnectionError", "Timeout"),  # before 1.0
+    "httpx": ("TransportError",),  # since 1.0
+    "httpx2": ("TransportError",),  # since 2.0
+}
 _ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+?)(?:@(?P<revision>[^@]+))?/?")
 
 
@@ -175,16 +181,12 @@ def _explain(error: Exception) -> str:
 
 
 def _connection_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of the HTTP library for failed connections."""
+    """Return the errors for failed connections of the HTTP libraries that `huggingface_hub` has used so far."""
     errors: list[type[Exception]] = []
-    with suppress(ImportError):  # used by huggingface_hub before 1.0
-        import requests
-
-        errors += [requests.ConnectionError, requests.Timeout]
-    with suppress(ImportError):  # used since 1.0
-        import httpx
-
-        errors += [httpx.TransportError]
+    for library, names in _CONNECTION_ERRORS.items():
+        with suppress(ImportError):
+            module = importlib.import_module(library)
+            errors += [getattr(module, name) for name in names]
     return tuple(errors)
 
 

@@ -48,6 +48,7 @@ PLACEHOLDERS = re.compile(r"(?<= )[A-Z]{1,7}(?= |$)")
 """Values such as LR in a command that the text around it explains: commands with them are not parsed."""
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^\n]*)\n"))
 MARK = re.compile(r"<!-- (?P<kind>needs|file|shows|varies): (?P<value>[^\n]+?) -->\s*\Z")
+FLAIR = re.compile(r"^(from|import) (charembed\.integrations\.)?flair\b", re.MULTILINE)
 STEPS = 4
 
 # Flair, spaCy and what they import warn of their own affairs on import and in use.
@@ -220,6 +221,8 @@ def run_page(page: str) -> None:
 def test_code_blocks_run(
     page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    if any(FLAIR.search(block.source) and not block.kind for block in blocks(page)):
+        pytest.importorskip("flair", reason="Flair has an environment of its own: make test-flair")
     if any("news-forward.pt" in block.source and not block.kind for block in blocks(page)):
         request.getfixturevalue("flair_models")
     monkeypatch.chdir(workspace)

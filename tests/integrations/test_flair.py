@@ -325,6 +325,7 @@ def test_tagger_loads_from_its_file_alone(embeddings, tmp_path: Path) -> None:
 
 
 def train_tagger(*arguments: str | Path) -> str:
+    pytest.importorskip("flair")
     return run_script("train_tagger.py", *arguments, "--hidden-size", "8", "--epochs", "1")
 
 
