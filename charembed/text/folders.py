@@ -34,8 +34,6 @@ def find_files(name: str) -> list[Path]:
         CharEmbedError: there is no such file, a folder cannot be read, or it holds no text files or mostly text files
             that would be left out.
     """
-    if not name:
-        raise CharEmbedError("the name of a text file is empty")
     path = user_path(name)
     if path.is_dir():
         return _files_in_folder(path, name)

@@ -197,7 +197,7 @@ def test_unknown_keys_and_wrong_types_are_refused_by_name(
         (["add-projection", "--model", "en", str(EXCERPT), "-o", "x", "--dim", "1408"], "dim must be from 1 to 1407"),
         (["evaluate", "--model", "absent", str(EXCERPT)], "no model 'absent'"),
         (["generate", "--model", "absent"], "no model 'absent'"),
-        (["train", "--data.train", "", "--output", "out"], "the name of a text file is empty"),
+        (["train", "--data.train", "", "--output", "out"], "the name of a file or folder is empty"),
         (["train", "--data.train", str(EXCERPT), "--output", "out", "--device", "cuda:99"], "cannot be used"),
     ],
 )

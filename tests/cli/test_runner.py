@@ -103,7 +103,12 @@ def test_errors_become_a_line_and_an_exit_status(
 @unix_only
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("writer", [atomic_file, atomic_folder])
-def test_a_signal_leaves_no_temporary_file(writer: Callable, number: int, status: int, tmp_path: Path) -> None:
+def test_a_signal_leaves_no_temporary_file(
+    writer: Callable, number: int, status: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # nohup ignores SIGHUP
+    request.addfinalizer(lambda: signal.signal(number, before))
+
     def program() -> None:
         with writer(tmp_path / "out") as temporary:
             (temporary if writer is atomic_file else temporary / "file").write_text("half")

@@ -336,7 +336,7 @@ def test_unreadable_sources(tmp_path: Path) -> None:
         Corpus(str(tmp_path))
     with pytest.raises(CharEmbedError, match="no text to read"):
         Corpus([])
-    with pytest.raises(CharEmbedError, match="the name of a text file is empty"):
+    with pytest.raises(CharEmbedError, match="the name of a file or folder is empty"):
         Corpus("")
     with pytest.raises(CharEmbedError, match=r"~nosuchuser/a.txt: Could not determine home directory"):
         Corpus("~nosuchuser/a.txt")
