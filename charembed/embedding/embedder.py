@@ -77,8 +77,7 @@ class CharEmbedder:
                 default all parts that the model has. Parts that are left out are not computed.
             threads: number of batches computed at the same time on a CPU, each by one thread.
             batch_size: maximum number of texts in a batch; by default 128 on a CPU and 1024 on a GPU.
-            memory_mb: maximum size of the vectors in memory at once, in megabytes; limits how far texts are read
-                ahead.
+            memory_mb: maximum size of the vectors in memory at once, in megabytes; texts are read ahead no further.
             cache_mb: size of the cache for vectors of texts that appear again in later calls, in megabytes. The least
                 recently used vectors are dropped.
             dim: reduce vectors to this number of dimensions by the projection of the model folder, which must have at
@@ -96,7 +95,6 @@ class CharEmbedder:
         self._options["parts"] = None if parts is None else self._layout.parts
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.preparation = TextPreparation(pretrained.vocab)
-        """Brings texts into the form that the vocabulary knows, and counts unknown characters."""
         self._projection = None if dim is None else stored_projection(self.pretrained, self.parts, dim)
         # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))

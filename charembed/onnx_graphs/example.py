@@ -6,6 +6,7 @@ python embed.py FOLDER The words of a sentence
 import json
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ def embed(folder: str | Path, words: list[str]) -> np.ndarray:
 
 def embed_all_dimensions(folder: str | Path, words: list[str]) -> np.ndarray:
     config, tokenizer = (json.loads(Path(folder, name).read_bytes()) for name in ("config.json", "tokenizer.json"))
-    ids, text = tokenizer["model"]["vocab"], " ".join(words)
+    ids = tokenizer["model"]["vocab"]
+    words = [compose(word, ids) for word in words]
+    text = " ".join(words)
     ends = np.cumsum([len(word) + 1 for word in words], dtype=np.int64) - 1
     starts = ends - np.array([len(word) for word in words], dtype=np.int64)
     parts = []
@@ -45,6 +48,18 @@ def embed_all_dimensions(folder: str | Path, words: list[str]) -> np.ndarray:
     if config["static_vectors"]:
         parts.append(look_up(Path(folder, "static_vectors.safetensors"), words))
     return np.concatenate(parts, axis=1)
+
+
+def compose(word: str, ids: dict[str, int]) -> str:
+    """Return a word in which a letter and its accent are one character where the vocabulary has that and not both."""
+    characters: list[str] = []
+    for character in word:
+        both = unicodedata.normalize("NFC", characters[-1] + character) if characters else character
+        if characters and both in ids and not {characters[-1], character} <= ids.keys():
+            characters[-1] = both
+        else:
+            characters.append(character)
+    return "".join(characters)
 
 
 def look_up(path: Path, words: list[str]) -> np.ndarray:

@@ -69,7 +69,7 @@ def test_example_prints_words_and_vectors(embedder, tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True)
     assert [line.split()[:2] for line in ran.stdout.splitlines()] == [["two", "(24,)"], ["words", "(24,)"]]
     copied = (tmp_path / "out" / "embed.py").read_text()
-    assert copied.count("\n") <= 110
+    assert copied.count("\n") <= 120
 
 
 @pytest.mark.parametrize("program", ["engine", "example"])

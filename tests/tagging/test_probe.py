@@ -146,7 +146,7 @@ def test_results_of_anything_else_are_refused(config: ProbeConfig, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "out.json is not JSON"),
+        ("{", "out.json cannot be read as JSON"),
         ('{"scores": 1}', "out.json is not the output of charembed probe"),
         ('{"format_version": 2}', "format version 2, but this version"),
         ('{"format_version": 1, "settings": {}, "digests": {}, "results": [{"seed": 1}]}', "out.json is damaged"),
