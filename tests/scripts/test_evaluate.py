@@ -108,8 +108,8 @@ class Comparison:
 
 @pytest.mark.usefixtures("columns")
 def test_scores_are_computed_once(model: Path, embedder, tmp_path: Path) -> None:
-    pytest.importorskip("flair")
     """Train, dev and test are the same three sentences, which the tagger memorizes."""
+    pytest.importorskip("flair")
     comparison = Comparison(tmp_path, model)
     printed = comparison.run("--seeds", "[1, 2]")
     assert re.search(r"\| probe +\| names, entity F1 +\|", printed)

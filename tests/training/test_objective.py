@@ -364,8 +364,8 @@ def test_the_objective_of_a_run_cannot_change(tmp_path: Path) -> None:
     config = tmp_path / "out" / "config.yaml"
     text = config.read_text()
     begin = text.index("objective:")
-    # A configuration of 0.1.0 has no objective.
-    config.write_text(text[:begin] + text[text.index("init:", begin) :])
+    # A configuration of 0.1.0 has no objective and no digest.
+    config.write_text(text[:begin] + text[text.index("init:", begin) : text.index("# SHA-256")])
     with pytest.raises(CharEmbedError, match=r"objective.words 0 → 200"):
         train(tiny_config(tmp_path, objective=WORDS))
     assert train(tiny_config(tmp_path, budget=BudgetConfig(steps=7))).report.steps == 7
