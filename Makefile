@@ -38,7 +38,7 @@ test-slow: $(VENV)/dev
 # Tests that need Flair, which holds other packages back and therefore has an environment of its own.
 test-flair: $(FLAIR_VENV)/dev
 	OMP_NUM_THREADS=1 $(FLAIR_BIN)/python -m pytest -n logical tests/integrations/test_flair.py \
-		tests/pretrained/test_flair_checkpoint.py tests/pretrained/test_bundled_models.py tests/scripts tests/docs
+		tests/pretrained/test_flair_checkpoint.py tests/pretrained/test_bundled_models.py tests/scripts tests/docs tests/test_offline.py
 
 # The types are checked where Flair is installed, whose classes some modules extend.
 check: $(VENV)/dev $(FLAIR_VENV)/dev

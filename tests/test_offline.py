@@ -15,7 +15,6 @@ import pytest
 from helpers import EXCERPT, ROOT, small_model
 
 from charembed import CharEmbedder
-from charembed.integrations.flair import export_flair
 from charembed.integrations.onnx import export_onnx
 
 COMMANDS = """
@@ -28,13 +27,15 @@ generate --model run/best --characters 5
 neighbors --model run/best short.txt --sentence fox --word fox --count 2
 add-words --model run/best --words words.vec --output with-words --buckets 5
 add-projection --model run/best short.txt --dim 2 --output reduced
-import-flair forward.pt backward.pt imported
 tag train --train train.conll --model run/best --output tagger --fit.epochs 1
 tag predict tagger short.txt --output tags.jsonl
 tag evaluate tagger train.conll
 probe --train train.conll --models [run/best] --seeds [1] --fit.epochs 1 --output probe.json
 """
 """One command line a line, in the folder of `inputs`, for every command except `explore`, which serves until Ctrl-C."""
+FLAIR_COMMANDS = """
+import-flair forward.pt backward.pt imported
+"""
 ONNX_COMMANDS = """
 embed --model run/best short.txt --output vectors-int8 --precision int8
 export-onnx --model run/best exported
@@ -112,7 +113,10 @@ def inputs(tmp_path: Path) -> Path:
     (folder / "short.txt").write_text("The quick fox\nand the lazy dog\n", encoding="utf-8")
     (folder / "words.vec").write_text("2 2\nfox 1 2\ndog 3 4\n", encoding="utf-8")
     (folder / "train.conll").write_text("The O\nfox B-A\n\nlazy O\ndog B-A\n\n" * 4, encoding="utf-8")
-    export_flair(CharEmbedder(small_model()), folder / "forward.pt", folder / "backward.pt")
+    if importlib.util.find_spec("flair"):
+        from charembed.integrations.flair import export_flair
+
+        export_flair(CharEmbedder(small_model()), folder / "forward.pt", folder / "backward.pt")
     return folder
 
 
@@ -143,7 +147,8 @@ def assert_left_alone(folder: Path) -> None:
 
 def commands_for_here() -> str:
     """Return the commands that the installed packages allow."""
-    return COMMANDS + (ONNX_COMMANDS if importlib.util.find_spec("onnxruntime") else "")
+    optional = {"flair": FLAIR_COMMANDS, "onnxruntime": ONNX_COMMANDS}
+    return COMMANDS + "".join(lines for name, lines in optional.items() if importlib.util.find_spec(name))
 
 
 def test_commands_are_silent(inputs: Path, environment: dict[str, str], tmp_path: Path) -> None:

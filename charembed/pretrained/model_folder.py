@@ -49,7 +49,8 @@ from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
 from charembed.util.checks import check_choice
 from charembed.util.devices import check_device
-from charembed.util.files import atomic_folder, check_contains_only, read_unchanged, user_path, wait_for_folder
+from charembed.util.files import atomic_folder, check_contains_only, user_path
+from charembed.util.folder_reading import read_unchanged, wait_for_folder
 from charembed.version import __version__
 
 StoredType = Literal["float32", "float16"]

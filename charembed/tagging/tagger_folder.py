@@ -36,7 +36,8 @@ from charembed.tagging.tagger_card import tagger_card
 from charembed.tagging.tagger_weights import check_tags, load_weights, read_weights
 from charembed.util.checks import check_choice
 from charembed.util.devices import shapes_only
-from charembed.util.files import atomic_folder, check_contains_only, read_unchanged, user_path, wait_for_folder
+from charembed.util.files import atomic_folder, check_contains_only, user_path
+from charembed.util.folder_reading import read_unchanged, wait_for_folder
 from charembed.util.reading import read_file
 from charembed.util.shared_folder import is_address
 from charembed.version import __version__
