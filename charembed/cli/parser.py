@@ -238,4 +238,5 @@ def _dashed(text: str) -> str:
 
 def _dashed_help(text: str) -> str:
     """Return a help text with dashed names, and with flags that show no value."""
-    return _dashed(text.replace(" {true,false}", ""))
+    # jsonargparse joins --print_config and its flags by a backspace, which would be shown as an escape.
+    return _dashed(text.replace(" {true,false}", "")).replace(" \b", "")

@@ -73,7 +73,7 @@ def run_report(arguments: Namespace) -> int:
     from charembed.report.writing import report_page, watch, write_figures
 
     if arguments.watch:
-        print(f"{outputs['html']}: renewed as the runs go on; Ctrl-C ends it", file=sys.stderr)
+        print(f"{outputs['html']}: renewed until the runs end; Ctrl-C ends it", file=sys.stderr)
         watch(folders, outputs["html"])
     page = report_page(folders)
     for kind, path in outputs.items():
@@ -134,7 +134,7 @@ def _add_report_options(parser: Parser) -> None:
         help="Write a page with pictures to this file, which needs no network, instead of printing a table",
     )
     parser.add_argument(
-        "--watch", action="store_true", help="Renew the page while the runs go on; the browser reloads it"
+        "--watch", action="store_true", help="Renew the page until the runs end; the browser reloads it"
     )
     for kind in ("svg", "png"):
         parser.add_argument(

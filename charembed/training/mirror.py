@@ -54,8 +54,10 @@ class Mirror:
             logger.info("%s: fetching the run in %s", path, self._address)
             self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
             (path / RUN_LOCK).touch()
+            names = self._remote.names()
             for file in self._files:
-                self._download(self._remote, file)
+                if file.name in names:
+                    self._download(self._remote, file)
             # Last, because it is what makes the folder that of a run to resume.
             self._download(self._checkpoints, self._folder.checkpoints / checkpoints[-1])
         except CharEmbedError:
@@ -65,9 +67,8 @@ class Mirror:
 
     @staticmethod
     def _download(remote: SharedFolder, path: Path) -> None:
-        if path.name in remote.names():
-            with remote.open(path.name) as source, atomic_file(path) as temporary, temporary.open("wb") as target:
-                shutil.copyfileobj(source, target)
+        with remote.open(path.name) as source, atomic_file(path) as temporary, temporary.open("wb") as target:
+            shutil.copyfileobj(source, target)
 
     def push(self, *, is_last: bool = False) -> None:
         """Copy what has changed since the last call.

@@ -6,6 +6,7 @@ python scripts/benchmarks/costs.py --characters '[1e9, 1e12]' --rate 2000 --dim 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tabulate import tabulate
 
@@ -79,43 +80,17 @@ def estimate(
     return Cost(hours, written, files, money)
 
 
-def main(
-    characters: list[float],
-    rate: float,
-    dim: int = 0,
-    bytes_per_number: int = 4,
-    passes: float = 1,
-    efficiency: float = 1,
-    hour: float = 0,
-    gb_month: float = 0,
-    thousand_requests: float = 0,
-) -> None:
+def main(characters: list[float], rate: float, **options: Any) -> None:
     """Print the cost of a job for corpora of several sizes.
 
     Args:
         characters: sizes of the corpora.
         rate: characters per second of one core, or of one GPU.
-        dim: dimensions of the vectors that are written; 0 for training and tagging, which write little.
-        bytes_per_number: 4 for float32, 2 for float16.
-        passes: how often the corpus is read, for training.
-        efficiency: share of the rate of one that each of many workers reaches.
-        hour: price of an hour of a core, or of a GPU.
-        gb_month: price of storing 10⁹ bytes for a month.
-        thousand_requests: price of a thousand requests to the object store.
+        options: the other options of `estimate`.
     """
     rows = []
     for size in characters:
-        cost = estimate(
-            size,
-            rate,
-            dim=dim,
-            bytes_per_number=bytes_per_number,
-            passes=passes,
-            efficiency=efficiency,
-            hour=hour,
-            gb_month=gb_month,
-            thousand_requests=thousand_requests,
-        )
+        cost = estimate(size, rate, **options)
         rows.append([f"{size:.0e}", f"{cost.hours:,.0f}", f"{cost.written_bytes:.2e}", f"{cost.files:,.0f}"])
         rows[-1].append(f"{cost.money:,.0f}")
     print(tabulate(rows, ["characters", "hours", "bytes", "files", "money"], disable_numparse=True, tablefmt="github"))

@@ -151,6 +151,7 @@ def test_help_explains_every_option(name: str, capsys: pytest.CaptureFixture[str
     assert COMMANDS[name].summary.split()[0] in text
     assert "examples:\n  charembed " + name in text
     assert not re.findall(r"--[\w.-]*_[\w.-]*", text), "an option with an underscore"
+    assert "\b" not in text, "a control character, which is shown as an escape"
     assert not re.search(r"type: |Literal\[|\{true,false\}|\[options\] ", text)
     for action in build_parser([name])._subcommands_action.choices[name]._actions:
         assert action.help or type(action).__name__ in ("_ActionConfigLoad", "ActionSubCommands"), action.dest
