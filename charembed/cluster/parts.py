@@ -11,6 +11,7 @@ from charembed.errors import CharEmbedError, import_extra
 from charembed.output.folder import OutputFolder, check_names
 from charembed.output.manifest import START_OVER, Manifest
 from charembed.output.projection import PROJECTION
+from charembed.output.shards import REPEATED_COLUMNS
 from charembed.util.files import MANIFEST
 from charembed.util.shared_folder import SharedFolder
 
@@ -131,7 +132,8 @@ def write_tables(tables: Iterable[Any], schema: Any, folder: SharedFolder, name:
     """
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="--cluster")
     rows = 0
-    with folder.file(name) as path, parquet.ParquetWriter(path, schema) as writer:
+    repeated = REPEATED_COLUMNS if "vector" in schema.names else True
+    with folder.file(name) as path, parquet.ParquetWriter(path, schema, use_dictionary=repeated) as writer:
         for table in _row_groups(tables):
             writer.write_table(table)
             rows += table.num_rows

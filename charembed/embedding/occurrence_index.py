@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,12 +32,11 @@ from charembed.embedding.index_files import (
     load_metadata,
 )
 from charembed.embedding.neighbors import Neighbor
-from charembed.embedding.reduction import fit_to_words
+from charembed.embedding.reduction import words_to_fit
 from charembed.embedding.word_embeddings import WordEmbeddings
 from charembed.errors import CharEmbedError, import_extra
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
-from charembed.text.words import find_words
 from charembed.util.files import atomic_folder, check_contains_only
 
 _DIM = 128
@@ -157,43 +157,45 @@ def _build(
 ) -> None:
     usearch = _usearch()
     check_contains_only(folder, FILES)
-    # Fit the projection to the first words; count the characters for the bar meanwhile.
     total = sum(len(text.text) for text in corpus.texts())
-    dim = min(_DIM, embedder.embedding_dim - 1, _count_words(corpus, _DIM + 1) - 1)
-    if dim < 1:
-        raise CharEmbedError(f"there are no words to index in {', '.join(map(str, corpus.sources))}")
-    texts = (text.text for text in corpus.texts())
-    projection = fit_to_words(embedder.iter_embed(texts), embedder.embedding_dim, dim)
-    graph = usearch.Index(ndim=dim, metric="cos", dtype="f16", connectivity=16, expansion_add=96, expansion_search=128)
-    with atomic_folder(folder) as new:
-        bar = tqdm(total=total, desc="index", unit=" characters", unit_scale=True, disable=None)
-        with OccurrenceWriter(new) as writer, bar:
+    bar = tqdm(total=total, desc="index", unit=" characters", unit_scale=True, disable=None)
+
+    def embed() -> Iterator[tuple[str, WordEmbeddings]]:
+        done = 0
+        for text, embedded in _embedded(embedder, _different(text.text for text in corpus.texts())):
+            yield text, embedded
+            bar.update(len(text))
+            done += len(text)
+            if progress is not None:
+                progress(done, total)
+
+    with atomic_folder(folder) as new, bar:
+        texts = embed()
+        # The projection is fitted to the first words, which are kept, so that they are embedded once.
+        first: list[tuple[str, WordEmbeddings]] = []
+        words, enough = 0, words_to_fit(embedder.embedding_dim, _DIM)
+        while words < enough and (item := next(texts, None)) is not None:
+            first.append(item)
+            words += len(item[1])
+        dim = min(_DIM, embedder.embedding_dim - 1, words - 1)
+        if dim < 1:
+            raise CharEmbedError(f"there are no words to index in {', '.join(map(str, corpus.sources))}")
+        projection = Projection.fit(np.concatenate([embedded.vectors for _, embedded in first]), dim)
+        graph = usearch.Index(
+            ndim=dim, metric="cos", dtype="f16", connectivity=16, expansion_add=96, expansion_search=128
+        )
+        with OccurrenceWriter(new) as writer:
             pending: list[Vectors] = []
-            characters = 0
-            for text, embedded in _embedded(embedder, _different(text.text for text in corpus.texts())):
+            for text, embedded in itertools.chain(first, texts):
                 writer.add(text, embedded)
                 pending.append(embedded.vectors)
                 if sum(map(len, pending)) >= _BATCH:
                     _add(graph, projection, pending)
-                bar.update(len(text))
-                characters += len(text)
-                if progress is not None:
-                    progress(characters, total)
             _add(graph, projection, pending)
         graph.save(new / VECTORS)
         (new / PROJECTION).write_bytes(projection.to_bytes())
         metadata = dataclasses.replace(metadata, occurrences=writer.occurrences)
         (new / METADATA).write_text(metadata.to_json(), encoding="utf-8")
-
-
-def _count_words(corpus: Corpus, enough: int) -> int:
-    """Return the number of words of a corpus, or a larger one than `enough`."""
-    words = 0
-    for text in corpus.texts():
-        words += len(find_words(text.text))
-        if words > enough:
-            break
-    return words
 
 
 def _different(texts: Iterable[str]) -> Iterator[str]:

@@ -92,7 +92,7 @@ def fit_to_words(embeddings: Iterable[WordEmbeddings], width: int, dim: int) -> 
     Raises:
         CharEmbedError: `dim` is not below the width of the vectors, or there are not more than `dim` words.
     """
-    max_words = max(_MAX_VECTOR_BYTES // (4 * width), 2 * dim)
+    max_words = words_to_fit(width, dim)
     vectors, words = [np.empty((0, width), np.float32)], 0
     for text in embeddings:
         vectors.append(text.vectors)
@@ -100,3 +100,8 @@ def fit_to_words(embeddings: Iterable[WordEmbeddings], width: int, dim: int) -> 
         if words >= max_words:
             break
     return Projection.fit(np.concatenate(vectors), dim)
+
+
+def words_to_fit(width: int, dim: int) -> int:
+    """Return the number of words to which a projection of vectors of some width to `dim` dimensions is fitted."""
+    return max(_MAX_VECTOR_BYTES // (4 * width), 2 * dim)

@@ -20,6 +20,8 @@ ROW_BYTES = 100
 LONGEST_NPZ_WORD = 100
 """Number of characters to which words in npz files are cut: NumPy stores all strings of an array as wide as the
 longest one."""
+REPEATED_COLUMNS = ["source", "number", "word", "start", "end"]
+"""Columns in which Parquet looks for repeated values, to write each once. In vectors it would find none, slowly."""
 
 
 @dataclass
@@ -83,7 +85,7 @@ def write_shard(rows: Rows, path: Path, kind: Format) -> None:
 
 def _write_parquet(rows: Rows, path: Path) -> None:
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
-    parquet.write_table(rows_table(rows), path, row_group_size=4096)
+    parquet.write_table(rows_table(rows), path, row_group_size=4096, use_dictionary=REPEATED_COLUMNS)
 
 
 def _write_arrow(rows: Rows, path: Path) -> None:

@@ -21,9 +21,22 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-_pieces: WeakSet[torch.UntypedStorage] = WeakSet()
-"""The memory of the pieces made here, in which the zeros are known to be zeros."""
-_lock = threading.Lock()
+from charembed.util.forks import reset_after_fork
+
+
+class _Pieces:
+    """The memory of the pieces made here, in which the zeros are known to be zeros, and the lock to make them with."""
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        reset_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        self.made: WeakSet[torch.UntypedStorage] = WeakSet()
+        self.lock = threading.Lock()
+
+
+_pieces = _Pieces()
 
 
 def in_one_piece(weight_ih: Tensor, weight_hh: Tensor, bias: Tensor, bias_hh: Tensor | None = None) -> list[Tensor]:
@@ -43,12 +56,12 @@ def in_one_piece(weight_ih: Tensor, weight_hh: Tensor, bias: Tensor, bias_hh: Te
     # Tools that prune or replicate a module, or call it with other weights, replace its parameters with plain tensors.
     if not all(isinstance(weight, nn.Parameter) for weight in weights):
         return list(_copy(weights))
-    with _lock:
+    with _pieces.lock:
         if not _are_in_one_piece(weights):
             # Also within inference mode, where new tensors would be of no use outside it.
             with torch.inference_mode(False), torch.no_grad():
                 *views, second = _copy(weights)
-                _pieces.add(second.untyped_storage())
+                _pieces.made.add(second.untyped_storage())
                 own = () if bias_hh is None else (second[rows - len(bias_hh) :],)
                 for weight, view in zip(weights, (*views, *own), strict=True):
                     weight.data = view
@@ -69,7 +82,7 @@ def _copy(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def _are_in_one_piece(weights: Sequence[Tensor]) -> bool:
     """Return whether weights are the views of one piece made here."""
-    if weights[0].untyped_storage() not in _pieces:
+    if weights[0].untyped_storage() not in _pieces.made:
         return False
     weight_ih, weight_hh, bias, *own = weights
     starts = [0, weight_ih.numel(), weight_ih.numel() + weight_hh.numel()]

@@ -1,7 +1,9 @@
 """Measure what docs/scale.md computes with: rates of one core, and of one and two workers of a Ray cluster.
 
-python scripts/benchmarks/cluster.py rates --characters 50000
-python scripts/benchmarks/cluster.py workers --characters 1000000 --rounds 3
+    python -m scripts.benchmarks.cluster rates --characters 50000
+    python -m scripts.benchmarks.cluster workers --characters 1000000 --rounds 3
+
+`workers` needs `charembed[ray,parquet,onnx]`.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ def workers(model: str = "en", characters: int = 1_000_000, rounds: int = 3) -> 
     """
     cluster = import_extra("ray.cluster_utils", extra="ray", purpose="this benchmark")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    embedder, config = CharEmbedder.from_pretrained(model, threads=1), OutputConfig(format="parquet", shard_mb=16)
+    embedder, config = CharEmbedder.from_pretrained(model, threads=1), OutputConfig(format="parquet")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus, output = _write_text(folder, characters), folder / "out"

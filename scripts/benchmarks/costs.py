@@ -1,6 +1,8 @@
 """Estimate what a large corpus costs: core-hours, GPU-hours, bytes written and money, by the formulas of docs/scale.md.
 
-python scripts/benchmarks/costs.py --characters '[1e9, 1e12]' --rate 2000 --dim 1408 --hour 0.05 --gb-month 0.023
+    python -m scripts.benchmarks.costs --characters '[1e9, 1e12]' --rate 2000 --dim 1408 --hour 0.05
+
+Prices and the result are in the same currency.
 """
 
 from __future__ import annotations

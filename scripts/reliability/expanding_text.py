@@ -1,6 +1,8 @@
 """Read text files that expand to 10 GB, lines without end, nesting and wrong schemas; print what happens and how much
 memory it takes.
 
+    python -m scripts.reliability.expanding_text
+
 Each file is read in a process of its own, as `charembed train` and `charembed embed` read text. Needs Linux.
 """
 

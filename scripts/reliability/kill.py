@@ -1,5 +1,8 @@
 """Kill commands at random moments and flip bits of the files that they read back, and compare what they write.
 
+    python -m scripts.reliability.kill train --kills 50
+    python -m scripts.reliability.kill flip --flips 50
+
 `train`, `embed` and `tag` start a command, kill it with SIGKILL at a random moment, start it again, and so on, until it
 finishes. What it has written must then be what an uninterrupted command writes, with nothing left behind. `flip` flips
 one random bit in one file of an interrupted command and resumes it: the same result or a clear error are right.

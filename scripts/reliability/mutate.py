@@ -3,7 +3,7 @@
 Each mutation must be accepted, with vectors that are finite and a model that can be saved and loaded again, or refused
 with one CharEmbedError on one line; within seconds and megabytes, and without starting a program or a connection.
 
-python scripts/reliability/mutate.py --mutations 100000
+    python -m scripts.reliability.mutate --mutations 100000
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from charembed import CharEmbedder, CharEmbedError, Context, WordEmbeddings
 from charembed.embedding.engine_choice import EngineName
 from charembed.embedding.limits import EmbeddingLimits
+from charembed.recurrent.weight_pieces import _pieces
 from charembed.text.words import TextInput
 
 ITEMS: list[TextInput] = [
@@ -366,7 +367,7 @@ def test_a_process_forked_while_another_thread_embeds(pretrained, engine: Engine
     holds, may_release = threading.Event(), threading.Event()
 
     def hold_locks() -> None:
-        with model._passages._lock, model._passages.cache._lock:
+        with model._passages._lock, model._passages.cache._lock, _pieces.lock:
             holds.set()
             may_release.wait()
 

@@ -308,6 +308,21 @@ def test_copies_are_independent(embeddings) -> None:
     assert (first[1].embedding == second[1].embedding).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_tagger_can_be_cast(dtype: torch.dtype, embeddings) -> None:
+    """`.half()` and `.double()` cast the vectors too, as they do with Flair's own embeddings."""
+    from flair.data import Dictionary, Sentence
+    from flair.models import SequenceTagger
+
+    tags = Dictionary(add_unk=False)
+    for tag in ("O", "PER"):
+        tags.add_item(tag)
+    tagger = SequenceTagger(embeddings=embeddings, tag_dictionary=tags, tag_type="ner", hidden_size=8).to(dtype)
+    sentence = Sentence("Anna sails")
+    tagger.predict(sentence, embedding_storage_mode="cpu")
+    assert sentence[0].embedding.dtype == dtype
+
+
 def test_tagger_loads_from_its_file_alone(embeddings, tmp_path: Path) -> None:
     from flair.data import Sentence
     from flair.embeddings import StackedEmbeddings

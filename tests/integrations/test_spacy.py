@@ -292,10 +292,12 @@ def test_example_config_trains_from_the_command_line(folder: Path, tmp_path: Pat
     columns = "\n\n".join(["Peter\tB-PER\nruns\tO", "Ann\tB-PER\njumps\tO", "the\tO\nParis\tB-LOC"] * 4)
     (tmp_path / "train.conll").write_text(columns + "\n")
     text = str(tmp_path / "train.spacy")
-    train = ["train", str(ROOT / "configs" / "spacy_ner.cfg"), "-o", str(tmp_path / "tagger")]
+    config = str(ROOT / "configs" / "spacy_ner.cfg")
+    train = ["train", config, "-o", str(tmp_path / "tagger")]
     train += ["--paths.model", str(folder), "--paths.train", text, "--paths.dev", text]
     train += ["--training.max_steps", "40", "--training.eval_frequency", "20"]
     commands = [
+        ["init", "fill-config", config, str(tmp_path / "filled.cfg")],
         ["convert", str(tmp_path / "train.conll"), str(tmp_path), "--converter", "conll"],
         train,
         ["evaluate", str(tmp_path / "tagger" / "model-best"), text],
@@ -312,6 +314,7 @@ for arguments in {commands}:
 """)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NER F" in done.stdout
+    assert (tmp_path / "filled.cfg").exists()
 
 
 def test_vectors_do_not_change_in_training(folder: Path) -> None:

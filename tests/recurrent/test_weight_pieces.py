@@ -85,7 +85,7 @@ def test_parameters_stay_in_their_piece(recurrence: Recurrence[Any]) -> None:
     parameters = list(recurrence.parameters())
     optimizer = torch.optim.AdamW(parameters)
     address = pieces_of(recurrence)[0].data_ptr()
-    before = len(_pieces)
+    before = len(_pieces.made)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     run(recurrence, pieces_of(recurrence), x).sum().backward()
     optimizer.step()
@@ -93,7 +93,7 @@ def test_parameters_stay_in_their_piece(recurrence: Recurrence[Any]) -> None:
     assert all(a is b for a, b in zip(parameters, recurrence.parameters(), strict=True))
     weights = pieces_of(recurrence)
     assert weights[0].data_ptr() == address
-    assert len(_pieces) == before
+    assert len(_pieces.made) == before
     torch.testing.assert_close(run(recurrence, weights, x), run_by_equations(recurrence, x), rtol=0, atol=1e-12)
 
 
@@ -135,13 +135,13 @@ def test_memory_that_looks_like_a_piece_is_not_taken_for_one() -> None:
 
 def test_memory_is_freed_with_the_weights() -> None:
     gc.collect()
-    before = len(_pieces)
+    before = len(_pieces.made)
     lstm = LSTM(3, 4)
     pieces_of(lstm)
-    assert len(_pieces) == before + 1
+    assert len(_pieces.made) == before + 1
     del lstm
     gc.collect()
-    assert len(_pieces) == before
+    assert len(_pieces.made) == before
 
 
 def test_a_piece_made_in_inference_mode_can_be_trained(recurrence: Recurrence[Any]) -> None:

@@ -68,6 +68,8 @@ def test_the_top_level_has_the_three_short_scripts() -> None:
 )
 def test_docstrings_show_commands_that_run(name: str) -> None:
     """The options of each command in the docstring of a script are options of the script."""
+    if "flair" in name:
+        pytest.importorskip("flair")
     docstring = (ROOT / "scripts" / name).read_text(encoding="utf-8").split('"""')[1].replace("\\\\\n", " ")
     module = "scripts." + name.removesuffix(".py").replace("/", ".")
     script = f"-m {module}" if "/" in name else f"scripts/{name}"

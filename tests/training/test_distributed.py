@@ -129,7 +129,8 @@ def test_a_lost_process_ends_the_run_which_then_resumes(
 
 @pytest.mark.slow
 def test_an_error_in_the_main_process_ends_all(tmp_path: Path) -> None:
-    done = run_two(CHAREMBED, arguments(tmp_path / "out", "--data.train", "absent.txt"))
+    command = [option.replace(str(EXCERPT), "absent.txt") for option in arguments(tmp_path / "out")]
+    done = run_two(CHAREMBED, command)
     assert done.returncode != 0
     assert "charembed: error: absent.txt: no such file or folder" in done.stderr
 
