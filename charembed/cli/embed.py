@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 
 from jsonargparse import Namespace
@@ -111,6 +112,7 @@ def run_neighbors(arguments: Namespace) -> int:
         before = neighbor.text[max(0, start - EXCERPT_CHARACTERS) : start]
         after = neighbor.text[end : end + EXCERPT_CHARACTERS]
         excerpt = f"{before:>{EXCERPT_CHARACTERS}}[{neighbor.word}]{after}"
+        excerpt = re.sub(r"\s", " ", excerpt)  # a record may have lines
         print(f"{neighbor.similarity:6.3f}  {neighbor.word:<16} … {excerpt} …")
     return 0
 

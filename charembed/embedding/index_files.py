@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -14,12 +15,42 @@ from numpy.typing import NDArray
 
 from charembed.embedding.word_embeddings import WordEmbeddings
 from charembed.errors import CharEmbedError
+from charembed.util.digests import check_file, file_digest, seal_json, unseal_json
 
 FORMAT_VERSION = 1
 METADATA, PROJECTION, VECTORS = "index.json", "projection.safetensors", "vectors.usearch"
 TEXTS, TEXT_ENDS, OCCURRENCES, WORDS = "texts.bin", "text_ends.bin", "occurrences.bin", "words.json"
 FILES = (METADATA, PROJECTION, VECTORS, TEXTS, TEXT_ENDS, OCCURRENCES, WORDS)
 _OCCURRENCE = np.dtype([("text", "<u4"), ("start", "<u4"), ("end", "<u4"), ("word", "<u4")])
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What a file was when it was written."""
+
+    size: int
+    """Bytes."""
+    modified: int
+    """Time of its last change, in nanoseconds."""
+    sha256: str
+    """SHA-256 of its content."""
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Return the state of a file."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, file_digest(path))
+
+    def check(self, path: Path) -> None:
+        """Check that a file has not changed. Of a large one whose size and time are the same, nothing is read.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it has changed.
+        """
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified):
+            check_file(path, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -32,12 +63,16 @@ class IndexMetadata:
     """Digests of the sources."""
     occurrences: int = 0
     """Number of words of the texts."""
+    files: dict[str, FileState] = field(default_factory=dict)
+    """State of the other files when they were written."""
     format_version: int = FORMAT_VERSION
     """Version of the format of the files."""
 
-    def to_json(self) -> str:
-        """Return the content of index.json."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+    def save(self, folder: Path) -> None:
+        """Write index.json, with the state of the other files, which are complete."""
+        states = {name: FileState.of(folder / name) for name in FILES if name != METADATA}
+        content = seal_json(asdict(dataclasses.replace(self, files=states)), indent=2)
+        (folder / METADATA).write_text(content + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -129,17 +164,20 @@ class OccurrenceTable:
 
 
 def load_metadata(folder: Path) -> IndexMetadata:
-    """Read index.json.
+    """Read index.json and check the other files.
 
     Raises:
-        CharEmbedError: it is missing, damaged or of another version.
+        CharEmbedError: a file is missing, damaged or of another version.
     """
+    if not (folder / METADATA).exists():
+        raise CharEmbedError(f"{folder} is not an index of charembed: it has no {METADATA}")
     try:
-        metadata = IndexMetadata(**json.loads((folder / METADATA).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CharEmbedError(f"{folder} is not an index of charembed: {error}") from error
-    if metadata.format_version != FORMAT_VERSION:
-        raise CharEmbedError(
-            f"{folder} is an index of format {metadata.format_version}, which this version does not read: remove it"
-        )
-    return metadata
+        values = unseal_json((folder / METADATA).read_bytes())
+        if values["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"it has format {values['format_version']}, which this version does not read")
+        states = {name: FileState(**state) for name, state in values.pop("files").items()}
+        for name, state in states.items():
+            state.check(folder / name)
+        return IndexMetadata(**values, files=states)
+    except (OSError, ValueError, KeyError) as error:
+        raise CharEmbedError(f"the index {folder} cannot be read: {error}; remove it to build it again") from error

@@ -142,7 +142,7 @@ def open_index(
     """
     expected = _describe_index(embedder, corpus)
     if (folder / METADATA).exists():
-        found = dataclasses.replace(load_metadata(folder), occurrences=0)
+        found = dataclasses.replace(load_metadata(folder), occurrences=0, files={})
         if found != expected:
             raise CharEmbedError(
                 f"the index {folder} is one of other texts or of another model: name another folder, or remove it"
@@ -179,10 +179,11 @@ def _build(
             words += len(item[1])
         dim = min(_DIM, embedder.embedding_dim - 1, words - 1)
         if dim < 1:
-            raise CharEmbedError(f"there are no words to index in {', '.join(map(str, corpus.sources))}")
+            few = "there is only one word" if words else "there are no words"
+            raise CharEmbedError(f"{few} to index in {', '.join(map(str, corpus.sources))}")
         projection = Projection.fit(np.concatenate([embedded.vectors for _, embedded in first]), dim)
         graph = usearch.Index(
-            ndim=dim, metric="cos", dtype="f16", connectivity=16, expansion_add=96, expansion_search=128
+            ndim=dim, metric="cos", dtype="f16", connectivity=16, expansion_add=48, expansion_search=128
         )
         with OccurrenceWriter(new) as writer:
             pending: list[Vectors] = []
@@ -194,8 +195,7 @@ def _build(
             _add(graph, projection, pending)
         graph.save(new / VECTORS)
         (new / PROJECTION).write_bytes(projection.to_bytes())
-        metadata = dataclasses.replace(metadata, occurrences=writer.occurrences)
-        (new / METADATA).write_text(metadata.to_json(), encoding="utf-8")
+        dataclasses.replace(metadata, occurrences=writer.occurrences).save(new)
 
 
 def _different(texts: Iterable[str]) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from charembed.errors import CharEmbedError, import_extra
 from charembed.explore.app import State, create_app
-from charembed.util.files import user_path
+from charembed.util.files import scratch_folder, user_path
 
 _PURPOSE = "charembed explore"
 
@@ -39,11 +38,11 @@ def explore(model: str, corpus: Sequence[str], tagger: str | None, index: str | 
     # The loopback interface alone: no other machine can connect.
     with (
         socket.create_server(("127.0.0.1", port)) as listener,
-        tempfile.TemporaryDirectory(prefix="charembed-index-", ignore_cleanup_errors=True) as temporary,
+        scratch_folder("index", ["index", ".index.charembed-*"]) as temporary,
     ):
         config = uvicorn.Config(create_app(state), log_level="warning", lifespan="off", ws="none", server_header=False)
         server = uvicorn.Server(config)
-        folder = user_path(index) if index else Path(temporary, "index")
+        folder = user_path(index) if index else temporary / "index"
         loader = _Loader(state, server, corpus, tagger, folder)
         loader.start()
         print(f"http://127.0.0.1:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
@@ -65,7 +64,7 @@ class _Loader(threading.Thread):
     def run(self) -> None:
         try:
             self._load()
-        except (CharEmbedError, ImportError, OSError) as error:
+        except Exception as error:  # raised where the server ends: the page would wait for ever
             self.error = error
             self._server.should_exit = True
 

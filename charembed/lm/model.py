@@ -63,7 +63,7 @@ class CharLMConfig:
                 f" {self.cell}"
             )
         if not isinstance(self.dropout, (int, float)) or not 0.0 <= self.dropout < 1.0:
-            raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {self.dropout}")
+            raise CharEmbedError(f"model.dropout must be at least 0 and below 1, got {shown(self.dropout)}")
 
     @property
     def output_size(self) -> int:

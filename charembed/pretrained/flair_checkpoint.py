@@ -20,6 +20,7 @@ from charembed.pretrained.pickle_reader import InstanceStub, quote_untrusted
 from charembed.pretrained.torch_file import TorchFile, read_torch_file
 from charembed.recurrent.translation import load_torch_weights
 from charembed.text.vocab import CharVocab
+from charembed.util.checks import shown
 from charembed.util.files import user_path
 from charembed.util.reading import read_file
 from charembed.util.tensor_files import check_values
@@ -208,7 +209,7 @@ def _check_fields(checkpoint: Any) -> None:
         raise CharEmbedError(f"its recurrent_type must be LSTM or GRU, got {quote_untrusted(recurrence)}")
     if type(checkpoint["is_forward_lm"]) is not bool:
         value = quote_untrusted(checkpoint["is_forward_lm"])
-        raise CharEmbedError(f"its is_forward_lm must be True or False, got {value}")
+        raise CharEmbedError(f"its is_forward_lm must be True or False, got {shown(value)}")
     delimiter = checkpoint.get("document_delimiter", "\n")
     if not isinstance(delimiter, str) or not delimiter:
         raise CharEmbedError(f"its document_delimiter must be a non-empty string, got {quote_untrusted(delimiter)}")

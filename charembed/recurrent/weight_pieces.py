@@ -14,6 +14,7 @@ device or type, a copy of the module, other parameters), the next call makes a n
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from weakref import WeakSet
@@ -21,22 +22,23 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from charembed.util.forks import reset_after_fork
-
 
 class _Pieces:
     """The memory of the pieces made here, in which the zeros are known to be zeros, and the lock to make them with."""
 
     def __init__(self) -> None:
-        self.reset_after_fork()
-        reset_after_fork(self)
+        self.reset()
 
-    def reset_after_fork(self) -> None:
+    def reset(self) -> None:
+        """Forget the pieces, and take a new lock."""
         self.made: WeakSet[torch.UntypedStorage] = WeakSet()
         self.lock = threading.Lock()
 
 
 _pieces = _Pieces()
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    # A thread that is missing in the forked process may hold the lock.
+    os.register_at_fork(after_in_child=_pieces.reset)
 
 
 def in_one_piece(weight_ih: Tensor, weight_hh: Tensor, bias: Tensor, bias_hh: Tensor | None = None) -> list[Tensor]:

@@ -48,13 +48,17 @@ class RunData:
         """
         report = load_report(folder)
         records: dict[str, list[dict[str, Any]]] = {"train": [], "valid": []}
+        number = 0
         try:
             lines = (folder / LOG).read_text(encoding="utf-8").split("\n")
-            for line in lines[:-1]:  # the last one is empty, or incomplete while the run writes it
+            # The last one is empty, or incomplete while the run writes it.
+            for number, line in enumerate(lines[:-1], 1):  # noqa: B007 (used in the error)
                 record = json.loads(line)
                 records.setdefault(record["kind"], []).append(record)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CharEmbedError(f"{folder / LOG} cannot be read: {error}") from error
+                _check_record(record)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            where = f", line {number}" if number else ""
+            raise CharEmbedError(f"{folder / LOG}{where}, cannot be read: {error}") from error
         return cls(name, report, records["train"], records["valid"])
 
     @property
@@ -65,6 +69,21 @@ class RunData:
     def _keys(self) -> list[str]:
         records = self.steps or self.validations
         return list(records[-1]) if records else []
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Check that what is drawn of a record is there, and is a number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    needed = {"train": ["characters", "seconds", "lr", "characters_per_second"], "valid": ["characters", "seconds"]}
+    losses = ("bits_per_character_", "nats_per_word_", "gradient_norm_")
+    drawn = [*needed.get(record["kind"], []), *(name for name in record if name.startswith(losses))]
+    for name in drawn:
+        value = record.get(name)
+        if not isinstance(value, (int, float)) or (name == "characters_per_second" and value <= 0):
+            raise ValueError(f"{name} is {value!r:.50}")
 
 
 def run_page(runs: Sequence[RunData]) -> Page:

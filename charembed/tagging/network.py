@@ -16,7 +16,7 @@ from charembed.recurrent import LSTM
 from charembed.tagging.crf import LinearChainCRF
 from charembed.tagging.decoding import TagLattice
 from charembed.tagging.tag_layer import TagLayer
-from charembed.util.checks import MAX_DIM, check_choice, check_integer
+from charembed.util.checks import MAX_DIM, check_choice, check_integer, shown
 
 EncoderName = Literal["bilstm", "linear"]
 
@@ -41,7 +41,7 @@ class NetworkConfig:
         for name in ("input_size", "projection_size", "hidden_size"):
             check_integer(name, getattr(self, name), maximum=MAX_DIM)
         if not 0 <= self.dropout < 1:
-            raise CharEmbedError(f"dropout must be at least 0 and less than 1, got {self.dropout}")
+            raise CharEmbedError(f"dropout must be at least 0 and less than 1, got {shown(self.dropout)}")
 
 
 class TaggerNetwork(nn.Module):

@@ -34,7 +34,7 @@ def read_tensors(content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str
     except Exception as error:  # of a different type in each version of safetensors
         raise ValueError(_reason(error)) from error
     # The library has checked the header, but its function for bytes does not return the metadata.
-    return tensors, parse_json(header).get("__metadata__", {})
+    return tensors, parse_json(header).get("__metadata__") or {}  # null is allowed too
 
 
 def read_torch_tensors(content: bytes) -> dict[str, Tensor]:

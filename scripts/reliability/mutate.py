@@ -43,6 +43,8 @@ from charembed.tagging.tagger import Tagger
 Files = dict[str, bytes]
 TEXTS = ["The lazy dog, 東.", "x" * 60]
 _MAX_SECONDS, _MAX_BYTES = 2.0, 200_000_000
+_MAX_ADDRESSES = 2_000_000_000
+"""Limit of the address space, of which the C library reserves much that is never used."""
 _CHUNK = 1000
 """Mutations of one process, so that a crash is found without losing the others."""
 _FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "exec")
@@ -356,20 +358,25 @@ def _is_installed(code: types.CodeType) -> bool:
     return code.co_filename.startswith((sys.base_prefix, sys.prefix))
 
 
-def _work(numbers: Sequence[int], seed: int, pipe: Any, current: Any) -> None:
+def _work(numbers: range, seed: int, pipe: Any, current: Any) -> None:
     """Run in a process of its own, with little memory beyond that of its imports."""
     import resource  # not on Windows, where this script cannot run
 
     torch.set_num_threads(1)
     run_numbers(range(8), seed=0)  # what is imported and allocated once
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + _MAX_BYTES
+    limit = pages * resource.getpagesize() + _MAX_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def report(number: int) -> None:
         current.value = number
 
-    pipe.send(run_numbers(numbers, seed, report))
+    findings = run_numbers(numbers, seed, report)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    if grown > _MAX_BYTES:
+        findings.failures.append(f"{numbers.start} to {numbers.stop - 1}: {grown / 1e6:.0f} MB of memory")
+    pipe.send(findings)
 
 
 def main(mutations: int = 20_000, seed: int = 1, first: int = 0) -> None:

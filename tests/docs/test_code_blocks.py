@@ -1,8 +1,9 @@
 """Every code block of the README and the documentation runs, or says why it cannot.
 
 Python blocks are executed in the order of the page, in one namespace per page. Shell blocks of `charembed …` and
-`python scripts/…` are executed in a temporary folder that holds the example files named in `workspace`. A `text`
-block after them is their output, compared with `...` for what varies. A block that cannot run has a comment above it:
+`python scripts/…` or `python -m scripts.…` are executed in a temporary folder that holds the example files named in
+`workspace`. A `text` block after them is their output, compared with `...` for what varies. A block that cannot run has
+a comment above it:
 
     <!-- needs: REASON -->      it is not executed; commands in it must still parse
     <!-- file: NAME -->         it is written to the temporary folder as a file of this name
@@ -169,6 +170,8 @@ def run_command(command: list[str]) -> None:
             status = end.code
         assert not status, f"{shlex.join(command)}: exit status {status}"
     elif program == "python":
+        if arguments[0] == "-m":
+            arguments = [f"{arguments[1].replace('.', '/')}.py", *arguments[2:]]
         script = ROOT / arguments[0] if arguments[0].startswith("scripts/") else Path(arguments[0])
         execute_script(script, *arguments[1:], *shortened_script(script.name))
     elif program == "cd":

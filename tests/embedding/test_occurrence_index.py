@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ if importlib.util.find_spec("usearch") is None:  # importing it before ONNX Runt
 
 from charembed import CharEmbedder, CharEmbedError, Corpus
 from charembed.cli.main import main
+from charembed.embedding.index_files import FILES
 from charembed.embedding.occurrence_index import OccurrenceIndex, open_index
 
 
@@ -90,9 +92,22 @@ def test_it_is_built_once_for_one_corpus_and_model(tmp_path: Path, monkeypatch: 
     path.write_text("Another text.\n")
     with pytest.raises(CharEmbedError, match="is one of other texts or of another model"):
         open_index(CharEmbedder(small_model()), Corpus(str(path)), folder)
-    (folder / "vectors.usearch").write_bytes(b"damaged")
-    with pytest.raises(CharEmbedError, match="cannot be read"):
-        OccurrenceIndex(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_noticed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.\n")
+    folder = tmp_path / "index"
+    open_index(CharEmbedder(small_model()), Corpus(str(tmp_path / "text.txt")), folder)
+    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    OccurrenceIndex(tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    for _ in range(2):  # once with a changed bit, once without the file
+        with pytest.raises(CharEmbedError, match=r"cannot be read.*; remove it to build it again|is not an index"):
+            OccurrenceIndex(folder)
+        (folder / name).unlink(missing_ok=True)
 
 
 def test_texts_without_words_and_foreign_folders_are_refused(tmp_path: Path) -> None:

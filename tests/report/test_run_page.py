@@ -16,12 +16,14 @@ from helpers import DATA, read_log
 
 pytest.importorskip("matplotlib")
 
+from charembed import CharEmbedError
 from charembed.cli.main import main
 from charembed.report import drawing, writing
 from charembed.report.charts import LineChart
 from charembed.report.page import Page
 from charembed.report.run_page import RunData, run_page
 from charembed.training.report import Report
+from charembed.training.run_log import LOG
 from charembed.training.trainer import TrainResult
 from charembed.util.files import RUN_LOCK
 
@@ -108,6 +110,25 @@ def test_text_of_a_run_stays_text(copied: Path) -> None:
     html.encode()
     assert "\\u001b[31m\\u202e" in html
     assert not {"\x1b", "\u202e"} & set(html)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": None}, "lr is None"),
+        ({"characters": "many"}, "characters is 'many'"),
+        ({"characters_per_second": 0}, "characters_per_second is 0"),
+        ({"bits_per_character_forward": []}, r"bits_per_character_forward is \[\]"),
+    ],
+    ids=str,
+)
+def test_a_damaged_log_is_reported(change: dict, message: str, copied: Path) -> None:
+    records = read_log(copied)
+    damaged = next(number for number, record in enumerate(records) if record["kind"] == "train")
+    records[damaged] |= change
+    (copied / LOG).write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(CharEmbedError, match=rf"log\.jsonl, line {damaged + 1}, cannot be read: {message}"):
+        RunData.load(copied, "run")
 
 
 def test_runs_in_one_page(run: TrainResult, copied: Path) -> None:
