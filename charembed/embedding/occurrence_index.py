@@ -43,7 +43,7 @@ _DIM = 128
 """Dimensions of the indexed vectors."""
 _BATCH = 4096
 """Words that are added to the graph at a time."""
-_MAX_SEARCHED = 100_000
+_MAX_SEARCHED = 20_000
 """Occurrences that are looked at, at most, to find enough other words."""
 
 _MAX_COMPARED = 20_000

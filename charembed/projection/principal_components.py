@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
-from charembed.recurrent.products import linear, padded_rows
+from charembed.recurrent.products import linear
 from charembed.util.reading import parse_json
 from charembed.util.tensor_files import MAX_VALUE, read_tensors
 
 Vectors = NDArray[np.float32]
-_ROWS_PER_PRODUCT = 256
-"""Number of vectors that are projected at a time."""
+_ROWS_PER_PRODUCT = 48
+"""Number of vectors in each product, which is filled up with zeros. oneDNN sums all rows of 48 in the same way (seen
+with PyTorch 2.4, 2.8 and 2.13); with other numbers, earlier versions sum the last rows in another way."""
 
 
 def check_dim(dim: int, width: int) -> None:
@@ -99,12 +100,12 @@ class Projection:
 
         Shape: (words, embedding_dim) to (words, dim)
         """
-        # oneDNN sums the products of each row in the same order, which NumPy's libraries do not.
+        # oneDNN sums the products of each row of such a block in the same order, which NumPy's libraries do not.
         components = torch.from_numpy(np.require(self.components, requirements="W"))
         projected = [np.empty((0, self.dim), np.float32)]
         for start in range(0, len(vectors), _ROWS_PER_PRODUCT):
             rows = vectors[start : start + _ROWS_PER_PRODUCT]
-            centered = np.zeros((padded_rows(len(rows)), self.width), np.float32)
+            centered = np.zeros((_ROWS_PER_PRODUCT, self.width), np.float32)
             np.subtract(rows, self.mean, out=centered[: len(rows)])
             projected.append(linear(torch.from_numpy(centered), components)[: len(rows)].numpy())
         return np.concatenate(projected)

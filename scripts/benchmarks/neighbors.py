@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import shutil
 import statistics
 import tempfile
@@ -84,7 +83,6 @@ def search(folder: str, words: int = 10_000_000) -> None:
         open_index(cast(CharEmbedder, source), Corpus(work / "text.txt"), work / "index")
         spent = time.process_time() - processor
         print(f"built in {time.monotonic() - began:,.0f} s, {spent:,.0f} s of the processors")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     index = OccurrenceIndex(work / "index")
     opened = time.perf_counter() - began
@@ -103,7 +101,6 @@ def search(folder: str, words: int = 10_000_000) -> None:
         ["first search, s", f"{seconds[0]:.3f}"],
         [f"median of {len(seconds)} searches, s", f"{statistics.median(seconds):.3f}"],
         ["longest search, s", f"{max(seconds):.3f}"],
-        ["memory, MB more than before", f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:,.0f}"],
     ]
     print(tabulate(rows, disable_numparse=True, tablefmt="github"))
     _print_load()

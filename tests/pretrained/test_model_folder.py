@@ -230,7 +230,7 @@ def test_missing_or_damaged_file_is_reported(folder: Path, name: str) -> None:
 
 def test_weights_that_do_not_fit_are_reported(folder: Path) -> None:
     path = folder / "model.safetensors"
-    weights = safetensors.torch.load_file(path)
+    weights = {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}  # not of the file
 
     def save(**changes: torch.Tensor | None) -> None:
         changed = weights | changes

@@ -262,12 +262,12 @@ def test_hugging_face_datasets_from_local_folders(tmp_path: Path) -> None:
     import datasets
 
     texts = datasets.Dataset.from_dict({"text": ["One", "Two"]})
-    texts.save_to_disk(tmp_path / "saved")
+    texts.save_to_disk(str(tmp_path / "saved"))
     assert list(Corpus(f"dataset:{tmp_path / 'saved'}")) == ["One", "Two"]
     assert DatasetName.parse(f"dataset:{tmp_path}/./saved") == DatasetName.parse(f"dataset:{tmp_path / 'saved'}")
     with pytest.raises(CharEmbedError, match="it is one split saved alone: leave split=test out"):
         list(Corpus(f"dataset:{tmp_path / 'saved'},split=test"))
-    datasets.DatasetDict({"train": texts, "more": texts.select([1])}).save_to_disk(tmp_path / "splits")
+    datasets.DatasetDict({"train": texts, "more": texts.select([1])}).save_to_disk(str(tmp_path / "splits"))
     assert list(Corpus(f"dataset:{tmp_path / 'splits'},split=more")) == ["Two"]
     with pytest.raises(CharEmbedError, match="no split 'valid', there are: train, more"):
         list(Corpus(f"dataset:{tmp_path / 'splits'},split=valid"))
