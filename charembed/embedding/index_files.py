@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -42,7 +41,7 @@ class FileState:
         return cls(status.st_size, status.st_mtime_ns, file_digest(path))
 
     def check(self, path: Path) -> None:
-        """Check that a file has not changed. Of a large one whose size and time are the same, nothing is read.
+        """Check that a file has not changed. If its size and time are the same, it is not read.
 
         Raises:
             OSError: the file cannot be read.
@@ -68,11 +67,44 @@ class IndexMetadata:
     format_version: int = FORMAT_VERSION
     """Version of the format of the files."""
 
-    def save(self, folder: Path) -> None:
-        """Write index.json, with the state of the other files, which are complete."""
+    @classmethod
+    def load(cls, folder: Path) -> IndexMetadata:
+        """Read index.json.
+
+        Raises:
+            CharEmbedError: it is missing, damaged or of another version.
+        """
+        if not (folder / METADATA).exists():
+            raise CharEmbedError(f"{folder} is not an index of charembed: it has no {METADATA}")
+        with readable_errors(folder):
+            values = unseal_json((folder / METADATA).read_bytes())
+            if values["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"it has format {values['format_version']}, which this version does not read")
+            states = {name: FileState(**state) for name, state in values.pop("files").items()}
+            return cls(**values, files=states)
+
+    def is_of_same(self, other: IndexMetadata) -> bool:
+        """Return whether two indexes were built from the same texts with the same model."""
+        return (self.model, self.texts) == (other.model, other.texts)
+
+    def save(self, folder: Path, occurrences: int) -> None:
+        """Write index.json, with the number of words and the state of the other files, which are complete."""
         states = {name: FileState.of(folder / name) for name in FILES if name != METADATA}
-        content = seal_json(asdict(dataclasses.replace(self, files=states)), indent=2)
+        content = seal_json(asdict(replace(self, occurrences=occurrences, files=states)), indent=2)
         (folder / METADATA).write_text(content + "\n", encoding="utf-8")
+
+
+@contextmanager
+def readable_errors(folder: Path) -> Iterator[None]:
+    """Raise what shows that an index is damaged as an error that names the remedy.
+
+    Raises:
+        CharEmbedError: a file is missing or damaged.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CharEmbedError(f"the index {folder} cannot be read: {error}; remove it to build it again") from error
 
 
 @dataclass(frozen=True)
@@ -161,23 +193,3 @@ class OccurrenceTable:
         spellings = self._folded.get(word.casefold(), [])
         exact = [k for k in spellings if self.words[k] == word]
         return np.flatnonzero(np.isin(self._rows["word"], exact or spellings))
-
-
-def load_metadata(folder: Path) -> IndexMetadata:
-    """Read index.json and check the other files.
-
-    Raises:
-        CharEmbedError: a file is missing, damaged or of another version.
-    """
-    if not (folder / METADATA).exists():
-        raise CharEmbedError(f"{folder} is not an index of charembed: it has no {METADATA}")
-    try:
-        values = unseal_json((folder / METADATA).read_bytes())
-        if values["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"it has format {values['format_version']}, which this version does not read")
-        states = {name: FileState(**state) for name, state in values.pop("files").items()}
-        for name, state in states.items():
-            state.check(folder / name)
-        return IndexMetadata(**values, files=states)
-    except (OSError, ValueError, KeyError) as error:
-        raise CharEmbedError(f"the index {folder} cannot be read: {error}; remove it to build it again") from error

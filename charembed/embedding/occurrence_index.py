@@ -6,7 +6,6 @@ which is memory-mapped: a search reads a small part of it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.util
 import itertools
@@ -29,7 +28,7 @@ from charembed.embedding.index_files import (
     Occurrence,
     OccurrenceTable,
     OccurrenceWriter,
-    load_metadata,
+    readable_errors,
 )
 from charembed.embedding.neighbors import Neighbor
 from charembed.embedding.reduction import words_to_fit
@@ -66,13 +65,13 @@ class OccurrenceIndex:
             MissingExtraError: USearch is not installed.
         """
         usearch = _usearch()
-        metadata = load_metadata(folder)
-        try:
+        metadata = IndexMetadata.load(folder)
+        with readable_errors(folder):
+            for name, state in metadata.files.items():
+                state.check(folder / name)
             self._projection = Projection.from_bytes((folder / PROJECTION).read_bytes(), str(folder / PROJECTION))
             self._graph: Any = usearch.Index.restore(folder / VECTORS, view=True)
             self.occurrences = OccurrenceTable(folder)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CharEmbedError(f"the index {folder} cannot be read: {error}; remove it to build it again") from error
         if not metadata.occurrences == len(self.occurrences) == len(self._graph):
             raise CharEmbedError(f"the files of the index {folder} do not agree: remove it to build it again")
 
@@ -142,8 +141,7 @@ def open_index(
     """
     expected = _describe_index(embedder, corpus)
     if (folder / METADATA).exists():
-        found = dataclasses.replace(load_metadata(folder), occurrences=0, files={})
-        if found != expected:
+        if not IndexMetadata.load(folder).is_of_same(expected):
             raise CharEmbedError(
                 f"the index {folder} is one of other texts or of another model: name another folder, or remove it"
             )
@@ -195,7 +193,7 @@ def _build(
             _add(graph, projection, pending)
         graph.save(new / VECTORS)
         (new / PROJECTION).write_bytes(projection.to_bytes())
-        dataclasses.replace(metadata, occurrences=writer.occurrences).save(new)
+        metadata.save(new, writer.occurrences)
 
 
 def _different(texts: Iterable[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from charembed.util.checks import check_integer
 _MAX_VECTOR_BYTES = 128_000_000
 """Size of the vectors to which a projection is fitted."""
 _WORDS_PER_PRODUCT = 240
-"""Number of words that are projected at a time."""
+"""Number of words that are projected at a time: whole products of `Projection`, which have 48 rows."""
 
 
 def stored_projection(pretrained: Pretrained, parts: Sequence[str], dim: int) -> Projection:

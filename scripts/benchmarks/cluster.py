@@ -29,6 +29,7 @@ from charembed.output import OutputConfig, write_embeddings
 from charembed.tagging.tagger import Tagger
 from charembed.text.corpus import Corpus, CorpusConfig
 from charembed.training.schedule import BudgetConfig
+from scripts.benchmarks.interleaved import print_load
 
 EXCERPT = Path(__file__).parents[2] / "configs" / "data" / "en_excerpt.txt"
 TRAINING = "train, both directions, hidden size 512"
@@ -74,7 +75,7 @@ def rates(characters: int = 50_000) -> None:
             job()
             rows.append([name, f"{sizes[name] / (time.process_time() - began):,.0f}"])
     print(tabulate(rows, ["", "characters per second of a core"], disable_numparse=True, tablefmt="github"))
-    _print_load()
+    print_load()
 
 
 def workers(model: str = "en", characters: int = 1_000_000, rounds: int = 3) -> None:
@@ -108,17 +109,13 @@ def workers(model: str = "en", characters: int = 1_000_000, rounds: int = 3) -> 
     medians = {way: statistics.median(values) for way, values in seconds.items()}
     rows = [[way, f"{value:.1f}", f"{characters / value:,.0f}"] for way, value in medians.items()]
     print(tabulate(rows, ["", "seconds", "characters/s"], disable_numparse=True, tablefmt="github"))
-    _print_load()
+    print_load()
 
 
 def _write_text(folder: Path, characters: int) -> Corpus:
     text = EXCERPT.read_text(encoding="utf-8")
     (folder / "text.txt").write_text((text * (characters // len(text) + 1))[:characters], encoding="utf-8")
     return Corpus(folder / "text.txt")
-
-
-def _print_load() -> None:
-    print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,3 +30,8 @@ def interleaved(kinds: dict[str, Callable[[], Any]], rounds: int) -> dict[str, l
             if number:
                 times[name].append(time.perf_counter() - started)
     return times
+
+
+def print_load() -> None:
+    """Print how busy the machine was during a measurement."""
+    print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -9,7 +9,6 @@ so much text takes hours: each word has a mean of two vectors of its own occurre
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import statistics
@@ -29,7 +28,7 @@ from charembed.embedding.neighbors import query_vector
 from charembed.embedding.occurrence_index import OccurrenceIndex, open_index
 from charembed.text.corpus import Corpus
 from charembed.text.words import find_words
-from scripts.benchmarks.interleaved import interleaved
+from scripts.benchmarks.interleaved import interleaved, print_load
 
 EXCERPT = Path(__file__).parents[2] / "configs" / "data" / "en_excerpt.txt"
 WORDS_PER_TEXT = 20
@@ -61,7 +60,7 @@ def build(characters: int = 300_000, rounds: int = 3) -> None:
         times = interleaved({"embed": embed, "embed and index": index}, rounds)
     rows = [[kind, f"{characters / statistics.median(seconds):,.0f}"] for kind, seconds in times.items()]
     print(tabulate(rows, ["", "characters per second"], disable_numparse=True, tablefmt="github"))
-    _print_load()
+    print_load()
 
 
 def search(folder: str, words: int = 10_000_000) -> None:
@@ -88,11 +87,13 @@ def search(folder: str, words: int = 10_000_000) -> None:
     opened = time.perf_counter() - began
     seconds: list[float] = []
     for sentence in Corpus(EXCERPT).texts():
-        words_of_it = [sentence.text[start:end] for start, end in find_words(sentence.text)]
-        if len(words_of_it) > 5 and len(seconds) < QUERIES:
-            vector = query_vector(embedder, sentence.text, words_of_it[2])
+        spans = find_words(sentence.text)
+        if len(spans) > 5 and len(seconds) < QUERIES:
+            start, end = spans[2]
+            word = sentence.text[start:end]
+            vector = query_vector(embedder, sentence.text, word)
             began = time.perf_counter()
-            index.neighbors(vector, words_of_it[2], NEIGHBORS)
+            index.neighbors(vector, word, NEIGHBORS)
             seconds.append(time.perf_counter() - began)
     rows = [
         ["occurrences", f"{len(index.occurrences):,}"],
@@ -103,7 +104,7 @@ def search(folder: str, words: int = 10_000_000) -> None:
         ["longest search, s", f"{max(seconds):.3f}"],
     ]
     print(tabulate(rows, disable_numparse=True, tablefmt="github"))
-    _print_load()
+    print_load()
 
 
 class _Resampled:
@@ -130,10 +131,6 @@ class _Resampled:
             share = np.array([[self.generator.random()] for _ in words], np.float32)
             first, second = self._vectors[pairs[:, 0]], self._vectors[pairs[:, 1]]
             yield WordEmbeddings(words, spans, share * first + (1 - share) * second)
-
-
-def _print_load() -> None:
-    print(f"load of the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

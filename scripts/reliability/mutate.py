@@ -217,10 +217,10 @@ def _repeat(content: bytes, generator: random.Random) -> bytes:
 def _change_json(content: bytes, generator: random.Random) -> bytes:
     try:
         value = json.loads(content)
-    except (ValueError, RecursionError):
+        _change_value(value, generator)
+        return json.dumps(value, ensure_ascii=generator.random() < 0.5).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):  # no JSON, or nested too deeply by several changes
         return _flip(content, generator)
-    _change_value(value, generator)
-    return json.dumps(value, ensure_ascii=generator.random() < 0.5).encode("utf-8", "surrogatepass")
 
 
 def _change_value(value: Any, generator: random.Random) -> None:
