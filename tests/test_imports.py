@@ -126,5 +126,8 @@ EXPORT = "from charembed.integrations.onnx import *; export_onnx(None, 'out')"
 def test_integration_without_its_package_names_the_extra(
     package: str, extra: str, statement: str, purpose: str
 ) -> None:
+    if statement is EXPORT:  # names the first of two that is missing
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
     code = f"import sys; sys.modules['{package}'] = None\n{statement}"
     assert f"{purpose} needs {package}: pip install 'charembed[{extra}]'" in run_python(code).stderr

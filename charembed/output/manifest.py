@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charembed.errors import CharEmbedError
+from charembed.text.word_boundaries import HAS_WORD_RULES_1
 from charembed.util.digests import DIGEST, seal_json, unseal_json
 from charembed.util.files import MANIFEST, atomic_write
 from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
@@ -129,8 +130,14 @@ class Manifest:
             folder: the output folder, for the error message.
 
         Raises:
-            CharEmbedError: an input or option differs.
+            CharEmbedError: an input or option differs, or version 0.1.0 began the output and the installed `regex` finds
+                other words than it did.
         """
+        if self.word_rules == 1 and not (HAS_WORD_RULES_1 or self.complete):
+            raise CharEmbedError(
+                f"output {folder} was begun by charembed 0.1.0, which found words with an older regex: pip install"
+                f" 'regex<2026.11.18' until it is complete, or {START_OVER}"
+            )
         differences = []
         # An output that was begun with earlier word rules is finished with them, so that its words are all of one kind.
         same_rules = {"word_rules": made_of["word_rules"]} if self.word_rules <= made_of["word_rules"] else {}

@@ -1,9 +1,9 @@
 r"""Define the regular expression of a word: a segment between the word boundaries of Unicode Standard Annex 29.
 
 The rules WB1 to WB999 of https://www.unicode.org/reports/tr29/#Word_Boundaries are written out with the Word_Break
-property of the `regex` package. Its own word boundary (`\b` with the flag WORD) does not follow them: it finds none
-between an opening apostrophe and a vowel ("'apple"), after an unpaired flag letter, and after a combining mark at the
-beginning of a line.
+property of the `regex` package. Its own word boundary (`\b` with the flag WORD) did not follow them before 2026.11.18:
+it found none between an opening apostrophe and a vowel ("'apple"), after an unpaired flag letter, and after a combining
+mark at the beginning of a line.
 """
 
 from __future__ import annotations
@@ -63,3 +63,6 @@ WORD_RULES_1 = regex.compile(
 )
 """A word by the rules of version 0.1.0, which relied on the boundary of `regex`. Outputs that it began are finished
 with them."""
+
+HAS_WORD_RULES_1 = WORD_RULES_1.fullmatch("'a") is not None
+"""Whether the installed `regex` finds words as at that time: it does not from 2026.11.18 on."""

@@ -27,6 +27,7 @@ from charembed.output.shards import ROW_BYTES
 from charembed.pretrained.model_folder import Pretrained
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
+from charembed.text.word_boundaries import HAS_WORD_RULES_1
 from charembed.util.digests import DIGEST, seal_json, unseal_json
 from charembed.util.files import MANIFEST
 
@@ -474,6 +475,7 @@ def test_options_are_checked(options: dict, message: str) -> None:
         OutputConfig(**options)
 
 
+@pytest.mark.skipif(not HAS_WORD_RULES_1, reason="needs regex < 2026.11.18")
 def test_an_output_is_finished_with_the_word_rules_that_it_was_begun_with(embedder, tmp_path: Path) -> None:
     """Version 0.1.0 stored no version of its rules, by which an apostrophe before a vowel belonged to the word."""
     text = tmp_path / "text.txt"
@@ -488,6 +490,20 @@ def test_an_output_is_finished_with_the_word_rules_that_it_was_begun_with(embedd
     assert write_embeddings(embedder, corpus, begun).words == 5
     with np.load(begun / "part-00000.npz") as arrays:
         assert arrays["word"].tolist() == ["an", "'apple", "it's", "'only", "one"]
+
+
+def test_an_output_of_words_that_the_installed_regex_does_not_find_is_not_resumed(
+    embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("an 'apple\n")
+    made_of = write_embeddings(embedder, Corpus([str(text)]), tmp_path / "new").made_of
+    begun = Manifest({name: value for name, value in made_of.items() if name != "word_rules"})
+    monkeypatch.setattr("charembed.output.manifest.HAS_WORD_RULES_1", False)
+    with pytest.raises(CharEmbedError, match=r"begun by charembed 0\.1\.0, .*: pip install 'regex<2026\.11\.18' until"):
+        begun.check_same_inputs(made_of, "out")
+    begun.complete = True
+    begun.check_same_inputs(made_of, "out")  # no words are left to find
 
 
 def test_an_output_of_later_word_rules_is_not_resumed(embedder, tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_remote_files_that_cannot_be_read(address: str, message: str) -> None:
 def test_text_from_a_pipe(tmp_path: Path, suffix: str) -> None:
     pipe = tmp_path / f"pipe{suffix}"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(COMPRESSORS[suffix](TEXT.encode())))
+    content = COMPRESSORS[suffix](TEXT.encode())  # skips before anything waits, where its package is missing
+    writer = threading.Thread(target=pipe.write_bytes, args=[content])
     writer.start()
     assert list(Corpus(pipe)) == DOCUMENTS
     writer.join()
