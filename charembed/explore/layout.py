@@ -13,4 +13,6 @@ def two_dimensions(vectors: Vectors) -> NDArray[np.float64]:
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     centered = unit - unit.mean(axis=0)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
-    return np.asarray(centered @ axes[:2].T, np.float64)
+    points = np.zeros((len(vectors), 2))
+    points[:, : len(axes)] = centered @ axes[:2].T  # a single word has one axis
+    return points

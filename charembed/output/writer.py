@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from charembed.embedding.context import Context
 from charembed.embedding.embedder import CharEmbedder
@@ -241,4 +242,4 @@ def _projection_to(dim: int, embedder: CharEmbedder, sample: CorpusSample | None
 def _log_size(sample: CorpusSample | None, dim: int, config: OutputConfig) -> None:
     if sample is not None:
         size = sample.characters / CHARACTERS_PER_WORD * dim * np.dtype(config.dtype).itemsize
-        logger.info("%s characters; the vectors will take about %.1f GB", f"{sample.characters:,}", size / 1e9)
+        logger.info("%s characters; the vectors will take about %s", f"{sample.characters:,}", tqdm.format_sizeof(size, "B"))

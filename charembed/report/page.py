@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from charembed.errors import import_extra
 from charembed.report.charts import Chart
@@ -102,3 +103,15 @@ class Page:
         )
         # HTML cannot hold lone surrogates, which the words of a text may be.
         return escape_controls(html.encode("utf-8", "replace").decode())
+
+
+def option_texts(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return the options of a configuration by their dotted names, as text."""
+    flat: dict[str, str] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= option_texts(value, f"{prefix}{name}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            flat[prefix + name] = "" if value is None else text
+    return flat

@@ -11,7 +11,7 @@ from typing import Any
 
 from charembed.errors import CharEmbedError
 from charembed.report.charts import Chart, LineChart, Series
-from charembed.report.page import Page, Sample, Section, Table
+from charembed.report.page import Page, Sample, Section, Table, option_texts
 from charembed.training.report import ARROWS, Report, report_rows
 from charembed.training.run_folder import load_report
 from charembed.training.run_log import LOG
@@ -254,19 +254,7 @@ def _visible(character: str) -> str:
 
 
 def _configuration(reports: Mapping[str, Report]) -> Table:
-    return _columns(reports, lambda report: _flat(report.config) | report.versions, "All options and versions")
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the options of a configuration by their dotted names, as text."""
-    flat: dict[str, str] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            flat[prefix + name] = "" if value is None else text
-    return flat
+    return _columns(reports, lambda report: option_texts(report.config) | report.versions, "All options and versions")
 
 
 def _columns(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from charembed.report.charts import BarChart, Chart, ConfusionChart, LineChart, Series
-from charembed.report.page import Page, Piece, Section, Table
+from charembed.report.page import Page, Piece, Section, Table, option_texts
 from charembed.tagging.labelled_text import LayerKind
 from charembed.tagging.metrics import LayerScores
 from charembed.tagging.tag_schemes import EntitySpan, entity_spans
@@ -30,7 +30,7 @@ def tagger_page(report: TaggerReport, name: str) -> Page:
         for layer, scores in scored.scores.items():
             sections.append(_scores_section(split, layer, scores))
         sections.append(_errors_section(split, scored))
-    settings = [[key, "" if value is None else str(value)] for key, value in report.settings.items()]
+    settings = [[key, value] for key, value in option_texts(report.settings).items()]
     settings += [[f"sentences, {split}", f"{count:,}"] for split, count in report.sentences.items()]
     sections.append(
         Section(
@@ -75,13 +75,14 @@ def _scores_section(split: str, layer: str, scores: LayerScores) -> Section:
         [label, f"{one.precision:.2f}", f"{one.recall:.2f}", f"{one.f1:.2f}", f"{one.support:,}"]
         for label, one in scores.by_type.items()
     ]
+    charts: list[Chart] = [
+        BarChart(f"f1-{slug}", f"F1 by type, {layer} on {split}", "F1, per cent", bars, 100.0),
+        ConfusionChart(f"confusion-{slug}", f"Confusion, {layer} on {split}", list(confused), counts),
+    ]
     return Section(
         f"{layer} on {split}",
         f"{scores.metric[0].upper()}{scores.metric[1:]} {scores.score:.2f}",
-        charts=[
-            BarChart(f"f1-{slug}", f"F1 by type, {layer} on {split}", "F1, per cent", bars, 100.0),
-            ConfusionChart(f"confusion-{slug}", f"Confusion, {layer} on {split}", list(confused), counts),
-        ],
+        charts=charts if labels else [],  # a text without entities has nothing to draw
         tables=[Table(["type", "precision", "recall", "F1", "number"], rows, "All scores", is_long=True)],
     )
 

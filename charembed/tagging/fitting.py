@@ -153,7 +153,7 @@ class Fitter:
         # Do not change the random numbers of the caller.
         with (
             torch.random.fork_rng(devices=[]),
-            tqdm(total=self.epochs, initial=len(self.curve), unit="epoch", leave=False) as progress,
+            tqdm(total=self.epochs, initial=len(self.curve), unit="epoch", leave=False, disable=None) as progress,
         ):
             while len(self.curve) < self.epochs and not self._is_out_of_patience():
                 epoch = self._run_epoch(len(self.curve) + 1)
@@ -163,7 +163,10 @@ class Fitter:
                 if self._path is not None:
                     self._save(self._path)
                 progress.update()
-                progress.set_postfix_str(f"dev {epoch.dev:.2f}, best {self.best_epoch.dev:.2f}")
+                scores = f"dev {epoch.dev:.2f}, best {self.best_epoch.dev:.2f}"
+                progress.set_postfix_str(scores)
+                if progress.disable:  # log files show no bar
+                    logger.info(f"epoch {epoch.epoch} of at most {self.epochs}: {scores}")
         self._modules.load_state_dict(self._best)
         self._modules.eval()
 
@@ -181,7 +184,8 @@ class Fitter:
         # One pass over the training sentences, with a linearly decreasing learning rate.
         self._modules.train()
         total = 0.0
-        for step, batch in enumerate(tqdm(batches, f"epoch {number}", unit="batch", leave=False), start=first_step):
+        bar = tqdm(batches, f"epoch {number}", unit="batch", leave=False, disable=None)
+        for step, batch in enumerate(bar, start=first_step):
             for group in self._optimizer.param_groups:
                 rate = self._config.learning_rate * (1 - step / (self.epochs * len(batches)))
                 group["lr"] = rate * group["factor"]

@@ -95,7 +95,7 @@ def _compare(config: ProbeConfig, output: Path | None) -> Comparison:
         atomic_write(output, comparison.to_json())
 
     # One model after the other, so that the vectors of one at a time take space on the disk.
-    with tqdm(total=len(config.models) * len(config.seeds), unit="tagger") as progress:
+    with tqdm(total=len(config.models) * len(config.seeds), unit="tagger", disable=None) as progress:
         for model, embedder in embedders.items():
             missing = comparison.missing_seeds(model)
             progress.update(len(config.seeds) - len(missing))

@@ -123,6 +123,7 @@ def read_splits(train: str, dev: str | None, test: str | None, columns: Columns 
     for part, path, sentences in (("dev", dev, splits.dev), ("test", test, splits.test)):
         name = f"{part} part of {Path(train).name}" if path is None else Path(path).name
         notes += _notes_on_unknown_tags(name, sentences, splits.train, train_file.kinds)
+    notes += _notes_on_repeated_sentences(splits)
     return LabelledSplits(splits, train_file.kinds, list(dict.fromkeys(notes)))
 
 
@@ -152,6 +153,19 @@ def _notes_on_unknown_tags(
                 f" {', '.join(unknown)}"
             )
     return notes
+
+
+def _notes_on_repeated_sentences(splits: Splits[LabelledSentence]) -> list[str]:
+    """Return a note for each split that has no sentence of its own."""
+    train, dev, test = (
+        {(tuple(sentence.words), tuple(map(tuple, sentence.tags.values()))) for sentence in split} for split in splits
+    )
+    scores = {
+        "dev, whose sentences are all in train": dev <= train,
+        "test, whose sentences are all in train": test <= train,
+        "test, whose sentences are all in dev, which chooses the best epoch": test <= dev and not test <= train,
+    }
+    return [f"scores on {split}, say nothing about other text" for split, are_repeated in scores.items() if are_repeated]
 
 
 def check_splits(splits: Splits[LabelledSentence], train: str) -> None:

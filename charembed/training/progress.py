@@ -63,6 +63,7 @@ class Progress:
         layout = "{percentage:3.0f}%|{bar}| {elapsed} < {remaining}{postfix}"
         self._bar: Any = tqdm(total=1.0, bar_format=layout, disable=True if log is None else None, dynamic_ncols=True)
         self._unwritten: StepSummary | None = None
+        self._has_left_out = False
         self._last_record = -math.inf
         self._last_message = time.monotonic()
 
@@ -128,11 +129,12 @@ class Progress:
         logger.info(f"sample: {' '.join(sample.split())}")
 
     def validation_left_out(self, step: int) -> None:
-        """Log that a validation is left out because validations have taken their share of the budget."""
-        if self._log is not None:
+        """Log the first time that a validation is left out because validations have taken their share of the budget."""
+        if self._log is not None and not self._has_left_out:
+            self._has_left_out = True
             logger.info(
-                f"step {step:,}: validation left out, because validations may take at most {VALIDATION_SHARE:.0%} of"
-                " budget.minutes: use a shorter validation text or fewer validations"
+                f"step {step:,}: validation left out, and others may be, because they take at most"
+                f" {VALIDATION_SHARE:.0%} of budget.minutes; a shorter validation text takes less"
             )
 
     def end(self, steps: int, warmup_steps: int) -> None:

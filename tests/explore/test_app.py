@@ -94,6 +94,7 @@ def test_a_map_has_every_occurrence(client: Client) -> None:
     groups = [drawn.find(f".//{svg}g[@id='map-points-{k}']").findall(f".//{svg}use") for k in range(2)]
     assert list(map(len, groups)) == [11, 9]
     assert len(client.post("/api/map", words=["number"]).json()["points"]) == 9
+    assert len(client.post("/api/map", words=["amp"]).json()["points"]) == 1
 
 
 @pytest.mark.parametrize(

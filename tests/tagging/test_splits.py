@@ -77,6 +77,7 @@ def test_tags_that_training_lacks_are_noted(tmp_path: Path) -> None:
         "dev.conll: 1 entities of layer ner begin with I-, read as B-",
         "dev.conll: tags of layer pos that no training sentence has, and that count as errors: INTJ, X",
         "dev.conll: kinds of entities of layer ner that no training sentence has, and that count as errors: LOC",
+        "scores on test, whose sentences are all in train, say nothing about other text",
     ]
 
     # Drawn splits are parts of the training file.
@@ -87,6 +88,20 @@ def test_tags_that_training_lacks_are_noted(tmp_path: Path) -> None:
         "dev part of train.conll: tags of layer tags that no training sentence has, and that count"
     )
     assert notes[1].startswith("test part of train.conll: tags of layer tags that no training sentence has")
+
+
+def test_sentences_of_another_split_are_noted(columns: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.conll"
+    other.write_text("Peter B-PER\n\n")
+    in_train = "scores on {}, whose sentences are all in train, say nothing about other text"
+    in_dev = "scores on test, whose sentences are all in dev, which chooses the best epoch, say nothing about other text"
+    files = str(columns), str(other)
+    for dev, test, notes in (
+        (0, 0, [in_train.format("dev"), in_train.format("test")]),
+        (1, 0, [in_train.format("test")]),
+        (1, 1, [in_dev]),
+    ):
+        assert read_splits(files[0], files[dev], files[test]).notes == notes
 
 
 def test_the_digest_is_of_words_tags_and_splits() -> None:

@@ -72,7 +72,10 @@ function showWords() {
     fill(mark, end);
     const name = element("span", "label", label);
     name.title = `probability ${score}`;
-    mark.append(name);
+    // The last word, what follows it and the label stay on one line.
+    const last = element("span", "last");
+    last.append(...[...mark.childNodes].slice(-2), name);
+    mark.append(last);
     target.append(mark);
   }
   fill(target, shown.characters.length);
