@@ -130,8 +130,8 @@ class Manifest:
             folder: the output folder, for the error message.
 
         Raises:
-            CharEmbedError: an input or option differs, or version 0.1.0 began the output and the installed `regex` finds
-                other words than it did.
+            CharEmbedError: an input or option differs, or version 0.1.0 began the output and the installed `regex`
+                finds other words than it did.
         """
         if self.word_rules == 1 and not (HAS_WORD_RULES_1 or self.complete):
             raise CharEmbedError(

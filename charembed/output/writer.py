@@ -242,4 +242,4 @@ def _projection_to(dim: int, embedder: CharEmbedder, sample: CorpusSample | None
 def _log_size(sample: CorpusSample | None, dim: int, config: OutputConfig) -> None:
     if sample is not None:
         size = sample.characters / CHARACTERS_PER_WORD * dim * np.dtype(config.dtype).itemsize
-        logger.info("%s characters; the vectors will take about %s", f"{sample.characters:,}", tqdm.format_sizeof(size, "B"))
+        logger.info(f"{sample.characters:,} characters; the vectors will take about {tqdm.format_sizeof(size, 'B')}")

@@ -165,7 +165,7 @@ def _notes_on_repeated_sentences(splits: Splits[LabelledSentence]) -> list[str]:
         "test, whose sentences are all in train": test <= train,
         "test, whose sentences are all in dev, which chooses the best epoch": test <= dev and not test <= train,
     }
-    return [f"scores on {split}, say nothing about other text" for split, are_repeated in scores.items() if are_repeated]
+    return [f"scores on {split}, say nothing about other text" for split, is_repeated in scores.items() if is_repeated]
 
 
 def check_splits(splits: Splits[LabelledSentence], train: str) -> None:

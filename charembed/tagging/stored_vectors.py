@@ -157,9 +157,7 @@ class VectorFolder:
                 logger.warning(f"{path} cannot be used: {error}; computing the vectors again")
         embedded = self.embedder.iter_embed(sentence.text for sentence in sentences)
         vectors = (with_static(embeddings, self._static) for embeddings in embedded)
-        bar = tqdm(
-            vectors, f"embed {name}", len(sentences), unit="sentence", leave=False, smoothing=0, disable=None
-        )
+        bar = tqdm(vectors, f"embed {name}", len(sentences), unit="sentence", leave=False, smoothing=0, disable=None)
         StoredVectors.write(path, bar)
         return StoredVectors(path, counts, self.dim)
 

@@ -105,7 +105,8 @@ def _encode(
     encoded = encode_text(config, _text_folder(config, folder), initial)
     logger.info(
         f"{encoded.characters:,} characters to train on, {len(encoded.valid):,} to validate on, from"
-        f" {encoded.documents:,} document{'' if encoded.documents == 1 else 's'}; vocabulary of {len(encoded.vocab):,} ids,"
+        f" {encoded.documents:,} document{'' if encoded.documents == 1 else 's'};"
+        f" vocabulary of {len(encoded.vocab):,} ids,"
         f" {encoded.unknown_rate:.4%} of the text unknown"
     )
     if earlier is not None and not encoded.digests().items() <= earlier.text.items():

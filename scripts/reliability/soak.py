@@ -3,8 +3,9 @@
     python -m scripts.reliability.soak --model en --engine torch --minutes 60
 
 Every call embeds another number of texts of other lengths: sentences of words, runs of one character, and random
-Unicode. The largest calls come first, so that memory that grows later is not that of a larger one. Reads the memory from /proc, so it needs Linux. Exit status 1 if the memory is at any time more than 5 % above
-or below that after five minutes.
+Unicode. The largest calls come first, so that memory that grows later is not that of a larger one. Reads the memory
+from /proc, so it needs Linux. Exit status 1 if the memory is at any time more than 5 % above or below that after five
+minutes.
 """
 
 from __future__ import annotations

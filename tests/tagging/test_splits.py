@@ -94,7 +94,7 @@ def test_sentences_of_another_split_are_noted(columns: Path, tmp_path: Path) -> 
     other = tmp_path / "other.conll"
     other.write_text("Peter B-PER\n\n")
     in_train = "scores on {}, whose sentences are all in train, say nothing about other text"
-    in_dev = "scores on test, whose sentences are all in dev, which chooses the best epoch, say nothing about other text"
+    in_dev = in_train.format("test").replace("train", "dev, which chooses the best epoch")
     files = str(columns), str(other)
     for dev, test, notes in (
         (0, 0, [in_train.format("dev"), in_train.format("test")]),
