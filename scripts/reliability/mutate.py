@@ -379,18 +379,19 @@ def _work(numbers: range, seed: int, pipe: Any, current: Any) -> None:
     pipe.send(findings)
 
 
-def main(mutations: int = 20_000, seed: int = 1, first: int = 0) -> None:
+def main(mutations: int = 20_000, seed: int = 1, first: int = 0, minutes: float = float("inf")) -> None:
     """Check mutations and print what has happened.
 
     Args:
-        mutations: number of mutations.
+        mutations: number of mutations, at most.
         seed: seed of all mutations.
         first: number of the first mutation, to repeat one.
+        minutes: when they end, even if there are fewer mutations.
     """
     context = multiprocessing.get_context("spawn")
     total, started = Findings(), time.perf_counter()
     position = first
-    while position < first + mutations:
+    while position < first + mutations and time.perf_counter() - started < 60 * minutes:
         known = len(total.failures)
         numbers = range(position, min(position + _CHUNK, first + mutations))
         receiver, sender = context.Pipe(duplex=False)
