@@ -407,8 +407,8 @@ def main(mutations: int = 20_000, seed: int = 1, first: int = 0, minutes: float 
             total.failures.append(f"{current.value}: the process ended with {process.exitcode}")
             position = current.value + 1
         process.join()
-        minutes = (time.perf_counter() - started) / 60
-        print(f"{position - first:,} mutations in {minutes:.1f} min, {len(total.failures)} failures", flush=True)
+        spent = (time.perf_counter() - started) / 60
+        print(f"{position - first:,} mutations in {spent:.1f} min, {len(total.failures)} failures", flush=True)
         print("".join(f"{failure}\n" for failure in total.failures[known:]), end="", flush=True)
     for outcome, count in sorted(total.outcomes.items()):
         print(f"{outcome} {count:,}")
