@@ -25,6 +25,8 @@ _VALUE = re.compile(
     r"|Unable to load config \"(?P<config>.*?)\"",
     re.DOTALL,
 )
+_MAX_VALUE = 200
+"""Characters of a refused value that a message shows."""
 _EXPECTED_LIST = "Expected a <class 'list'>"
 _CHOICE = re.compile(r"argument (?P<name>\S+): invalid choice: (?P<got>.+) \(choose from (?P<choices>.+)\)")
 _NO_COMMAND = re.compile(r'expected "[\w.]*command" to be one of \{(?P<choices>.+)\}, but it was not provided\.')
@@ -66,6 +68,7 @@ def plain_message(message: str, actions: Sequence[argparse.Action], in_file: boo
     if value is None or (hint is None and not is_group(key, options)):
         return f"{name}: {' '.join(why.split())}"
     got = next(text for text in value.groups() if text is not None).strip()
+    got = got if len(got) <= _MAX_VALUE else f"{got[:_MAX_VALUE]} …"
     if hint is None:
         expected = describe_group(key, options, in_file)
         if not in_file and not Path(got).exists():

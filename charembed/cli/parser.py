@@ -94,14 +94,14 @@ class Parser(ArgumentParser):
         return parsed
 
     def _check_given_once(self, arguments: Sequence[str]) -> None:
-        """Refuse an option that takes a list and is given twice: argparse would drop all values but the last."""
-        lists = {option for action in self._actions if takes_list(action) for option in action.option_strings} - {
-            "--config"
-        }
+        """Refuse an option that is given twice: argparse would drop all values but the last without a word."""
         names = [argument.partition("=")[0] for argument in arguments]
-        for name in lists:
-            if names.count(name) > 1:
-                self.error(f"{_dashed(name)} is given {names.count(name)} times; {_list_hint(name)}")
+        for action in self._actions:
+            # Later configuration files are meant to overrule earlier ones, and `--NAME+` appends to a list.
+            options = [name for name in action.option_strings if name != "--config" and not name.endswith("+")]
+            if (times := sum(map(names.count, options))) > 1:
+                remedy = _list_hint(options[0]) if takes_list(action) else "give it once"
+                self.error(f"{_dashed(options[0])} is given {times} times; {remedy}")
 
     def _check_groups(self, parsed: Namespace) -> None:
         """Refuse unknown keys from the file of a group of options, such as `--model FILE`."""

@@ -61,8 +61,11 @@ class DatasetName:
         """
         folder = Path(self.name)
         if folder.is_dir():
-            files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-            return _digest_lines(f"{path.relative_to(folder)} {_file_digest(path)}" for path in files)
+            # The same digest on Windows, whose paths have other separators and another order.
+            files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+            return _digest_lines(
+                f"{name.as_posix()} {_file_digest(files[name])}" for name in sorted(files, key=lambda name: name.parts)
+            )
         datasets = import_extra("datasets", extra="train", purpose=f"reading the {self}")
         builder = datasets.load_dataset_builder(self.name, self.config)
         return _digest_lines([builder.config_id, str(builder.hash)])

@@ -81,8 +81,8 @@ TextInput = str | Sequence[str] | tuple[str, Sequence[Span]] | SpannedText
 
 
 def as_list(values: Any) -> Any:
-    """Return an array of NumPy, pandas or Arrow as a list, and anything else as it is."""
-    for method in ("tolist", "to_pylist"):
+    """Return an array of NumPy, pandas or Arrow as a list, a value of Arrow as Python's, anything else as it is."""
+    for method in ("tolist", "to_pylist", "as_py"):
         if hasattr(values, method):
             return getattr(values, method)()
     return values

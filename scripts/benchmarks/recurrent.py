@@ -121,7 +121,7 @@ def peak_growth(name: str, shape: Shape) -> float:
         torch.cuda.reset_peak_memory_stats()
         candidate.train()
         return (torch.cuda.max_memory_allocated() - before) / 2**20 / candidate.gates
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current size
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak to the current size
     before = read_status("VmRSS")
     candidate.train()
     return (read_status("VmHWM") - before) / 1024 / candidate.gates
@@ -129,7 +129,7 @@ def peak_growth(name: str, shape: Shape) -> float:
 
 def read_status(field: str) -> int:
     """Return a field of this process's status, in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 

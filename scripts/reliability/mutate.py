@@ -364,7 +364,7 @@ def _work(numbers: range, seed: int, pipe: Any, current: Any) -> None:
 
     torch.set_num_threads(1)
     run_numbers(range(8), seed=0)  # what is imported and allocated once
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     limit = pages * resource.getpagesize() + _MAX_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -57,7 +57,7 @@ def _text(generator: random.Random, characters: int | None = None) -> str:
 
 
 def _resident_mb() -> float:
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
     return int(kilobytes) * 1024 / _BYTES_PER_MB
 

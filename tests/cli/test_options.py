@@ -284,6 +284,7 @@ def test_a_wrong_file_for_a_group_of_options(tmp_path: Path, capsys: pytest.Capt
         (("tag", "evaluate", "en-ner", "a", "--tag-columns", "1"), "--tag-columns must be a mapping, such as"),
         ((*TRAIN, "--budget.minutes", "x"), "--budget.minutes must be a number, got x"),
         ((*TRAIN, "--overwrite=3"), "--overwrite must be true or false, got 3"),
+        ((*TRAIN, "--budget.minutes", "x" * 5000), f"--budget.minutes must be a number, got {'x' * 200} …"),
         (("embed", "a.txt", "--context-characters", "0"), "must be a whole number of at least 1, got 0"),
         (("evaluate", "-m", "en", "a.txt", "--errors", "x"), "--errors must be one of strict, replace, got x"),
         ((*PROBE, "--seeds", "[1.5]"), "each element of --seeds must be a whole number, got 1.5"),
@@ -309,3 +310,15 @@ def test_several_files_for_an_option_are_not_dropped(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "name several files in a list, --data." in refusal_of(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tag", "train", "--train", "a.conll", "--train=b.conll", "--output", "out"), "--train is given 2 times"),
+        (("embed", "a.txt", "-o", "out", "--output", "other"), "-o is given 2 times"),
+        ((*TRAIN, "--overwrite", "--overwrite", "--overwrite"), "--overwrite is given 3 times"),
+    ],
+)
+def test_an_option_is_given_once(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{message}; give it once" in refusal_of(capsys, *arguments)

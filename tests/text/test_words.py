@@ -154,6 +154,14 @@ def test_given_words_may_be_an_array() -> None:
     assert words_of(np.array("one two")) == ["one", "two"]
 
 
+def test_given_words_may_be_those_of_arrow() -> None:
+    import pyarrow
+
+    texts = pyarrow.array([["one", "two words"]])
+    assert words_of(texts[0]) == ["one", "two words"]
+    assert words_of(pyarrow.scalar("one two")) == ["one", "two"]
+
+
 def test_given_spans_are_kept() -> None:
     spanned = SpannedText.of(("Washington D.C.", [(0, 10), (11, 15), (3, 3), (2, 7)]))
     assert spanned.words == ["Washington", "D.C.", "", "shing"]
