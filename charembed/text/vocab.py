@@ -221,7 +221,7 @@ class CharVocab:
             in_order = [table[token] for token in by_id] == list(range(len(table))) and by_id[:1] == [UNKNOWN]
             # JSON's 1.0 and true equal 1 in Python.
             in_order = in_order and all(type(value) is int for value in table.values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise CharEmbedError(f"{source} is not a tokenizer.json: {type(error).__name__}: {error}") from error
         if not is_plain:
             raise CharEmbedError(f"{source} is not a character vocabulary: expected BPE without merges and other steps")

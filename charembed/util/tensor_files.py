@@ -16,6 +16,8 @@ MAX_VALUE = 1e12
 """Largest absolute value of a weight. Sums of products of several weights are finite in float32, so vectors are too."""
 _MAX_HEADER = 1_000_000
 """Largest header in bytes. It has about a hundred for each tensor."""
+_MAX_SHAPE_TEXT = 100
+"""Characters of a wrong shape that a message shows."""
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -75,7 +77,8 @@ def check_weights(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
     for name, shape in sorted(shapes.items()):
         tensor = tensors[name]
         if tensor.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(shape)}")
+            # A hostile file can have thousands of dimensions.
+            raise ValueError(f"{name} has shape {str(tuple(tensor.shape))[:_MAX_SHAPE_TEXT]}, expected {tuple(shape)}")
         if tensor.dtype not in _FLOAT_TYPES:
             raise ValueError(f"{name} has type {tensor.dtype}, expected a floating-point type of 16 to 64 bits")
         weights[name] = tensor.float()

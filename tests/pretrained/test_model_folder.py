@@ -245,6 +245,9 @@ def test_weights_that_do_not_fit_are_reported(folder: Path) -> None:
     save(**{"forward.decoder.bias": torch.zeros(2)})
     with pytest.raises(CharEmbedError, match=r"forward.decoder.bias has shape \(2,\), expected"):
         Pretrained.load(folder)
+    save(**{"forward.decoder.bias": torch.zeros([1] * 5000)})
+    with pytest.raises(CharEmbedError, match=r"forward.decoder.bias has shape \(1, [1, ]+, expected"):
+        Pretrained.load(folder)
     save(**{"forward.decoder.bias": weights["forward.decoder.bias"].int()})
     with pytest.raises(CharEmbedError, match="int32, expected a floating-point type"):
         Pretrained.load(folder)

@@ -137,6 +137,10 @@ def test_load_refuses_other_tokenizers(tmp_path: Path) -> None:
     path.write_text(json.dumps(of_words))
     with pytest.raises(CharEmbedError, match=r"is not a character vocabulary.*'word'"):
         CharVocab.load(path)
+    of_words["model"]["vocab"] = [7]
+    path.write_text(json.dumps(of_words))
+    with pytest.raises(CharEmbedError, match=r"is not a tokenizer.json: IndexError"):
+        CharVocab.load(path)
     of_words["model"]["vocab"] = {"a": 0, "<unk>": 1}
     path.write_text(json.dumps(of_words))
     with pytest.raises(CharEmbedError, match="ids must run from 0"):
