@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from charembed.util.checks import shown
 from charembed.util.reading import parse_json
 
 MAX_VALUE = 1e12
 """Largest absolute value of a weight. Sums of products of several weights are finite in float32, so vectors are too."""
 _MAX_HEADER = 1_000_000
 """Largest header in bytes. It has about a hundred for each tensor."""
-_MAX_SHAPE_TEXT = 100
-"""Characters of a wrong shape that a message shows."""
 _FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -72,13 +71,12 @@ def check_weights(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ValueError(f"it {problem} {', '.join(names[:3])}{more}")
+            raise ValueError(f"it {problem} {', '.join(map(shown, names[:3]))}{more}")
     weights = {}
     for name, shape in sorted(shapes.items()):
         tensor = tensors[name]
         if tensor.shape != shape:
-            # A hostile file can have thousands of dimensions.
-            raise ValueError(f"{name} has shape {str(tuple(tensor.shape))[:_MAX_SHAPE_TEXT]}, expected {tuple(shape)}")
+            raise ValueError(f"{name} has shape {shown(tuple(tensor.shape))}, expected {tuple(shape)}")
         if tensor.dtype not in _FLOAT_TYPES:
             raise ValueError(f"{name} has type {tensor.dtype}, expected a floating-point type of 16 to 64 bits")
         weights[name] = tensor.float()
