@@ -142,6 +142,8 @@ class Recurrence(nn.Module, ABC, Generic[S]):
         """Initialise all weights."""
         for layer, reverse in self.passes:
             weights = self.layer_parameters(layer, reverse=reverse)
+            if weights["weight_ih"].is_meta:
+                return  # there are no values, but orthogonal_ of PyTorch 2.8 would import the compiler
             # Gate by gate: the initialisers would take the stacked gates for one matrix.
             for block in weights["weight_ih"].chunk(len(self.gates)):
                 nn.init.xavier_uniform_(block)

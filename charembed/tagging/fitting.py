@@ -163,8 +163,7 @@ class Fitter:
                 if self._path is not None:
                     self._save(self._path)
                 progress.update()
-                scores = f"dev {epoch.dev:.2f}, best {self.best_epoch.dev:.2f}"
-                progress.set_postfix_str(scores)
+                progress.set_postfix_str(scores := f"dev {epoch.dev:.2f}, best {self.best_epoch.dev:.2f}")
                 if progress.disable:  # log files show no bar
                     logger.info(f"epoch {epoch.epoch} of at most {self.epochs}: {scores}")
         self._modules.load_state_dict(self._best)
@@ -179,13 +178,12 @@ class Fitter:
         rng = random.Random(f"{self._config.seed} {number}")
         lengths = [len(sentence.words) for sentence in self._train.sentences]
         batches = random_batches(lengths, self._config.batch_size, rng)
-        first_step = (number - 1) * len(batches)
+        step = (number - 1) * len(batches)
 
         # One pass over the training sentences, with a linearly decreasing learning rate.
         self._modules.train()
         total = 0.0
-        bar = tqdm(batches, f"epoch {number}", unit="batch", leave=False, disable=None)
-        for step, batch in enumerate(bar, start=first_step):
+        for batch in tqdm(batches, f"epoch {number}", unit="batch", leave=False, disable=None):
             for group in self._optimizer.param_groups:
                 rate = self._config.learning_rate * (1 - step / (self.epochs * len(batches)))
                 group["lr"] = rate * group["factor"]
@@ -195,6 +193,7 @@ class Fitter:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._modules.parameters(), MAX_GRADIENT_NORM)
             self._optimizer.step()
+            step += 1
             total += loss.item() * len(batch)
         if not total < float("inf"):  # also NaN
             raise CharEmbedError("the loss is not finite: lower the learning rate")
