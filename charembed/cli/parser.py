@@ -141,6 +141,11 @@ class Parser(ArgumentParser):
         """Return the usage."""
         return _dashed_help(super().format_usage())
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print a help text or an error."""
+        # argparse would ignore that the help cannot be written.
+        (file or sys.stderr).write(message)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, and exit with status 2."""
         # jsonargparse names its own classes and keys; users know options and values.
