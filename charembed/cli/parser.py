@@ -143,8 +143,10 @@ class Parser(ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print a help text or an error."""
-        # argparse would ignore that the help cannot be written.
-        (file or sys.stderr).write(message)
+        if file is not None and file is sys.stdout:
+            file.write(message)  # argparse would ignore that the help cannot be written
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, and exit with status 2."""

@@ -93,16 +93,22 @@ def _run_and_flush(program: Callable[[], int | None]) -> int:
     try:
         status = program() or 0
     except SystemExit:  # after --help and --version
-        sys.stdout.flush()
+        _flush()
         raise
-    sys.stdout.flush()
+    _flush()
     return status
+
+
+def _flush() -> None:
+    """Flush stdout, which Python sets to None if it is closed."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _discard_unwritten_output() -> None:
     """Discard what stdout cannot write: Python flushes it again at exit, which must not fail a second time."""
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

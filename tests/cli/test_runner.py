@@ -189,6 +189,14 @@ def test_a_help_text_that_cannot_be_written_is_an_error(arguments: list[str], un
     assert re.fullmatch(rb"charembed: error: .*File too large\n", done.stderr)
 
 
+@unix_only
+def test_a_program_can_run_with_closed_output() -> None:
+    code = "from charembed.cli.runner import run_program; raise SystemExit(run_program('p', lambda: print('lost')))"
+    command = f'exec "{sys.executable}" -c "{code}" >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_exit_status_of_a_program() -> None:
     assert run_program("name", lambda: None) == 0
     assert run_program("name", lambda: 3) == 3
