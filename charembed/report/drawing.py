@@ -26,7 +26,7 @@ _PRINT_COLORS = {_INK: "#1c1c1c", _GRID: "#d0d0d0", _PAPER: "#ffffff"}
 _MAX_PRINTED_COUNTS = 20
 """Number of tags above which the cells of a confusion matrix are too small for numbers."""
 _LONGEST_LABEL, _LONGEST_TITLE = 20, 45
-"""Characters to which labels and titles are cut: long ones would leave no room for the chart."""
+"""Characters to which labels, and titles and legends, are cut: long ones would leave no room for the chart."""
 _USUAL_LABEL = 8
 """Characters of a label for which bars and confusion matrices have room; longer ones make them larger."""
 _THOUSANDS = 10_000
@@ -110,9 +110,10 @@ def _draw(chart: Chart, kind: str, options: dict[str, Any], colors: dict[str, st
 
 
 def _shorten(text: str, length: int = _LONGEST_LABEL) -> str:
-    """Return a text as one line of limited length, which any picture can hold."""
+    """Return a text as one line of limited length, which any picture can hold. What is left out is in the middle."""
     text = escape_controls(escape_undecodable(text), line_ends=True)
-    return text if len(text) <= length else text[: length - 1] + "…"
+    end = length // 2
+    return text if len(text) <= length else f"{text[: length - end - 1]}…{text[-end:]}"
 
 
 def _size(chart: Chart) -> tuple[float, float]:
@@ -158,7 +159,7 @@ def _fill_lines(axes: Axes, chart: LineChart) -> None:
             alpha=0.45 if series.is_faint else 1.0,
             marker="o" if series.has_markers or len(series.x) == 1 else None,  # a line of one point shows nothing
             markersize=4,
-            label=_shorten(series.label) or None,
+            label=_shorten(series.label, _LONGEST_TITLE) or None,
         )
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
@@ -167,7 +168,7 @@ def _fill_lines(axes: Axes, chart: LineChart) -> None:
     axes.grid(visible=True, axis="y")
     _limit(axes, chart)
     if any(series.label for series in chart.series):
-        axes.legend(fontsize=9)
+        axes.legend(fontsize=9).set_in_layout(False)  # it is inside the axes, however long its names are
 
 
 def _limit(axes: Axes, chart: LineChart) -> None:

@@ -15,7 +15,8 @@ from charembed.report.tagger_page import tagger_page
 from charembed.tagging.tagger_folder import HTML, is_tagger
 from charembed.tagging.training_report import TaggerReport
 from charembed.training.run_log import LOG
-from charembed.util.files import atomic_write, check_output_folder
+from charembed.util.files import atomic_write
+from charembed.util.outputs import check_output_folder
 
 logger = logging.getLogger(__name__)
 
