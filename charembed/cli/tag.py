@@ -19,7 +19,8 @@ from charembed.cli.command import Command
 from charembed.cli.options import add_cluster, add_config, add_device, add_files, read_corpus
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
-from charembed.util.files import atomic_file, output_file, sole_writer, user_path
+from charembed.util.files import atomic_file, sole_writer, user_path
+from charembed.util.outputs import output_file
 
 if TYPE_CHECKING:
     from charembed.tagging.tagged_text import TaggedText

@@ -12,7 +12,8 @@ from charembed.cli.command import Command
 from charembed.cli.options import add_config
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
-from charembed.util.files import atomic_write, check_output_folder, output_file, user_path
+from charembed.util.files import atomic_write, user_path
+from charembed.util.outputs import check_output_folder, output_file
 
 
 def run_train(arguments: Namespace) -> int:

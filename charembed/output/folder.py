@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from charembed.errors import CharEmbedError
 from charembed.output.projection import PROJECTION
 from charembed.output.shards import Format
-from charembed.util.files import MANIFEST, check_output_folder, remove_leftovers, user_path
+from charembed.util.files import MANIFEST, remove_leftovers, user_path
+from charembed.util.outputs import check_output_folder
 
 _LOCK = ".embeddings.lock"
 _FORMATS = get_args(Format)

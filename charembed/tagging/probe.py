@@ -20,7 +20,8 @@ from charembed.tagging.options import TaggerOptions
 from charembed.tagging.splits import LabelledSplits, sentences_digest
 from charembed.tagging.stored_vectors import VectorFolder
 from charembed.util.checks import check_seed
-from charembed.util.files import atomic_write, output_file, scratch_folder, sole_writer, user_path
+from charembed.util.files import atomic_write, scratch_folder, sole_writer, user_path
+from charembed.util.outputs import output_file
 
 logger = logging.getLogger(__name__)
 

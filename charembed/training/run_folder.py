@@ -18,7 +18,8 @@ from charembed.pretrained.model_folder import check_replaceable
 from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import differences
 from charembed.training.report import REPORT, Report
-from charembed.util.files import RUN_LOCK, atomic_write, check_output_folder, recover_folder, remove_leftovers
+from charembed.util.files import RUN_LOCK, atomic_write, recover_folder, remove_leftovers
+from charembed.util.outputs import check_output_folder
 from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import load_yaml
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from charembed.errors import CharEmbedError
+from charembed.util.outputs import check_output_folder, output_file
 
 _IS_POSIX = os.name == "posix"
 _LOCK = ".lock"
@@ -324,45 +325,6 @@ def check_utf8(path: Path, consequence: str) -> None:
         raise CharEmbedError(
             f"output {escape_undecodable(os.fspath(path))}: the name is not UTF-8, {consequence}: choose another name"
         ) from error
-
-
-def output_file(path: Path) -> Path:
-    """Return the file that is written as an output: the path itself, or the file that a symbolic link leads to.
-
-    Call this before the work, because `atomic_file` refuses the same paths only at the end of it.
-
-    Raises:
-        CharEmbedError: the path is that of a folder, a device, a pipe or a socket.
-    """
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    # Only links in a circle lead to a link. A link of the system, such as /dev/stdout, can lead to a pipe without a
-    # path of its own.
-    if (path.exists() or target.is_symlink()) and not path.is_file():
-        raise CharEmbedError(f"output {path} is {_kind(path)}: name a regular file")
-    return target
-
-
-def check_output_folder(path: Path) -> None:
-    """Check that an output is a folder or can become one.
-
-    Raises:
-        CharEmbedError: it, or what should be the folder around it, is something else.
-    """
-    for place in (path, *path.parents):
-        if place.is_dir():
-            return
-        if os.path.lexists(place):
-            cause = "" if place == path else f"cannot be created: {place} "
-            raise CharEmbedError(f"output {path} {cause}is {_kind(place)}: name a folder")
-
-
-def _kind(path: Path) -> str:
-    """Return what an existing path is, for an error message."""
-    if not path.exists():
-        return "a link to nothing"
-    if path.is_dir():
-        return "a folder"
-    return "a file" if path.is_file() else "a device, pipe or socket"
 
 
 def escape_undecodable(name: str) -> str:

@@ -21,7 +21,6 @@ from charembed.util.files import (
     atomic_folder,
     atomic_write,
     check_contains_only,
-    check_output_folder,
     escape_undecodable,
     recover_folder,
     remove_leftovers,
@@ -30,6 +29,7 @@ from charembed.util.files import (
     sole_writer,
     user_path,
 )
+from charembed.util.outputs import check_output_folder
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="needs links, which Windows lets few users make")
