@@ -167,7 +167,10 @@ def _add_projection_options(parser: Parser) -> None:
 def run_import_flair(arguments: Namespace) -> int:
     """Convert a pair of Flair language models to a model folder."""
     from charembed.pretrained.flair_checkpoint import read_flair
+    from charembed.pretrained.model_folder import check_replaceable
+    from charembed.util.files import user_path
 
+    check_replaceable(user_path(arguments.output).resolve())  # before the time is spent on reading
     pretrained = read_flair(arguments.forward, arguments.backward, arguments.readout)
     pretrained.save(arguments.output)
     config = pretrained.model.config

@@ -141,6 +141,13 @@ class Parser(ArgumentParser):
         """Return the usage."""
         return _dashed_help(super().format_usage())
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print a help text or an error."""
+        if file is not None and file is sys.stdout:
+            file.write(message)  # argparse would ignore that the help cannot be written
+        else:
+            super()._print_message(message, file)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, and exit with status 2."""
         # jsonargparse names its own classes and keys; users know options and values.

@@ -64,13 +64,13 @@ def _exit_status(name: str, program: Callable[[], int | None]) -> int:
     """Run the program, and turn errors and signals into messages and exit statuses."""
     try:
         with _signals_raise():
-            return program() or 0
+            return _run_and_flush(program)
     except BrokenPipeError:  # the reader of our output has ended, as `head` does
-        # Python flushes stdout at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_unwritten_output()
         return EXIT_BROKEN_PIPE
     except (CharEmbedError, MissingExtraError, OSError) as error:
         print(f"{name}: error: {escape_controls(str(error), line_ends=True)}", file=sys.stderr)
+        _discard_unwritten_output()
         return EXIT_BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         # PyTorch has no exception of its own for it on a CPU.
@@ -82,6 +82,35 @@ def _exit_status(name: str, program: Callable[[], int | None]) -> int:
         return 128 + error.number
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _run_and_flush(program: Callable[[], int | None]) -> int:
+    """Run the program and flush what it has printed: at exit, Python could not say that a full disk has lost it.
+
+    Raises:
+        OSError: stdout cannot be written.
+    """
+    try:
+        status = program() or 0
+    except SystemExit:  # after --help and --version
+        _flush()
+        raise
+    _flush()
+    return status
+
+
+def _flush() -> None:
+    """Flush stdout, which Python sets to None if it is closed."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _discard_unwritten_output() -> None:
+    """Discard what stdout cannot write: Python flushes it again at exit, which must not fail a second time."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

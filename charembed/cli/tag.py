@@ -20,6 +20,7 @@ from charembed.cli.options import add_cluster, add_config, add_device, add_files
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
 from charembed.util.files import atomic_file, sole_writer, user_path
+from charembed.util.outputs import output_file
 
 if TYPE_CHECKING:
     from charembed.tagging.tagged_text import TaggedText
@@ -69,10 +70,11 @@ def run_tag_predict(arguments: Namespace) -> int:
     if arguments.cluster is not None:
         return _predict_on_cluster(arguments)
 
+    output = _output_path(arguments.output)
     tagger = _load(arguments)
     corpus = read_corpus(arguments)
-    output = user_path(arguments.output)
-    if output.exists() and any(isinstance(source, Path) and source.samefile(output) for source in corpus.sources):
+    files = [source for source in corpus.sources if isinstance(source, Path)]
+    if output is not None and output.exists() and any(file.samefile(output) for file in files):
         raise CharEmbedError(f"output {output} is also a file to tag: choose another one")
     texts = corpus.texts()
     sources: deque[tuple[str, int]] = deque()
@@ -84,12 +86,12 @@ def run_tag_predict(arguments: Namespace) -> int:
 
     # The tagger reads ahead, but keeps the order: the sources of texts that are written already are dropped.
     with (
-        _open_output(arguments.output) as (file, form),
+        _open_output(output) as (file, form),
         # Texts arrive batch by batch: the mean rate says more than that of the last batch.
         tqdm(
             unit=" characters",
             unit_scale=True,
-            disable=arguments.output == "-" or None,
+            disable=output is None or None,
             dynamic_ncols=True,
             smoothing=0,
         ) as progress,
@@ -201,18 +203,31 @@ def _load(arguments: Namespace) -> Tagger:
     return Tagger.load(arguments.tagger, **{name: arguments[name] for name in names if name in arguments})
 
 
+def _output_path(name: str) -> Path | None:
+    """Return the path of the file to write; None for the terminal.
+
+    Raises:
+        CharEmbedError: its name says no format, or is not that of a regular file.
+    """
+    if name == "-":
+        return None
+    path = user_path(name)
+    if path.suffix not in _SUFFIXES:
+        raise CharEmbedError(f"output {name} must end in {' or '.join(_SUFFIXES)}, or be - for the terminal")
+    output_file(path)
+    return path
+
+
 @contextlib.contextmanager
-def _open_output(output: str) -> Iterator[tuple[TextIO, str]]:
+def _open_output(path: Path | None) -> Iterator[tuple[TextIO, str]]:
     """Open the file to write, which appears under its name when it is complete, and yield it with its format."""
-    if output == "-":
+    if path is None:
         yield sys.stdout, ".jsonl"
         return
-    path = user_path(output)
-    if path.suffix not in _SUFFIXES:
-        raise CharEmbedError(f"output {output} must end in {' or '.join(_SUFFIXES)}, or be - for the terminal")
+    target = output_file(path)
     with (
-        sole_writer(path),
-        atomic_file(path) as temporary,
+        sole_writer(target),
+        atomic_file(target) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
     ):
         yield file, path.suffix

@@ -62,7 +62,8 @@ class OneLineFormatter(logging.Formatter):
 def escaped_output() -> Iterator[None]:
     """Escape the control characters of everything that this process prints in the context."""
     outputs = sys.stdout, sys.stderr
-    sys.stdout = cast(TextIO, EscapingStream(sys.stdout))
+    if sys.stdout is not None:  # as it is if it was closed; then nothing is printed
+        sys.stdout = cast(TextIO, EscapingStream(sys.stdout))
     sys.stderr = cast(TextIO, EscapingStream(sys.stderr, progress_bars=True))
     try:
         yield

@@ -13,6 +13,7 @@ from charembed.cli.options import add_config
 from charembed.cli.parser import Parser
 from charembed.errors import CharEmbedError
 from charembed.util.files import atomic_write, user_path
+from charembed.util.outputs import check_output_folder, output_file
 
 
 def run_train(arguments: Namespace) -> int:
@@ -64,6 +65,11 @@ def run_report(arguments: Namespace) -> int:
     """Print a table of training runs or of a tagger, or write a page and pictures."""
     folders = [user_path(name) for name in arguments.runs]
     outputs = {kind: user_path(arguments[kind]) for kind in ("html", "svg", "png") if arguments[kind] is not None}
+    for kind, path in outputs.items():
+        if kind == "html":
+            output_file(path)
+        else:
+            check_output_folder(path)
     if arguments.watch and "html" not in outputs:
         raise CharEmbedError("--watch renews a page: name its file with --html")
     folders = _with_report(folders)

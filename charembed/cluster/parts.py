@@ -133,7 +133,11 @@ def write_tables(tables: Iterable[Any], schema: Any, folder: SharedFolder, name:
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="--cluster")
     rows = 0
     repeated = REPEATED_COLUMNS if "vector" in schema.names else True
-    with folder.file(name) as path, parquet.ParquetWriter(path, schema, use_dictionary=repeated) as writer:
+    with (
+        folder.file(name) as path,
+        path.open("wb") as file,  # a file, because PyArrow opens no name that is not UTF-8
+        parquet.ParquetWriter(file, schema, use_dictionary=repeated) as writer,
+    ):
         for table in _row_groups(tables):
             writer.write_table(table)
             rows += table.num_rows

@@ -36,7 +36,7 @@ from charembed.embedding.word_embeddings import WordEmbeddings
 from charembed.errors import CharEmbedError, import_extra
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
-from charembed.util.files import atomic_folder, check_contains_only
+from charembed.util.files import atomic_folder, check_contains_only, check_utf8
 
 _DIM = 128
 """Dimensions of the indexed vectors."""
@@ -134,11 +134,12 @@ def open_index(
         progress: is told how far the index is built.
 
     Raises:
-        CharEmbedError: the folder has an index of other texts or of another model, or something else; the texts have no
-            words; a source cannot be read.
+        CharEmbedError: the folder has an index of other texts or of another model, or something else, or its name is
+            not UTF-8; the texts have no words; a source cannot be read.
         MissingExtraError: USearch is not installed.
         OSError: the folder cannot be written.
     """
+    check_utf8(folder, "so that USearch could not open the index")
     expected = _describe_index(embedder, corpus)
     if (folder / METADATA).exists():
         if not IndexMetadata.load(folder).is_of_same(expected):

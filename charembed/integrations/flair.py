@@ -164,7 +164,8 @@ def export_flair(
         backward_pt: file for the model that reads from right to left.
 
     Raises:
-        CharEmbedError: Flair does not support the recurrence, a direction is missing, or both files are the same.
+        CharEmbedError: Flair does not support the recurrence, a direction is missing, both files are the same, or one
+            is a folder, a device, a pipe or a socket.
         OSError: a file cannot be written. In this case neither file is written.
     """
     models = [flair_language_model(embedder.pretrained, direction) for direction in DIRECTIONS]

@@ -5,6 +5,7 @@ python embed.py FOLDER The words of a sentence
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -34,7 +35,7 @@ def embed_all_dimensions(folder: str | Path, words: list[str]) -> np.ndarray:
     starts = ends - np.array([len(word) for word in words], dtype=np.int64)
     parts = []
     for direction in config["directions"]:
-        session = onnxruntime.InferenceSession(str(Path(folder, f"{direction}.onnx")))
+        session = onnxruntime.InferenceSession(Path(folder, f"{direction}.onnx").read_bytes())
         # The backward model reads the text reversed. A vector is read just outside the word, or on its last character.
         forward = direction == "forward"
         characters = config["delimiter"] + (text if forward else text[::-1]) + " "
@@ -109,8 +110,14 @@ def fnv1a(text: str) -> int:
     return value
 
 
+def escape_controls(text: str) -> str:
+    r"""Return text with control characters as `\uXXXX`: printed as they are, they would act on the terminal."""
+    controls = "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    return re.sub(controls, lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     for word, vector in zip(sys.argv[2:], embed(sys.argv[1], sys.argv[2:]), strict=True):
-        print(word, vector.shape, vector[:4])
+        print(escape_controls(word), vector.shape, vector[:4])

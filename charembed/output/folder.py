@@ -15,6 +15,7 @@ from charembed.errors import CharEmbedError
 from charembed.output.projection import PROJECTION
 from charembed.output.shards import Format
 from charembed.util.files import MANIFEST, remove_leftovers, user_path
+from charembed.util.outputs import check_output_folder
 
 _LOCK = ".embeddings.lock"
 _FORMATS = get_args(Format)
@@ -35,11 +36,11 @@ class OutputFolder:
             name: path of the folder, which need not exist.
 
         Raises:
-            CharEmbedError: the path is a file or is named like one, or the folder contains files of other programs.
+            CharEmbedError: the path cannot be a folder, as in `check_output_folder`, or is named like a file, or the
+                folder contains files of other programs.
         """
         self.path = user_path(name)
-        if self.path.is_file():
-            raise CharEmbedError(f"output {self.path} is a file: name a folder, which will contain several files")
+        check_output_folder(self.path)
         suffix_format = self.path.suffix[1:].replace("npy", "npz")
         if suffix_format in _FORMATS:
             raise CharEmbedError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +84,15 @@ def write_shard(rows: Rows, path: Path, kind: Format) -> None:
 
 def _write_parquet(rows: Rows, path: Path) -> None:
     parquet = import_extra("pyarrow.parquet", extra="parquet", purpose="writing Parquet")
-    parquet.write_table(rows_table(rows), path, row_group_size=4096, use_dictionary=REPEATED_COLUMNS)
+    with path.open("wb") as file:  # a file, because PyArrow opens no name that is not UTF-8
+        parquet.write_table(rows_table(rows), file, row_group_size=4096, use_dictionary=REPEATED_COLUMNS)
 
 
 def _write_arrow(rows: Rows, path: Path) -> None:
     arrow = import_extra("pyarrow", extra="parquet", purpose="writing Arrow")
     table = rows_table(rows)
-    with arrow.OSFile(os.fspath(path), "wb") as file, arrow.ipc.new_file(file, table.schema) as writer:
+    # A file, because PyArrow opens no name that is not UTF-8.
+    with path.open("wb") as file, arrow.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=4096)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from charembed.errors import import_extra
 from charembed.report.charts import BarChart, Chart, ConfusionChart, LineChart, ScatterChart
+from charembed.util.controls import escape_controls
+from charembed.util.files import escape_undecodable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +25,10 @@ _PAGE_COLORS = {_INK: "var(--ink)", _GRID: "var(--grid)", _PAPER: "var(--paper)"
 _PRINT_COLORS = {_INK: "#1c1c1c", _GRID: "#d0d0d0", _PAPER: "#ffffff"}
 _MAX_PRINTED_COUNTS = 20
 """Number of tags above which the cells of a confusion matrix are too small for numbers."""
+_LONGEST_LABEL, _LONGEST_TITLE = 20, 45
+"""Characters to which labels, and titles and legends, are cut: long ones would leave no room for the chart."""
+_USUAL_LABEL = 8
+"""Characters of a label for which bars and confusion matrices have room; longer ones make them larger."""
 _THOUSANDS = 10_000
 """Positions from which on an axis has its numbers in thousands and millions."""
 _DPI = 200
@@ -95,18 +102,34 @@ def _draw(chart: Chart, kind: str, options: dict[str, Any], colors: dict[str, st
         _fill(figure, chart, (ink, paper))
         content = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else None  # the same chart has the same bytes
-        figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
+        with warnings.catch_warnings():
+            if options.get("svg.fonttype") == "none":  # the browser has fonts of its own
+                warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+            figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
     return content.getvalue()
+
+
+def _shorten(text: str, length: int = _LONGEST_LABEL) -> str:
+    """Return a text as one line of limited length, which any picture can hold. What is left out is in the middle."""
+    text = escape_controls(escape_undecodable(text), line_ends=True)
+    end = length // 2
+    return text if len(text) <= length else f"{text[: length - end - 1]}…{text[-end:]}"
 
 
 def _size(chart: Chart) -> tuple[float, float]:
     """Return width and height in inches."""
     if isinstance(chart, BarChart):
-        return 4.8, 1.2 + 0.27 * len(chart.bars)
+        return 4.8 + _room(chart.bars), 1.2 + 0.27 * len(chart.bars)
     if isinstance(chart, ConfusionChart):
         side = 0.32 * max(6, len(chart.labels))
-        return side + 2.2, side + 1.4
+        room = _room(chart.labels)
+        return side + 2.2 + room, side + 1.4 + room
     return 4.8, 3.1
+
+
+def _room(labels: Iterable[str]) -> float:
+    """Return how many inches labels need in addition to usual ones."""
+    return 0.15 * max(0, max(len(_shorten(label)) for label in labels) - _USUAL_LABEL)
 
 
 def _fill(figure: Figure, chart: Chart, colors: tuple[str, str]) -> None:
@@ -114,7 +137,7 @@ def _fill(figure: Figure, chart: Chart, colors: tuple[str, str]) -> None:
     if isinstance(chart, ScatterChart):
         _fill_map(axes, chart)
         return
-    axes.set_title(chart.title)
+    axes.set_title(_shorten(chart.title, _LONGEST_TITLE))
     if isinstance(chart, LineChart):
         _fill_lines(axes, chart)
     elif isinstance(chart, BarChart):
@@ -136,7 +159,7 @@ def _fill_lines(axes: Axes, chart: LineChart) -> None:
             alpha=0.45 if series.is_faint else 1.0,
             marker="o" if series.has_markers or len(series.x) == 1 else None,  # a line of one point shows nothing
             markersize=4,
-            label=series.label or None,
+            label=_shorten(series.label, _LONGEST_TITLE) or None,
         )
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
@@ -145,7 +168,7 @@ def _fill_lines(axes: Axes, chart: LineChart) -> None:
     axes.grid(visible=True, axis="y")
     _limit(axes, chart)
     if any(series.label for series in chart.series):
-        axes.legend(fontsize=9)
+        axes.legend(fontsize=9).set_in_layout(False)  # it is inside the axes, however long its names are
 
 
 def _limit(axes: Axes, chart: LineChart) -> None:
@@ -166,7 +189,7 @@ def _fill_bars(axes: Axes, chart: BarChart) -> None:
     positions = range(len(chart.bars))
     bars = axes.barh(positions, list(chart.bars.values()), height=0.7, color=PALETTE[0])
     axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
-    axes.set_yticks(positions, list(chart.bars))
+    axes.set_yticks(positions, [_shorten(label) for label in chart.bars])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08 * chart.maximum)
     axes.set_xlabel(chart.x_label)
@@ -176,7 +199,9 @@ def _fill_bars(axes: Axes, chart: BarChart) -> None:
 def _fill_map(axes: Axes, chart: ScatterChart) -> None:
     for number, (label, points) in enumerate(chart.groups.items()):
         x, y = zip(*points, strict=True)
-        drawn = axes.scatter(x, y, s=36, color=PALETTE[number % len(PALETTE)], alpha=0.75, linewidths=0, label=label)
+        drawn = axes.scatter(
+            x, y, s=36, color=PALETTE[number % len(PALETTE)], alpha=0.75, linewidths=0, label=_shorten(label)
+        )
         drawn.set_gid(f"points-{number}")  # a page finds the points of the group by this name
     axes.set_xticks([])
     axes.set_yticks([])
@@ -191,9 +216,9 @@ def _fill_confusion(axes: Axes, chart: ConfusionChart, ink: str, paper: str) -> 
     # Each row by its sum, so that rare tags show as much as frequent ones.
     shares = [_shares(row) for row in chart.counts]
     axes.imshow([[to_rgba(PALETTE[0], share) for share in row] for row in shares], interpolation="nearest")
-    positions = range(len(chart.labels))
-    axes.set_xticks(positions, chart.labels, rotation=90)
-    axes.set_yticks(positions, chart.labels)
+    positions, labels = range(len(chart.labels)), [_shorten(label) for label in chart.labels]
+    axes.set_xticks(positions, labels, rotation=90)
+    axes.set_yticks(positions, labels)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.tick_params(length=0)

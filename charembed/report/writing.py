@@ -16,6 +16,7 @@ from charembed.tagging.tagger_folder import HTML, is_tagger
 from charembed.tagging.training_report import TaggerReport
 from charembed.training.run_log import LOG
 from charembed.util.files import atomic_write
+from charembed.util.outputs import check_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,11 @@ def write_figures(page: Page, folder: Path, kind: str) -> list[Path]:
         The files.
 
     Raises:
+        CharEmbedError: the folder cannot be one, as in `check_output_folder`.
         MissingExtraError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
+    check_output_folder(folder)
     draw = {"svg": print_svg, "png": print_png}[kind]
     files = []
     for chart in page.charts:
@@ -88,7 +91,7 @@ def watch(folders: Sequence[Path], html: Path, seconds: float = WATCH_SECONDS) -
         seconds: time between two looks.
 
     Raises:
-        CharEmbedError: a folder is not that of a run.
+        CharEmbedError: a folder is not that of a run, or the page is not a regular file.
         OSError: the page cannot be written.
     """
     seen: list[int] = []

@@ -30,7 +30,7 @@ def tag_vectors(folder: str | Path, vectors: np.ndarray) -> dict[str, list[str]]
     layers = json.loads(Path(folder, "layers.json").read_bytes())["layers"]
     if not len(vectors):
         return {layer["name"]: [] for layer in layers}
-    session = onnxruntime.InferenceSession(str(Path(folder, "tagger.onnx")))
+    session = onnxruntime.InferenceSession(Path(folder, "tagger.onnx").read_bytes())
     tags = {}
     for layer, emissions in zip(layers, session.run(None, {"vectors": vectors}), strict=True):
         start, transitions, end = (np.array(layer[name], np.float32) for name in ("start", "transitions", "end"))
@@ -54,5 +54,7 @@ def viterbi(emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, e
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
+    from embed import escape_controls
+
     for columns in zip(sys.argv[2:], *tag(sys.argv[1], sys.argv[2:]).values(), strict=True):
-        print(*columns)
+        print(*map(escape_controls, columns))

@@ -111,7 +111,7 @@ def _compare_with_pytorch(network: TaggerNetwork, folder: Path) -> float:
 
     from charembed.tagging.onnx_example import viterbi
 
-    session = onnxruntime.InferenceSession(str(folder / GRAPH))
+    session = onnxruntime.InferenceSession((folder / GRAPH).read_bytes())
     generator = np.random.default_rng(1)
     center, scale = _array(network.center), float(network.scale)
     difference = 0.0

@@ -21,6 +21,7 @@ from charembed.tagging.splits import LabelledSplits, sentences_digest
 from charembed.tagging.stored_vectors import VectorFolder
 from charembed.util.checks import check_seed
 from charembed.util.files import atomic_write, scratch_folder, sole_writer, user_path
+from charembed.util.outputs import output_file
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +63,12 @@ def compare_models(config: ProbeConfig) -> Comparison:
 
     Raises:
         CharEmbedError: a labelled file is wrong, a model does not exist, two models have the same vectors, an option is
-            invalid, or the output file has results of other options, sentences or models.
+            invalid, or the output is not a file or has results of other options, sentences or models.
         OSError: a file cannot be read or written.
     """
     if config.output is None:
         return _compare(config, None)
-    output = user_path(config.output).resolve()  # writes to the file that a link stands for
+    output = output_file(user_path(config.output))
     with sole_writer(output):
         return _compare(config, output)
 

@@ -30,7 +30,7 @@ from charembed.tagging.tagger_folder import (
     save_tagger,
 )
 from charembed.tagging.training_report import SplitReport, TaggerReport
-from charembed.util.files import atomic_write, remove_leftovers, run_path
+from charembed.util.files import atomic_write, remove_leftovers, run_path, user_path
 from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import load_yaml
 
@@ -70,7 +70,7 @@ def train_tagger(config: TaggerConfig) -> tuple[Tagger, TaggerReport]:
             is in use or contains something else.
         OSError: a file cannot be read or written.
     """
-    folder = run_path(config.output).resolve()
+    folder = run_path(user_path(config.output).resolve())
     _check_output(folder, config)
     labelled = config.read_splits()
     embedder = config.load_embedder(config.model)

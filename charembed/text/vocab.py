@@ -233,7 +233,12 @@ class CharVocab:
             raise CharEmbedError(f"{source} is not a character vocabulary: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `tokenizer.json`; the file is complete or, after an error, as it was."""
+        """Write `tokenizer.json`; the file is complete or, after an error, as it was.
+
+        Raises:
+            CharEmbedError: the path is that of a folder, a device, a pipe or a socket.
+            OSError: the file cannot be written.
+        """
         atomic_write(Path(path), self.to_json())
 
     @classmethod

@@ -19,6 +19,7 @@ from charembed.training.checkpoint import latest_checkpoint, saved_checkpoints
 from charembed.training.config import differences
 from charembed.training.report import REPORT, Report
 from charembed.util.files import RUN_LOCK, atomic_write, recover_folder, remove_leftovers
+from charembed.util.outputs import check_output_folder
 from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import load_yaml
 
@@ -120,10 +121,9 @@ class RunFolder:
     def _check(self, fields: dict[str, Any], *, overwrite: bool) -> None:
         """Raise unless a run with this configuration may use the folder."""
         path = self.path
+        check_output_folder(path)
         if not path.exists():
             return
-        if not path.is_dir():
-            raise CharEmbedError(f"output {path} is a file: choose a folder")
         # A folder of the user's own is never touched, not even with overwrite.
         if not (path / RUN_LOCK).exists() and any(path.iterdir()):
             raise CharEmbedError(f"output {path} contains files that are not of a training run: choose another folder")

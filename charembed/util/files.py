@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from charembed.errors import CharEmbedError
+from charembed.util.outputs import check_output_folder, output_file
 
 _IS_POSIX = os.name == "posix"
 _LOCK = ".lock"
@@ -37,6 +38,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             `\udcXX`, which JSON reads as the same name.
 
     Raises:
+        CharEmbedError: the path is not that of a file, as in `output_file`.
         OSError: the file cannot be written; an existing file stays as it was.
     """
     with atomic_file(path) as temporary:
@@ -47,23 +49,25 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name to write to, then flush the file to the disk and rename it to `path`.
 
+    A symbolic link stays: the file that it leads to is replaced.
+
     Raises:
+        CharEmbedError: the path is not that of a file, as in `output_file`.
         OSError: the file cannot be written; an existing file stays as it was.
     """
-    if path.is_dir():  # otherwise only the last step, renaming, would find it
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    target = output_file(path)
     # Random, because processes on several machines may share the folder, and have the same number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     with errors_name(path, instead_of=str(temporary)):
         try:
             yield temporary
             fsync_file(temporary)
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             with suppress(OSError):  # the first error is the one to report
                 temporary.unlink()
             raise
-        fsync_folder(path.parent)
+        fsync_folder(target.parent)
 
 
 @contextmanager
@@ -126,8 +130,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     What a killed process has left there is cleared away first, as by `recover_folder`.
 
     Raises:
+        CharEmbedError: the target cannot be a folder, as in `check_output_folder`.
         OSError: the folder cannot be written; an existing folder stays as it was.
     """
+    check_output_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
     # A hidden folder next to the target, thus on the same file system, so that renaming is atomic.
@@ -229,12 +235,12 @@ def check_contains_only(target: Path, names: Collection[str]) -> None:
     """Refuse to replace a folder that holds anything but files of the given names, so that no other work is lost.
 
     Raises:
-        CharEmbedError: the target is a file, or a folder that holds something else.
+        CharEmbedError: the target is a folder that holds something else, or cannot be a folder, as in
+            `check_output_folder`.
     """
+    check_output_folder(target)
     if not target.exists():
         return
-    if not target.is_dir():
-        raise CharEmbedError(f"{target} is a file: name a folder")
     foreign = sorted(path.name for path in target.iterdir() if path.name not in names)
     if foreign:
         raise CharEmbedError(f"{target} holds {foreign[0]}, which would be lost: name another folder")
@@ -299,14 +305,26 @@ def run_path(name: str | os.PathLike[str]) -> Path:
             at all, as in `user_path`.
     """
     path = user_path(name)
+    check_utf8(path, "in which checkpoints could not be read again")
+    return path
+
+
+def check_utf8(path: Path, consequence: str) -> None:
+    """Refuse an output whose name is not UTF-8, for a library that opens no other files.
+
+    Args:
+        path: the output.
+        consequence: what could not be done with it; the end of the sentence.
+
+    Raises:
+        CharEmbedError: the name is not UTF-8.
+    """
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError as error:
         raise CharEmbedError(
-            f"output {escape_undecodable(os.fspath(path))}: the name is not UTF-8, in which checkpoints could not be"
-            " read again: choose another name"
+            f"output {escape_undecodable(os.fspath(path))}: the name is not UTF-8, {consequence}: choose another name"
         ) from error
-    return path
 
 
 def escape_undecodable(name: str) -> str:

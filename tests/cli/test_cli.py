@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import lzma
+import os
 import re
 import subprocess
 import sys
@@ -214,6 +215,50 @@ def test_bad_input_gives_one_line_and_writes_nothing(
     assert message in error
     assert error.splitlines()[-1].startswith("charembed: error: ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("embed --model model in.txt -o pipe", "output pipe is a device, pipe or socket: name a folder"),
+        ("embed --model model in.txt -o in.txt/out", "in.txt/out cannot be created: in.txt is a file: name a folder"),
+        ("embed --model model in.txt -o in.txt", "output in.txt is a file: name a folder"),
+        ("train --data.train absent --output pipe", "output pipe is a device, pipe or socket: name a folder"),
+        ("train --data.train absent --output in.txt/out", "cannot be created: in.txt is a file: name a folder"),
+        ("tag train --train absent --output pipe", "pipe is a device, pipe or socket: name a folder"),
+        ("export-onnx --model model pipe", "pipe is a device, pipe or socket: name a folder"),
+        ("export-onnx --model model in.txt/out", "in.txt is a file: name a folder"),
+        ("import-flair absent absent pipe", "pipe is a device, pipe or socket: name a folder"),
+        ("add-words --model absent --words absent -o pipe", "pipe is a device, pipe or socket: name a folder"),
+        ("add-projection --model absent in.txt --dim 2 -o pipe", "pipe is a device, pipe or socket: name a folder"),
+        ("neighbors --model model in.txt --sentence a --word a --index pipe", "pipe or socket: name a folder"),
+        ("tag predict absent in.txt -o pipe.jsonl", "output pipe.jsonl is a device, pipe or socket: name a regular"),
+        ("probe --models [absent] --train absent --output pipe", "pipe is a device, pipe or socket: name a regular"),
+        ("report absent --html pipe", "output pipe is a device, pipe or socket: name a regular file"),
+        ("report absent --svg pipe", "output pipe is a device, pipe or socket: name a folder"),
+        ("report absent --png in.txt/out", "output in.txt/out cannot be created: in.txt is a file: name a folder"),
+    ],
+)
+def test_an_output_that_is_something_else_is_refused_before_the_work(
+    command: str,
+    message: str,
+    pretrained: Pretrained,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pretrained.save("model")
+    Path("in.txt").write_text("a fox")
+    pipes = [Path("pipe"), Path("pipe.jsonl")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    before = sorted(tmp_path.iterdir())
+    assert main(command.split()) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert all(pipe.is_fifo() for pipe in pipes)
 
 
 def test_wrong_numbers_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -166,6 +168,33 @@ def test_too_little_memory_is_one_clear_error(
     assert capsys.readouterr().err == (
         "name: error: there is not enough memory: use a smaller model or a smaller batch\n"
     )
+
+
+@unix_only
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["tag", "--help"]])
+def test_a_help_text_that_cannot_be_written_is_an_error(arguments: list[str], unbuffered: str, tmp_path: Path) -> None:
+    def forbid_writing() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "charembed", *arguments]
+    with (tmp_path / "out").open("wb") as file:
+        done = subprocess.run(
+            command, stdout=file, stderr=subprocess.PIPE, env=environment, preexec_fn=forbid_writing, check=False
+        )
+    assert done.returncode == 2
+    assert re.fullmatch(rb"charembed: error: .*File too large\n", done.stderr)
+
+
+@unix_only
+def test_a_program_can_run_with_closed_output() -> None:
+    code = "from charembed.cli.runner import run_program; raise SystemExit(run_program('p', lambda: print('lost')))"
+    command = f'exec "{sys.executable}" -c "{code}" >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_exit_status_of_a_program() -> None:

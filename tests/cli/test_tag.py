@@ -91,6 +91,16 @@ def test_a_file_is_not_replaced_by_its_own_tags(tagger: Path, tmp_path: Path, ca
     assert path.read_text(encoding="utf-8") == '{"text": "Fox"}\n'
 
 
+@unix_only
+def test_tags_are_written_through_a_link(tagger: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("lazy\n", encoding="utf-8")
+    (tmp_path / "link.conll").symlink_to("tags")  # the name of the link says the format
+    assert main(["tag", "predict", str(tagger), str(tmp_path / "in.txt"), "-o", str(tmp_path / "link.conll")]) == 0
+    assert (tmp_path / "link.conll").is_symlink()
+    assert (tmp_path / "tags").read_text(encoding="utf-8").startswith("lazy\t")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "link.conll", "tags"]
+
+
 def test_white_space_in_a_tag_makes_no_second_column(tmp_path: Path) -> None:
     network = TaggerNetwork(NetworkConfig(24), [TagLayer("a", "tags", ("two words\n",))])
     Tagger(CharEmbedder(small_model()), network).save(tmp_path / "tagger")

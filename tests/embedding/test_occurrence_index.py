@@ -121,6 +121,13 @@ def test_texts_without_words_and_foreign_folders_are_refused(tmp_path: Path) -> 
         open_index(CharEmbedder(small_model()), Corpus(str(path)), tmp_path / "index")
 
 
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the fox")
+    with pytest.raises(CharEmbedError, match=r"l\\udce4uf: the name is not UTF-8, so that USearch could not open"):
+        open_index(CharEmbedder(small_model()), Corpus(str(tmp_path / "text.txt")), tmp_path / "l\udce4uf")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
 def test_the_command_uses_an_index(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_model().save(tmp_path / "model")
     options = ["--model", str(tmp_path / "model"), str(text), "--sentence", "The lazy dog", "--word", "lazy"]

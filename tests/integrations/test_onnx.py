@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model, small_static_vectors, with_projection
+from helpers import AWKWARD_TEXTS, assert_same_vectors, small_model, small_static_vectors, unix_only, with_projection
 
 from charembed import CharEmbedder, CharEmbedError
 from charembed.cli.main import main
 from charembed.integrations.onnx import export_onnx
 from charembed.onnx_graphs import builder, example, lm_weights
 from charembed.onnx_graphs.example import embed
+from charembed.util.controls import escape_controls
 
 CELLS: list[dict] = [
     {"cell": "elman"},
@@ -69,7 +70,30 @@ def test_example_prints_words_and_vectors(embedder, tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True)
     assert [line.split()[:2] for line in ran.stdout.splitlines()] == [["two", "(24,)"], ["words", "(24,)"]]
     copied = (tmp_path / "out" / "embed.py").read_text()
-    assert copied.count("\n") <= 120
+    assert copied.count("\n") <= 125
+
+
+def test_example_escapes_control_characters() -> None:
+    every = "".join(map(chr, range(0xD800))) + "".join(map(chr, range(0xE000, 0x11000)))
+    assert example.escape_controls(every) == escape_controls(every, line_ends=True)
+    assert example.escape_controls("\udce4") == r"\udce4", "it could not be printed"
+
+
+@unix_only
+def test_example_prints_no_control_characters(embedder, tmp_path: Path) -> None:
+    export_onnx(embedder.pretrained, tmp_path / "out")
+    command = [sys.executable, "embed.py", ".", "red\x1b[31m", os.fsdecode(b"l\xe4uf")]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True, env=environment)
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == [r"red\u001b[31m", r"l\udce4uf"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are bytes")
+def test_the_name_of_an_export_need_not_be_text(embedder, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"l\xe4uf")
+    export_onnx(embedder.pretrained, folder)
+    words = ["two", "words"]
+    assert_same_vectors(embed(folder, words), embedder.embed([words])[0].vectors, words)
 
 
 @pytest.mark.parametrize("program", ["engine", "example"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from charembed.cli.main import main
 from charembed.integrations.onnx import export_onnx
 from charembed.integrations.onnx_tagger import export_tagger_onnx
 from charembed.tagging import onnx_example, onnx_export
+from charembed.tagging.network import NetworkConfig, TaggerNetwork
 from charembed.tagging.onnx_example import tag_vectors, viterbi
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger import Tagger
@@ -92,6 +94,16 @@ def test_example_prints_words_and_tags(tmp_path: Path) -> None:
         list(row) for row in zip(SENTENCES[1], *expected.values(), strict=True)
     ]
     assert len(inspect.getsource(viterbi).splitlines()) <= 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are bytes")
+def test_example_prints_no_control_characters_and_reads_any_folder(tmp_path: Path) -> None:
+    network = TaggerNetwork(NetworkConfig(24), [TagLayer("color", "tags", ("red\x1b[31m",))])
+    folder = tmp_path / os.fsdecode(b"l\xe4uf")
+    export_tagger_onnx(Tagger(CharEmbedder(small_model()), network), folder)
+    command = [sys.executable, folder / "tag.py", folder, "up\x1b[A"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == "up\\u001b[A red\\u001b[31m\n"
 
 
 def test_int8_vectors_are_close(embedder, tmp_path: Path) -> None:

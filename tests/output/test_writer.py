@@ -453,6 +453,17 @@ def test_file_names_that_are_not_text(embedder: CharEmbedder, tmp_path: Path) ->
     assert read(tmp_path / "out")["source"].tolist() == [f"{tmp_path}/caf\\udce9.txt"] * 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are bytes")
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "npz"])
+def test_an_output_whose_name_is_not_text(embedder: CharEmbedder, corpus: Corpus, tmp_path: Path, kind) -> None:
+    for name in (os.fsdecode(b"l\xe4uf"), "out"):
+        write_embeddings(embedder, corpus, tmp_path / name, OutputConfig(format=kind))
+    shards = [tmp_path / name / f"part-00000.{kind}" for name in (os.fsdecode(b"l\xe4uf"), "out")]
+    if kind != "npz":  # whose archive has the time in it
+        assert shards[0].read_bytes() == shards[1].read_bytes()
+    assert shards[0].stat().st_size == shards[1].stat().st_size > 0
+
+
 @pytest.mark.parametrize("text", ["", "\n \n", "\u200b\n"])
 def test_text_without_words_leaves_no_folder(embedder: CharEmbedder, tmp_path: Path, text: str) -> None:
     (tmp_path / "blank.txt").write_text(text)

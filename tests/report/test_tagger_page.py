@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -11,7 +13,8 @@ pytest.importorskip("matplotlib")
 
 from charembed import CharEmbedError
 from charembed.cli.main import main
-from charembed.report.charts import BarChart, ConfusionChart
+from charembed.report.charts import BarChart, ConfusionChart, LineChart, ScatterChart, Series
+from charembed.report.drawing import page_svg, print_png, print_svg
 from charembed.report.tagger_page import tagger_page
 from charembed.report.writing import report_page
 from charembed.tagging.fitting import Epoch
@@ -78,6 +81,28 @@ def test_scores_and_confusions_are_drawn() -> None:
     assert "Epoch 2 of 3 is kept, with 60.00 on dev." in html
     assert "&lt;b&gt;Times" in html
     assert "<b>Times" not in html
+
+
+@pytest.mark.parametrize("label", ["W" * 200, "漢" * 200, "red\x1b[31m\nline", "\ud800"])
+def test_odd_labels_are_drawn_without_warnings(label: str) -> None:
+    labels = [label + str(number) for number in range(3)]
+    lines = [Series(label, [1, 2], [1, 2]) for label in labels]
+    charts = [
+        BarChart("bars", label, "F1", dict.fromkeys(labels, 50.0), 100.0),
+        ConfusionChart("confusion", label, labels, [[1, 2, 3]] * 3),
+        LineChart("lines", label, "x", "y", lines),
+        ScatterChart("map", {label: [(0, 0), (1, 1)] for label in labels}),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for chart in charts:
+            svg = page_svg(chart)
+            ElementTree.fromstring(svg)
+            assert label not in svg
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the picture lacks it, which its reader should know
+        for chart in charts:
+            ElementTree.fromstring(print_svg(chart))
+            print_png(chart)
 
 
 def test_a_report_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

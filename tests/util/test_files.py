@@ -29,6 +29,10 @@ from charembed.util.files import (
     sole_writer,
     user_path,
 )
+from charembed.util.outputs import check_output_folder
+
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+needs_links = pytest.mark.skipif(sys.platform == "win32", reason="needs links, which Windows lets few users make")
 
 
 def names_in(folder: Path) -> set[str]:
@@ -122,11 +126,56 @@ def test_errors_name_the_target(writer: Callable, tmp_path: Path) -> None:
 
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
-    with pytest.raises(IsADirectoryError, match=rf": '{tmp_path}/target'$"):
+    with pytest.raises(CharEmbedError, match=rf"output {tmp_path}/target is a folder: name a regular file"):
         atomic_write(tmp_path / "target", "text")
-    with pytest.raises(IsADirectoryError), atomic_file(tmp_path / "target"):
+    with pytest.raises(CharEmbedError), atomic_file(tmp_path / "target"):
         pytest.fail("the folder is found only after the work")
     assert names_in(tmp_path) == {"target"}
+
+
+@needs_pipes
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for name in ("pipe", "link"):
+        with pytest.raises(CharEmbedError, match=rf"{name} is a device, pipe or socket: name a regular file"):
+            atomic_write(tmp_path / name, "text")
+        with pytest.raises(CharEmbedError, match=rf"{name} is a device, pipe or socket: name a folder"):
+            check_output_folder(tmp_path / name)
+    with pytest.raises(CharEmbedError), atomic_folder(pipe):
+        pytest.fail("the pipe is found only after the work")
+    assert pipe.is_fifo()
+    assert names_in(tmp_path) == {"pipe", "link"}
+
+
+@needs_links
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(Path("folder", "file"))
+    (tmp_path / "circle").symlink_to("circle")
+    for content in ("new", "replaced"):  # at first the link leads to nothing
+        atomic_write(tmp_path / "link", content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "folder" / "file").read_text() == content
+    assert names_in(tmp_path / "folder") == {"file"}
+    with pytest.raises(CharEmbedError, match="circle is a link to nothing: name a regular file"):
+        atomic_write(tmp_path / "circle", "text")
+
+
+def test_a_folder_cannot_be_below_a_file(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "absent" / "folder")
+    (tmp_path / "file").touch()
+    for check in (check_output_folder, lambda path: atomic_folder(path).__enter__()):
+        with pytest.raises(CharEmbedError, match=r"a cannot be created: .*file is a file: name a folder"):
+            check(tmp_path / "file" / "a")
+
+
+@needs_links
+def test_a_link_to_nothing_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("absent")
+    with pytest.raises(CharEmbedError, match="link is a link to nothing: name a folder"):
+        check_output_folder(tmp_path / "link")
 
 
 def test_folders_of_live_processes_and_of_others_are_left_alone(tmp_path: Path) -> None:
