@@ -7,12 +7,16 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
 
 from charembed.cli.messages import ConfigError, check_keys, plain_message, unknown_key
+from charembed.errors import CharEmbedError
+from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import check_yaml
 
 _OPTION = re.compile(r"--[A-Za-z][\w.-]*\+?")
@@ -114,6 +118,12 @@ class Parser(ArgumentParser):
 
     def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:
         """Parse a configuration file; the arguments are those of `jsonargparse.ArgumentParser.parse_path`."""
+        # jsonargparse would wait for a pipe, and read a device without end. It says itself what cannot be opened.
+        try:
+            with suppress(OSError):
+                read_file(Path(path), MAX_JSON_BYTES)
+        except CharEmbedError as error:
+            self.error(str(error), error)
         self._config = str(path)
         try:
             return cast(Namespace, super().parse_path(path, *rest, **options))

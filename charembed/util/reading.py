@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from charembed.errors import CharEmbedError
 
@@ -52,7 +53,7 @@ def read_file(path: Path, max_bytes: int | None = None) -> bytes:
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Open a regular file to read its bytes.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import lzma
+import os
 import re
 import subprocess
 import sys
@@ -228,6 +229,15 @@ def test_a_compressed_file_is_not_a_configuration(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit, match="2"):
         main(["train", "--data", str(tmp_path / "text.txt.xz"), "--output", "out"])
     assert "a configuration file is not UTF-8 text" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody ever writes to it
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "--config", str(path)])
+        assert f"error: {path} is not a regular file" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_not_an_error(run: TrainResult) -> None:
