@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_origin
 
@@ -90,6 +91,7 @@ class Parser(ArgumentParser):
         try:
             arguments = self._normalize(sys.argv[1:] if args is None else args)
             self._check_given_once(arguments)
+            self._check_files(arguments)
             parsed = super().parse_args(arguments, *rest, **options)
         except UnicodeDecodeError as error:  # from the file of a group of options
             self.error(f"a configuration file is not UTF-8 text: {error}", error)
@@ -107,6 +109,24 @@ class Parser(ArgumentParser):
             if names.count(name) > 1:
                 self.error(f"{_dashed(name)} is given {names.count(name)} times; {_list_hint(name)}")
 
+    def _check_files(self, arguments: Sequence[str]) -> None:
+        """Refuse files of groups of options that cannot be read as a whole."""
+        keys = self._keys()
+        for argument, following in pairwise([*arguments, ""]):
+            name, equals, value = argument.partition("=")
+            group = name.removeprefix("--")
+            if name != group and any(key.startswith(f"{group}.") for key in keys):
+                self._check_file(value if equals else following)
+
+    def _check_file(self, path: Any) -> None:
+        """Refuse a file that jsonargparse would wait for, such as a pipe, or that is too large for a configuration."""
+        try:
+            with suppress(OSError):  # jsonargparse says itself what it cannot open
+                if not Path(path).is_dir():
+                    read_file(Path(path), MAX_JSON_BYTES)
+        except CharEmbedError as error:
+            self.error(str(error), error)
+
     def _check_groups(self, parsed: Namespace) -> None:
         """Refuse unknown keys from the file of a group of options, such as `--model FILE`."""
         # jsonargparse would leave them to the parser of the program, which does not know the options of commands.
@@ -118,12 +138,7 @@ class Parser(ArgumentParser):
 
     def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:
         """Parse a configuration file; the arguments are those of `jsonargparse.ArgumentParser.parse_path`."""
-        # jsonargparse would wait for a pipe, and read a device without end. It says itself what cannot be opened.
-        try:
-            with suppress(OSError):
-                read_file(Path(path), MAX_JSON_BYTES)
-        except CharEmbedError as error:
-            self.error(str(error), error)
+        self._check_file(path)
         self._config = str(path)
         try:
             return cast(Namespace, super().parse_path(path, *rest, **options))
