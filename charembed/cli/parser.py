@@ -7,12 +7,17 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader, set_loader
 
 from charembed.cli.messages import ConfigError, check_keys, plain_message, unknown_key
+from charembed.errors import CharEmbedError
+from charembed.util.reading import MAX_JSON_BYTES, read_file
 from charembed.util.yaml_text import check_yaml
 
 _OPTION = re.compile(r"--[A-Za-z][\w.-]*\+?")
@@ -86,6 +91,7 @@ class Parser(ArgumentParser):
         try:
             arguments = self._normalize(sys.argv[1:] if args is None else args)
             self._check_given_once(arguments)
+            self._check_files(arguments)
             parsed = super().parse_args(arguments, *rest, **options)
         except UnicodeDecodeError as error:  # from the file of a group of options
             self.error(f"a configuration file is not UTF-8 text: {error}", error)
@@ -103,6 +109,24 @@ class Parser(ArgumentParser):
                 remedy = _list_hint(options[0]) if takes_list(action) else "give it once"
                 self.error(f"{_dashed(options[0])} is given {times} times; {remedy}")
 
+    def _check_files(self, arguments: Sequence[str]) -> None:
+        """Refuse files of groups of options that cannot be read as a whole."""
+        keys = self._keys()
+        for argument, following in pairwise([*arguments, ""]):
+            name, equals, value = argument.partition("=")
+            group = name.removeprefix("--")
+            if name != group and any(key.startswith(f"{group}.") for key in keys):
+                self._check_file(value if equals else following)
+
+    def _check_file(self, path: Any) -> None:
+        """Refuse a file that jsonargparse would wait for, such as a pipe, or that is too large for a configuration."""
+        try:
+            with suppress(OSError):  # jsonargparse says itself what it cannot open
+                if not Path(path).is_dir():
+                    read_file(Path(path), MAX_JSON_BYTES)
+        except CharEmbedError as error:
+            self.error(str(error), error)
+
     def _check_groups(self, parsed: Namespace) -> None:
         """Refuse unknown keys from the file of a group of options, such as `--model FILE`."""
         # jsonargparse would leave them to the parser of the program, which does not know the options of commands.
@@ -114,6 +138,7 @@ class Parser(ArgumentParser):
 
     def parse_path(self, path: Any, *rest: Any, **options: Any) -> Namespace:
         """Parse a configuration file; the arguments are those of `jsonargparse.ArgumentParser.parse_path`."""
+        self._check_file(path)
         self._config = str(path)
         try:
             return cast(Namespace, super().parse_path(path, *rest, **options))

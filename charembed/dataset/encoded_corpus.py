@@ -33,6 +33,8 @@ from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import UNKNOWN_ID, CharVocab, Ids, VocabConfig
 from charembed.util.digests import check_file, unseal_json
 from charembed.util.files import atomic_folder
+from charembed.util.mapped_files import check_mapped
+from charembed.util.reading import MAX_JSON_BYTES, read_file
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,17 @@ class EncodedCorpus:
         assert isinstance(self.ids, np.memmap)
         return Path(str(self.ids.filename)).parent
 
+    def check_sizes(self) -> None:
+        """Check that the mapped files are as long as they were when they were opened.
+
+        Beyond the end of a file that became shorter, reading it would end the process.
+
+        Raises:
+            CharEmbedError: a file has become shorter.
+        """
+        for array in (self.ids, self.segments):
+            check_mapped(array)
+
     def digests(self) -> dict[str, str | int]:
         """Return what must be the same for a run to resume with this text."""
         return {
@@ -91,7 +104,7 @@ class EncodedCorpus:
         Raises:
             OSError, ValueError: files are missing or damaged.
         """
-        metadata = unseal_json((folder / METADATA).read_bytes())
+        metadata = unseal_json(read_file(folder / METADATA, MAX_JSON_BYTES))
         for name, digest in metadata.pop(DIGESTS).items():
             check_file(folder / name, digest)
         return cls(

@@ -30,7 +30,7 @@ from charembed.text.corpus import (
     document_texts,
     take_characters,
 )
-from charembed.text.folders import check_not_divided
+from charembed.text.divisions import check_not_divided
 from charembed.text.vocab import (
     CODE_POINTS,
     MAX_IDS,
@@ -77,9 +77,9 @@ def open_corpora(config: CorpusConfig) -> tuple[Corpus, Corpus | None]:
         CharEmbedError: a name stands for nothing that can be read, a folder is divided into training and test text, or
             `text_column` does not apply to any of the text.
     """
-    check_not_divided(config.train)
     options: dict[str, Any] = {name: getattr(config, name) for name in ("text_column", "errors", "max_text_mb")}
     valid = None if config.valid is None else Corpus(config.valid, **options)
+    check_not_divided(config.train, [source for source in valid.sources if isinstance(source, Path)] if valid else ())
     train = Corpus(config.train, exclude=valid.sources if valid else (), **options)
     check_text_column(train, valid)
     return train, valid

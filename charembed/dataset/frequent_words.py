@@ -17,6 +17,7 @@ from charembed.dataset.word_marks import MARK_TYPE, WordCounter, WordMarker, Wor
 from charembed.text.words import WORD_RULES
 from charembed.util.digests import check_file, file_digest, seal_json, unseal_json
 from charembed.util.files import atomic_file, atomic_write, remove_leftovers
+from charembed.util.reading import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class FrequentWords:
         Raises:
             OSError, ValueError, KeyError, TypeError: files are missing or damaged.
         """
-        content, path = unseal_json((encoded.folder / f"{name}.json").read_bytes()), encoded.folder / f"{name}.bin"
+        content, path = unseal_json(read_file(encoded.folder / f"{name}.json")), encoded.folder / f"{name}.bin"
         check_file(path, content["marks_sha256"])
         words, counts = content["words"], np.array(content["counts"], dtype=np.int64)
         marks = np.memmap(path, dtype=MARK_TYPE, mode="r")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from charembed.embedding.word_embeddings import WordEmbeddings
 from charembed.errors import CharEmbedError
 from charembed.util.digests import check_file, file_digest, seal_json, unseal_json
+from charembed.util.reading import MAX_JSON_BYTES, check_regular, open_regular, read_file
 
 FORMAT_VERSION = 1
 METADATA, PROJECTION, VECTORS = "index.json", "projection.safetensors", "vectors.usearch"
@@ -45,8 +46,9 @@ class FileState:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it has changed.
+            ValueError: it has changed, or is not a regular file.
         """
+        check_regular(path)
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) != (self.size, self.modified):
             check_file(path, self.sha256)
@@ -77,7 +79,7 @@ class IndexMetadata:
         if not (folder / METADATA).exists():
             raise CharEmbedError(f"{folder} is not an index of charembed: it has no {METADATA}")
         with readable_errors(folder):
-            values = unseal_json((folder / METADATA).read_bytes())
+            values = unseal_json(read_file(folder / METADATA, MAX_JSON_BYTES))
             if values["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"it has format {values['format_version']}, which this version does not read")
             states = {name: FileState(**state) for name, state in values.pop("files").items()}
@@ -86,6 +88,20 @@ class IndexMetadata:
     def is_of_same(self, other: IndexMetadata) -> bool:
         """Return whether two indexes were built from the same texts with the same model."""
         return (self.model, self.texts) == (other.model, other.texts)
+
+    def check_sizes(self, folder: Path) -> None:
+        """Check that the files still have the sizes that they had when they were opened.
+
+        Beyond the end of a file that became shorter while it was mapped, reading it would end the process.
+
+        Raises:
+            CharEmbedError: a file has another size, or is missing.
+        """
+        with readable_errors(folder):
+            for name, state in self.files.items():
+                size = (folder / name).stat().st_size
+                if size != state.size:
+                    raise ValueError(f"{name} has changed while it was open: {size:,} of {state.size:,} bytes")
 
     def save(self, folder: Path, occurrences: int) -> None:
         """Write index.json, with the number of words and the state of the other files, which are complete."""
@@ -161,11 +177,12 @@ class OccurrenceWriter:
 class OccurrenceTable:
     """The words of indexed texts, in the order of the texts. The files stay on the disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self._texts = folder / TEXTS
+    def __init__(self, folder: Path, metadata: IndexMetadata) -> None:
+        self._folder = folder
+        self._metadata = metadata
         self._ends = np.memmap(folder / TEXT_ENDS, "<u8", "r")
         self._rows: NDArray[np.void] = np.memmap(folder / OCCURRENCES, _OCCURRENCE, "r")
-        self.words: list[str] = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+        self.words: list[str] = json.loads(read_file(folder / WORDS))
         """The different words."""
         self._folded: dict[str, list[int]] = {}
         for number, word in enumerate(self.words):
@@ -179,17 +196,27 @@ class OccurrenceTable:
         return [self.words[k] for k in self._rows["word"][list(numbers)]]
 
     def at(self, number: int) -> Occurrence:
-        """Return an occurrence."""
+        """Return an occurrence.
+
+        Raises:
+            CharEmbedError: the files have changed since they were opened.
+        """
+        self._metadata.check_sizes(self._folder)
         row = self._rows[number]
         text = int(row["text"])
         start = int(self._ends[text - 1]) if text else 0
-        with self._texts.open("rb") as file:
+        with readable_errors(self._folder), open_regular(self._folder / TEXTS) as file:
             file.seek(start)
             content = file.read(int(self._ends[text]) - start).decode()
         return Occurrence(self.words[row["word"]], content, int(row["start"]), int(row["end"]))
 
     def of_word(self, word: str) -> NDArray[np.int64]:
-        """Return the numbers of the occurrences of a word in this spelling; in any case if there are none."""
+        """Return the numbers of the occurrences of a word in this spelling; in any case if there are none.
+
+        Raises:
+            CharEmbedError: the files have changed since they were opened.
+        """
+        self._metadata.check_sizes(self._folder)
         spellings = self._folded.get(word.casefold(), [])
         exact = [k for k in spellings if self.words[k] == word]
         return np.flatnonzero(np.isin(self._rows["word"], exact or spellings))

@@ -37,6 +37,7 @@ from charembed.errors import CharEmbedError, import_extra
 from charembed.projection import Projection
 from charembed.text.corpus import Corpus
 from charembed.util.files import atomic_folder, check_contains_only, check_utf8
+from charembed.util.reading import read_file
 
 _DIM = 128
 """Dimensions of the indexed vectors."""
@@ -65,13 +66,14 @@ class OccurrenceIndex:
             MissingExtraError: USearch is not installed.
         """
         usearch = _usearch()
-        metadata = IndexMetadata.load(folder)
+        metadata = self._metadata = IndexMetadata.load(folder)
+        self._folder = folder
         with readable_errors(folder):
             for name, state in metadata.files.items():
                 state.check(folder / name)
-            self._projection = Projection.from_bytes((folder / PROJECTION).read_bytes(), str(folder / PROJECTION))
+            self._projection = Projection.from_bytes(read_file(folder / PROJECTION), str(folder / PROJECTION))
             self._graph: Any = usearch.Index.restore(folder / VECTORS, view=True)
-            self.occurrences = OccurrenceTable(folder)
+            self.occurrences = OccurrenceTable(folder, metadata)
         if not metadata.occurrences == len(self.occurrences) == len(self._graph):
             raise CharEmbedError(f"the files of the index {folder} do not agree: remove it to build it again")
 
@@ -85,7 +87,11 @@ class OccurrenceIndex:
 
         Returns:
             The neighbors, the most similar first. Similarities are those of the projected vectors.
+
+        Raises:
+            CharEmbedError: the files of the index have changed since they were opened.
         """
+        self._metadata.check_sizes(self._folder)
         query = self._projection(vector[None])[0]
         size, searched = len(self.occurrences), 0
         nearest: dict[str, tuple[int, float]] = {}
@@ -101,7 +107,12 @@ class OccurrenceIndex:
         return [_neighbor(self.occurrences.at(number), similarity) for number, similarity in nearest.values()]
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
-        """Return the projected vectors of some occurrences. Shape: (occurrences, dim)"""
+        """Return the projected vectors of some occurrences. Shape: (occurrences, dim)
+
+        Raises:
+            CharEmbedError: the files of the index have changed since they were opened.
+        """
+        self._metadata.check_sizes(self._folder)
         vectors: Vectors = np.asarray(self._graph.get(np.asarray(numbers, np.uint64)), np.float32)
         return vectors
 

@@ -15,6 +15,7 @@ from charembed.report.page import Page, Sample, Section, Table, option_texts
 from charembed.training.report import ARROWS, Report, report_rows
 from charembed.training.run_folder import load_report
 from charembed.training.run_log import LOG
+from charembed.util.reading import read_file
 
 _SETTLED = 0.05
 """Share of a run after which its losses count for the range of a chart."""
@@ -50,7 +51,7 @@ class RunData:
         records: dict[str, list[dict[str, Any]]] = {"train": [], "valid": []}
         number = 0
         try:
-            lines = (folder / LOG).read_text(encoding="utf-8").split("\n")
+            lines = read_file(folder / LOG).decode().split("\n")
             # The last one is empty, or incomplete while the run writes it.
             for number, line in enumerate(lines[:-1], 1):  # noqa: B007 (used in the error)
                 record = json.loads(line)

@@ -19,7 +19,7 @@ from charembed.static_vectors.word_vectors import FILE_NAME, StaticVectors, Vect
 from charembed.text.opening import open_binary, read_errors
 from charembed.util.checks import check_integer
 from charembed.util.files import user_path
-from charembed.util.reading import read_file
+from charembed.util.reading import check_regular, read_file
 from charembed.util.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,10 @@ def read_static_vectors(path: str | os.PathLike[str], limit: int | None = None) 
     file = user_path(path)
     if file.is_dir():
         return _read_model2vec(file, limit)
-    with read_errors(file), open_binary(file) as content:
-        return _read_text(file, content, limit)
+    with read_errors(file):
+        check_regular(file)
+        with open_binary(file) as content:
+            return _read_text(file, content, limit)
 
 
 @dataclass

@@ -9,7 +9,16 @@ from typing import Any
 
 from charembed.errors import CharEmbedError
 from charembed.tagging.annotated_text import ENTITY_LAYER, AnnotatedText, Annotation, AnnotationCounts
-from charembed.tagging.source_file import SourceFile, SourceSentence, read_lines
+from charembed.tagging.source_file import (
+    MAX_BYTES,
+    SourceFile,
+    SourceSentence,
+    check_labelled,
+    read_lines,
+    read_pieces,
+)
+from charembed.text.json_values import JsonValues
+from charembed.text.lines import read_head
 from charembed.text.opening import JSON_SUFFIX, JSONL_SUFFIXES
 from charembed.text.words import Span, find_words
 
@@ -65,29 +74,26 @@ def read_annotations(path: Path) -> SourceFile:
 
 def _records(path: Path) -> Iterator[tuple[str, Record]]:
     """Yield the records and where each of them is, for errors."""
-    lines = read_lines(path)
-    first = next((line for line in lines if line.strip()), "")
+    check_labelled(path)
+    beginning = read_head(path).decode("utf-8-sig", "replace").lstrip()
     # An array, or one object over several lines: neither begins with a line that is a record.
-    if first.lstrip().startswith("[") or first.strip() == "{":
-        content = _parse_json("\n".join(lines), str(path), first_line=1)
-        for number, record in enumerate(content if isinstance(content, list) else [content], start=1):
-            where = f"{path}, record {number}"
+    if beginning.startswith("[") or beginning.partition("\n")[0].strip() == "{":
+        for where, record in JsonValues(read_pieces(path), MAX_BYTES, str(path), ""):
             yield where, _check_record(record, where)
         return
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
             where = f"{path}, line {number}"
-            yield where, _check_record(_parse_json(line, str(path), first_line=number), where)
+            yield where, _check_record(_parse_json(line, where), where)
 
 
-def _parse_json(text: str, name: str, first_line: int) -> Any:
+def _parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise CharEmbedError(f"{name}, line {line}: not JSON: {error.msg} at character {error.colno}") from error
+        raise CharEmbedError(f"{where}: not JSON: {error.msg} at character {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise CharEmbedError(f"{name}, line {first_line}: not JSON: {error}") from error
+        raise CharEmbedError(f"{where}: not JSON: {error}") from error
 
 
 def _check_record(record: Any, where: str) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,34 +57,46 @@ class _ColumnReader:
                     " number, from 0"
                 )
             self._layers[name] = column
-        self._lines = read_lines(path)
-
-        # Lines that begin with # may be comments: the other lines show what words and tags of this file look like.
-        certain = [
-            number
-            for number, line in enumerate(self._lines)
-            if line.strip(" \t") and not line.startswith(("#", _DOCUMENT_START))
-        ]
-        self._by_tabs = all("\t" in self._lines[number].rstrip("\t ") for number in certain)
-        self._rows = [self._split(line) for line in self._lines]
-        plain = [self._rows[number] for number in certain]
-        self._widths = {len(row) for row in plain}
-        self._known_tags = {
-            name: {"O"} | {row[column] for row in plain if -len(row) <= column < len(row)}
-            for name, column in self._layers.items()
-        }
-        if self._widths == {1} and len(self._layers) == 1:
+        # The file is read several times, so that memory holds no more of it than its sentences.
+        self._by_tabs = all("\t" in line.rstrip("\t ") for line in self._certain_lines())
+        self._widths: Counter[int] = Counter()
+        self._known_tags = {name: {"O"} for name in self._layers}
+        for row in map(self._split, self._certain_lines()):
+            self._widths[len(row)] += 1
+            for name, column in self._layers.items():
+                if -len(row) <= column < len(row):
+                    self._known_tags[name].add(row[column])
+        if self._widths.keys() == {1} and len(self._layers) == 1:
             raise CharEmbedError(
                 f"{path} has no tags: its lines have one column; expected a word and its tags, separated by a tab or"
                 " spaces"
             )
+
+        if columns.tags is None and self._is_prose():
+            raise CharEmbedError(
+                f"{path} does not look like a labelled file: its lines have from {min(self._widths)} to"
+                f" {max(self._widths)} columns, and the second word of each would be read as a tag; expected a word and"
+                " its tags on each line, separated by a tab or spaces"
+            )
+
+    def _certain_lines(self) -> Iterator[str]:
+        """Yield the lines that show what words and tags of this file look like; those with # may be comments."""
+        for line in read_lines(self._path):
+            if line.strip(" \t") and not line.startswith(("#", _DOCUMENT_START)):
+                yield line
+
+    def _is_prose(self) -> bool:
+        """Return whether the lines have as many different numbers of columns as lines of prose have words."""
+        most_common = max(self._widths.values(), default=0)
+        return not self._by_tabs and len(self._widths) >= 3 and 2 * most_common <= self._widths.total()
 
     def sentences(self) -> Iterator[SourceSentence]:
         words: list[str] = []
         tags: dict[str, list[str | None]] = {name: [] for name in self._layers}
         lines: list[int] = []
         document = 0
-        for number, (line, columns) in enumerate(zip(self._lines, self._rows, strict=True), start=1):
+        for number, line in enumerate(read_lines(self._path), start=1):
+            columns = self._split(line)
             is_comment = not words and line.startswith("#") and self._is_comment(line, columns)
             begins_document = self._begins_document(line, columns, is_comment)
             if columns and not begins_document and not is_comment:

@@ -10,10 +10,12 @@ from typing import Any
 
 from charembed.errors import CharEmbedError, import_extra
 from charembed.tagging.annotated_text import ENTITY_LAYER, AnnotatedText, Annotation, AnnotationCounts
-from charembed.tagging.source_file import SourceFile, SourceSentence
+from charembed.tagging.source_file import SourceFile, SourceSentence, check_labelled
 from charembed.text.opening import open_binary, read_errors
 
 DOC_BIN_SUFFIX = ".spacy"
+_ZLIB_HEADER = b"x"
+"""First byte of a `DocBin`, which is compressed with zlib."""
 
 
 def read_doc_bin(path: Path) -> SourceFile:
@@ -26,8 +28,12 @@ def read_doc_bin(path: Path) -> SourceFile:
         MissingExtraError: spaCy is not installed.
     """
     spacy: Any = import_extra("spacy", extra="spacy", purpose=f"reading {path}")
+    check_labelled(path)
     with read_errors(path), open_binary(path) as content:
-        data = content.read()
+        data = content.read(1)
+        if data != _ZLIB_HEADER:  # before all of it is read
+            raise CharEmbedError(f"{path} is not a DocBin, or it is damaged: it is not compressed with zlib")
+        data += content.read()
     try:
         # The vocabulary needs nothing of a language: the file contains all strings.
         docs = list(spacy.tokens.DocBin().from_bytes(data).get_docs(spacy.vocab.Vocab()))

@@ -92,7 +92,13 @@ def read_labelled(
         found_kinds[name] = kind
         tags = [sentence.tags[layer] for sentence in source.sentences]
         _check_any_tag(name, tags, path)
-        layers[name] = _convert_entities(name, layer, source, path, notes) if kind == "entities" else tags
+        if kind == "entities":
+            layers[name] = _convert_entities(name, layer, source, path, notes)
+            continue
+        layers[name] = tags
+        # In the fields of CoNLL-U that `columns` may name, it is a value like any other.
+        if not is_treebank(path) and (count := sum(tag == NO_TAG for of_sentence in tags for tag in of_sentence)):
+            notes.append(f"{count} words have {NO_TAG} in layer {name}, which is learnt like any other tag")
     sentences = _complete_sentences(source, layers, path, notes)
     return LabelledFile(sentences, found_kinds, [f"{path.name}: {note}" for note in notes])
 

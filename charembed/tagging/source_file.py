@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from charembed.errors import CharEmbedError
 from charembed.tagging.tag_schemes import LayerKind
-from charembed.text.opening import is_compressed, open_binary, read_errors
+from charembed.text.lines import DEFAULT_MAX_TEXT_MB, LineReader, max_text_bytes
+from charembed.text.opening import read_errors
 from charembed.text.words import SpannedText
+from charembed.util.reading import check_regular
 
 DEFAULT_LAYER = ""
 """Name of the only layer of a file whose layers nobody named; `read_labelled` gives it a name."""
 
-_LINE_END = re.compile("\r\n|\n|\r")
-_BYTE_ORDER_MARK = "\ufeff"
+MAX_BYTES = max_text_bytes(DEFAULT_MAX_TEXT_MB)
+"""Longest line or record: a compressed file of some kilobytes can contain a line that fills the memory."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +47,40 @@ class SourceFile:
     """What was changed or left out, without the name of the file."""
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the decoded lines of a file without their ends, which may be those of any system.
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the decoded lines of a file without their ends, which may be those of any system.
 
     Byte order marks at the beginning of lines are left out: files that were put together have one at each seam.
 
     Raises:
-        CharEmbedError: the file cannot be read or decompressed, or is not UTF-8.
+        CharEmbedError: the file is not a regular one, cannot be read or decompressed, is not UTF-8, or has a line that
+            is too long.
         MissingExtraError: the package that decompresses the file is not installed.
     """
-    with read_errors(path), open_binary(path) as content:
-        data = content.read()
-    name = f"{path} (decompressed)" if is_compressed(path) else str(path)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        error_line = len(_LINE_END.findall(data[: error.start].decode("utf-8"))) + 1
-        hint = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise CharEmbedError(
-            f"{name}, line {error_line}: byte 0x{data[error.start]:02x} is not UTF-8{hint}: convert the file to UTF-8"
-        ) from error
-    lines = [line.removeprefix(_BYTE_ORDER_MARK) for line in _LINE_END.split(text)]
-    for number, line in enumerate(lines, start=1):
-        if "\0" in line:
-            raise CharEmbedError(
-                f"{name}, line {number}: contains a NUL character, so it is binary or UTF-16: convert the file to UTF-8"
-            )
-    return lines
+    check_labelled(path)
+    return (line for _, line in _reader().read(path))
+
+
+def read_pieces(path: Path) -> Iterator[str]:
+    """Yield the decoded text of a file in pieces that may end anywhere.
+
+    Raises:
+        CharEmbedError: the file is not a regular one, cannot be read or decompressed, or is not UTF-8.
+        MissingExtraError: the package that decompresses the file is not installed.
+    """
+    check_labelled(path)
+    return _reader().pieces(path)
+
+
+def check_labelled(path: Path) -> None:
+    """Refuse what is not a regular file: labelled files are read several times, and a device may never end.
+
+    Raises:
+        CharEmbedError: the path is that of a pipe, a device or a folder, or there is no such file.
+    """
+    with read_errors(path):
+        check_regular(path)
+
+
+def _reader() -> LineReader:
+    return LineReader("strict", MAX_BYTES, has_options=False, keep_marks=True)

@@ -23,6 +23,7 @@ from charembed.tagging.labelled_text import LabelledSentence
 from charembed.tagging.tagger import input_size, with_static
 from charembed.util.digests import update_from
 from charembed.util.files import atomic_file
+from charembed.util.reading import open_regular
 
 _ROWS = 8192
 """Rows of a file that are read at a time."""
@@ -77,9 +78,9 @@ class StoredVectors:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it has changed since it was written.
+            ValueError: it has changed since it was written, or is not a regular file.
         """
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.sha256()
             update_from(digest, file, path.stat().st_size - digest.digest_size)
             if file.read() != digest.digest():

@@ -15,6 +15,7 @@ from charembed.tagging.fitting import Epoch
 from charembed.tagging.labelled_text import LabelledSentence
 from charembed.tagging.metrics import LayerScores, TypeScores
 from charembed.tagging.tagger_folder import REPORT
+from charembed.util.reading import MAX_JSON_BYTES, parse_json, read_file
 
 MAX_ERRORS = 100
 """Number of sentences with wrong tags in a report."""
@@ -112,7 +113,7 @@ class TaggerReport:
         """
         path = folder / REPORT
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = parse_json(read_file(path, MAX_JSON_BYTES))
             splits = {split: SplitReport.from_json(fields[split]) for split in ("dev", "test")}
             return cls(**fields | {"curve": [Epoch(**epoch) for epoch in fields["curve"]]} | splits)
         except FileNotFoundError as error:

@@ -39,7 +39,8 @@ def read_treebank(path: Path, columns: Columns) -> SourceFile:
     """
     lines = read_lines(path)
     # Not by the package conllu, whose versions have different functions for this line.
-    plus = _PLUS_FIELDS.fullmatch(lines[0])
+    first = next(lines, "")
+    plus = _PLUS_FIELDS.fullmatch(first)
     fields = plus["names"].lower().split() if plus else FIELDS
     layers = _layer_fields(columns, fields, path)
     parser = _BlockParser(path, fields)
@@ -47,7 +48,7 @@ def read_treebank(path: Path, columns: Columns) -> SourceFile:
     sentences = []
     document = 0
     # Sentences are separated by empty lines.
-    numbered = enumerate(lines, start=1)
+    numbered = enumerate(itertools.chain([first], lines), start=1)
     for is_empty, block in itertools.groupby(numbered, key=lambda pair: not pair[1].strip()):
         if is_empty:
             continue

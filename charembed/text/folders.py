@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 FOLDER_SUFFIXES = (".txt", *JSONL_SUFFIXES, PARQUET_SUFFIX)
 """Formats of the files that are read when a folder is named."""
 AnyPath = TypeVar("AnyPath", bound=PurePath)
+_ANY_FOLDERS = "**"
+"""Part of a glob that stands for any number of folders."""
 _NAMED = 3
 """Number of files that a message names."""
 
@@ -39,11 +42,12 @@ def find_files(name: str) -> list[Path]:
         return _files_in_folder(path, name)
     if path.exists():
         return [path]
-    pattern = _pattern(path)
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
-    files = [match for match in matches if match.is_file() and not _is_in_loop(match)]
+    folder, parts = _pattern_parts(path)
+    above = frozenset(parent.resolve() for parent in (folder, *folder.parents) if parent.name)
+    matches = sorted(set(_glob(folder, parts, above)))
+    files = [match for match in matches if match.is_file()]
     if not files:
-        hint = "; to name brackets, write [[] for [" if "[" in pattern else ""
+        hint = "; to name brackets, write [[] for [" if "[" in "".join(parts) else ""
         raise CharEmbedError(f"{name}: no such file or folder, and no file matches it as a glob{hint}")
     read = {parent for file in files for parent in file.parents}
     folders = [match for match in matches if match.is_dir() and match not in read]
@@ -52,40 +56,52 @@ def find_files(name: str) -> list[Path]:
     return files
 
 
-def check_not_divided(names: str | list[str]) -> None:
-    """Refuse a folder in the layout of Flair, whose test text nobody wants to train on.
-
-    Args:
-        names: names of training text.
-
-    Raises:
-        CharEmbedError: one is a folder with the folder `train` and the files `valid.txt` and `test.txt`.
-    """
-    for name in [names] if isinstance(names, str) else names:
-        folder = user_path(name)
-        train, valid, test = folder / "train", folder / "valid.txt", folder / "test.txt"
-        if train.is_dir() and valid.is_file() and test.is_file():
-            raise CharEmbedError(
-                f"{name} is divided into training, validation and test text: train on '{train}/*', validate on {valid},"
-                f" and keep {test} for charembed evaluate"
-            )
-
-
-def _pattern(path: Path) -> str:
-    """Return a glob in which the folders that exist as they are written are no patterns."""
+def _pattern_parts(path: Path) -> tuple[Path, Sequence[str]]:
+    """Return the folder that exists as it is written, in which brackets are no pattern, and the parts of the glob."""
     literal = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     known = 0
     while known < len(parts) and (literal / parts[known]).exists():
         literal /= parts[known]
         known += 1
-    return os.path.join(glob.escape(os.fspath(literal)), *parts[known:])
+    return literal, parts[known:]
 
 
-def _is_in_loop(file: Path) -> bool:
-    """Return whether the path of a file goes through the same folder twice, by a link to a folder above."""
-    folders = [parent.resolve() for parent in file.parents if parent.name]
-    return len(set(folders)) < len(folders)
+def _glob(folder: Path, parts: Sequence[str], above: frozenset[Path]) -> Iterator[Path]:
+    """Yield the files and folders that match a glob as in `glob.glob`, which would follow links in loops without end.
+
+    Args:
+        folder: where to look.
+        parts: parts of the glob below it.
+        above: where the folder and those above it really are, which are not entered again.
+    """
+    if not parts:
+        yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if part == _ANY_FOLDERS:
+        yield from _glob(folder, rest, above)
+        below, rest = [entry for entry in _entries(folder) if not entry.name.startswith(".")], parts
+        if len(parts) == 1:
+            yield from (entry for entry in below if not entry.is_dir())
+    elif glob.has_magic(part):
+        shown = [entry for entry in _entries(folder) if part.startswith(".") or not entry.name.startswith(".")]
+        below = [entry for entry in shown if fnmatch(entry.name, part)]
+    else:
+        below = [folder / part] if os.path.lexists(folder / part) else []
+    for entry in below:
+        if not rest:
+            yield entry
+        elif entry.is_dir() and (place := entry.resolve()) not in above:
+            yield from _glob(entry, rest, above | {place})
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing if it cannot be read, as in `glob.glob`."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def find_remote_files(address: str) -> list[RemoteFile]:
@@ -186,8 +202,9 @@ def _walk(folder: Path, name: str, above: tuple[Path, ...]) -> Iterator[Path]:
                 yield from _walk(entry, name, (*above, place))
         elif entry.is_file():
             yield entry
-        elif entry.is_symlink():
-            logger.warning("%s: skipped %s, a link to a file that does not exist", name, entry)
+        else:
+            what = "not a regular file" if entry.exists() else "a link to a file that does not exist"
+            logger.warning("%s: skipped %s, %s", name, entry, what)
 
 
 def _holds_text(path: Path) -> bool:

@@ -17,16 +17,18 @@ _NEAR_END = 20
 class JsonValues:
     """The elements of the array that a JSON file holds, or the values that follow each other in it."""
 
-    def __init__(self, pieces: Iterable[str], max_characters: int, name: str) -> None:
+    def __init__(self, pieces: Iterable[str], max_characters: int, name: str, advice: str) -> None:
         """
         Args:
             pieces: the text of the file, in pieces.
             max_characters: longest value that is read, with a piece more.
             name: the file, for error messages.
+            advice: what else the error for a longer value advises than to divide it.
         """
         self._pieces = iter(pieces)
         self._max_characters = max_characters
         self._name = name
+        self._advice = advice
         self._text = ""
         self._position = 0
         self._line = 1
@@ -82,7 +84,7 @@ class JsonValues:
             if len(self._text) > self._max_characters:
                 raise CharEmbedError(
                     f"{self._name}, record {number} (line {self._line}): longer than"
-                    f" {self._max_characters // 1_000_000} MB: divide it, or raise max_text_mb"
+                    f" {self._max_characters // 1_000_000} MB: divide it{self._advice}"
                 )
 
     def _read_on(self) -> bool:

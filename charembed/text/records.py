@@ -4,7 +4,6 @@ numbered texts."""
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import json
 import re
@@ -23,17 +22,17 @@ from charembed.text.opening import (
     PARQUET_SUFFIX,
     TABLE_SUFFIXES,
     File,
+    StandardInput,
     format_suffix,
     open_binary,
     read_errors,
 )
+from charembed.text.record_shapes import HEAD_CHARACTERS, may_hold_records, suffix_of_records
 from charembed.text.sources import DatasetName, Source
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PARQUET_ROWS = 1024
 """Rows of a Parquet file that are in memory at a time."""
-_JSON_PIECE = 1 << 18
-"""Characters of a JSON file that are read at a time."""
 
 
 RECORD_SUFFIXES = (*JSONL_SUFFIXES, JSON_SUFFIX, *TABLE_SUFFIXES, PARQUET_SUFFIX)
@@ -93,23 +92,30 @@ class TextReader:
 
     def _read_text(self, file: File) -> NumberedTexts:
         lines = self._lines.read(file)
-        first = next(lines, None)
-        if first is None:
-            return lines
-        if first[1].startswith("{"):
-            self._refuse_records(file, first[1])
-        return itertools.chain([first], lines)
+        # Only lines that are blank or suspicious are waited for: a pipe may be slow.
+        head = []
+        for number, line in lines:
+            head.append((number, line))
+            if line.strip():
+                if may_hold_records(line, self._text_column):
+                    self._refuse_records(file, head, lines)
+                break
+        return itertools.chain(head, lines)
 
-    def _refuse_records(self, file: File, line: str) -> None:
-        """Refuse a text file whose first line is a record: a model would learn to write JSON."""
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            return
-        if self._text_column in record:
+    def _refuse_records(self, file: File, head: list[tuple[int, str]], lines: NumberedTexts) -> None:
+        """Refuse a text file with records, whose first lines are read into `head`."""
+        first, size = head[-1], 0
+        while size < HEAD_CHARACTERS and (numbered := next(lines, None)) is not None:
+            head.append(numbered)
+            size += len(numbered[1]) + 1
+        text = "\n".join(line for _, line in head)
+        suffix = suffix_of_records(text, self._text_column, is_whole=size < HEAD_CHARACTERS)
+        if suffix is not None:
+            what = "a table" if suffix in TABLE_SUFFIXES else "JSON"
+            remedy = "write it to a file that ends" if isinstance(file, StandardInput) else "rename it to end"
             raise CharEmbedError(
-                f"{file}, line 1: a JSON record with the column {self._text_column!r}, in a file that is not named like"
-                f" one with records: rename it to end in {JSONL_SUFFIXES[0]}"
+                f"{file}, line {first[0]}: {what}, in a file that is not named like one with records: {remedy} in"
+                f" {suffix}; text_column names the column with the text"
             )
 
     def _read_jsonl(self, file: File) -> NumberedTexts:
@@ -127,33 +133,11 @@ class TextReader:
             yield number, self._record_text(record, where)
 
     def _read_json(self, file: File) -> NumberedTexts:
-        values = JsonValues(self._json_pieces(file), self._max_bytes, str(file))
+        values = JsonValues(self._lines.pieces(file), self._max_bytes, str(file), ", or raise max_text_mb")
         for number, (where, record) in enumerate(values, start=1):
             if not isinstance(record, dict):
                 raise CharEmbedError(f"{where}: expected a JSON object, got {type(record).__name__}")
             yield number, self._record_text(record, where)
-
-    def _json_pieces(self, file: File) -> Iterator[str]:
-        """Yield the text of a JSON file in pieces that may end anywhere."""
-        line = 1
-        with (
-            read_errors(file),
-            open_binary(file) as content,
-            io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape") as text,
-        ):
-            while piece := text.read(_JSON_PIECE):
-                invalid = _SURROGATE.search(piece)
-                if invalid is not None and self._errors == "strict":
-                    line += piece.count("\n", 0, invalid.start())
-                    raise CharEmbedError(
-                        f"{file}, line {line}: byte 0x{ord(invalid[0]) - 0xDC00:02x} is not UTF-8: convert the file to"
-                        " UTF-8, or use errors 'replace' to read invalid bytes as U+FFFD"
-                    )
-                if invalid is not None:
-                    piece, count = _SURROGATE.subn("\ufffd", piece)
-                    self._replaced += count
-                line += piece.count("\n")
-                yield piece
 
     def _read_table(self, file: File, delimiters: str) -> NumberedTexts:
         # The limit of the module `csv` is one for the process, and lower than that of this reader.

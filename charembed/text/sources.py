@@ -12,7 +12,8 @@ from typing import Any
 
 from charembed.errors import CharEmbedError, import_extra
 from charembed.text.folders import find_files, find_remote_files
-from charembed.text.opening import File, StandardInput, format_suffix, open_raw, read_errors
+from charembed.text.lines import read_head
+from charembed.text.opening import PARQUET_SUFFIX, File, StandardInput, format_suffix, open_raw, read_errors
 from charembed.util.files import user_path
 from charembed.util.shared_folder import is_address
 
@@ -125,8 +126,8 @@ def content_digest(source: Source) -> str | None:
         The digest, or None for a pipe, which can be read only once.
 
     Raises:
-        CharEmbedError: the source cannot be read.
-        MissingExtraError: `datasets` is not installed.
+        CharEmbedError: the source cannot be read, or its beginning shows that it is not text.
+        MissingExtraError: `datasets` or a package that decompresses the source is not installed.
     """
     if isinstance(source, DatasetName):
         try:
@@ -135,6 +136,9 @@ def content_digest(source: Source) -> str | None:
             raise CharEmbedError(f"{source} cannot be read: {error}") from error
     if isinstance(source, StandardInput) or (isinstance(source, Path) and not source.is_file()):
         return None
+    # What is not text is refused before all of it is read, which may be a hole of many gigabytes.
+    if isinstance(source, Path) and format_suffix(source) != PARQUET_SUFFIX:
+        read_head(source)
     # The same bytes are read differently under another suffix.
     return f"{format_suffix(source)} {_file_digest(source)}"
 

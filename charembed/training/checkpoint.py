@@ -15,6 +15,7 @@ from torch import Tensor
 from charembed.errors import CharEmbedError
 from charembed.training.run_state import RunState
 from charembed.util.files import atomic_write
+from charembed.util.reading import check_regular
 from charembed.util.sealed_tensors import check_sealed, seal_tensors
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def read_state(path: Path) -> RunState:
         CharEmbedError: the file is damaged or from another version.
     """
     try:
+        check_regular(path)
         # Opening checks the file's length against its header, which is all that shows damage in version 1.
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -31,6 +31,7 @@ from charembed.training.precision import ComputePrecision
 from charembed.training.run_state import WORDS_DIGEST, RunState
 from charembed.training.static_vectors import RunVectors
 from charembed.training.word_scorer import WordScorer
+from charembed.util.mapped_files import check_mapped
 from charembed.util.streams import DeviceQueue, side_by_side
 from charembed.util.workers import WorkerPool
 
@@ -166,6 +167,16 @@ class ModelTrainer:
         identity = None if self.static_vectors is None else self.static_vectors.identity()
         words: dict[str, str | int] = {} if self.frequent is None else {WORDS_DIGEST: self.frequent.digest()}
         return RunState(self.encoded.digests() | words, world_size, self.precision, static_vectors=identity)
+
+    def check_text(self) -> None:
+        """Check that the files of the text are still as long as when they were opened.
+
+        Raises:
+            CharEmbedError: one has become shorter.
+        """
+        self.encoded.check_sizes()
+        if self.frequent is not None:
+            check_mapped(self.frequent.marks)
 
     @property
     def _any_trainer(self) -> DirectionTrainer:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from charembed.util.files import errors_name
+from charembed.util.reading import check_regular
 
 LOG = "log.jsonl"
 
@@ -23,6 +24,10 @@ class RunLog:
             tensorboard: whether to write event files there too; TensorBoard must be installed.
             offset: bytes of an existing log to keep; the rest is of steps that are taken again.
             step: number of steps taken; TensorBoard drops later events.
+
+        Raises:
+            CharEmbedError: there is a log that is not a regular file.
+            OSError: the log cannot be written.
         """
         self._tensorboard: Any = None
         if tensorboard:
@@ -32,6 +37,7 @@ class RunLog:
         # Steps after the checkpoint are taken again, so their records are cut off. A lost log starts empty.
         self._path = folder / LOG
         self._path.touch()
+        check_regular(self._path)
         self._file = self._path.open("r+b")
         self._file.truncate(min(offset, self._path.stat().st_size))
         self._file.seek(0, os.SEEK_END)

@@ -141,6 +141,7 @@ class Trainer:
                 checkpoint_is_due = True
             if checkpoint_is_due:
                 self._save_checkpoint()
+                self._model_trainer.check_text()
 
             # One step: forward, backward and update, in all directions.
             self._take_step(spent)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from charembed.util.reading import open_regular
+
 DIGEST = "digest"
 """Key of the digest in sealed JSON and in the metadata of sealed tensors."""
 _BLOCK = 1 << 20
@@ -21,9 +23,10 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises:
+        CharEmbedError: it is not a regular file.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -32,7 +35,7 @@ def check_file(path: Path, digest: str) -> None:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file has changed since the digest was computed.
+        ValueError: the file has changed since the digest was computed, or is not a regular file.
     """
     if file_digest(path) != digest:
         raise ValueError(f"{path.name} has changed since it was written")

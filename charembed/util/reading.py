@@ -1,10 +1,13 @@
-"""Read files of strangers whole: regular files alone, of a limited size, and JSON of a limited depth."""
+"""Open and read files of strangers: regular files alone, of a limited size, and JSON of a limited depth."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +38,8 @@ def read_file(path: Path, max_bytes: int | None = None) -> bytes:
             shrinks while it is read.
         OSError: the file cannot be read.
     """
-    if path.is_dir():
-        raise CharEmbedError(f"{path} is not a regular file")
-    with open(path, "rb", opener=_open_at_once) as file:
+    with open_regular(path) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise CharEmbedError(f"{path} is not a regular file")
         size = status.st_size
         if max_bytes is not None and size > max_bytes:
             raise CharEmbedError(f"{path} has {size:,} bytes, expected at most {max_bytes:,}")
@@ -51,6 +50,36 @@ def read_file(path: Path, max_bytes: int | None = None) -> bytes:
     if len(content) < size:
         raise CharEmbedError(f"{path} has become shorter while it was read: {len(content):,} of {size:,} bytes")
     return content
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        CharEmbedError: a pipe, which nobody may ever write to, a device or a folder.
+        OSError: the file cannot be read.
+    """
+    check_regular(path)
+    with open(path, "rb", opener=_open_at_once) as file:
+        # Another file may have taken its place since.
+        _check_mode(path, os.fstat(file.fileno()))
+        yield file
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not a regular file before something else opens it, such as a library.
+
+    Raises:
+        CharEmbedError: a pipe, which nobody may ever write to, a device or a folder.
+        OSError: there is no such file.
+    """
+    _check_mode(path, path.stat())
+
+
+def _check_mode(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise CharEmbedError(f"{path} is not a regular file")
 
 
 def _open_at_once(path: str, flags: int) -> int:

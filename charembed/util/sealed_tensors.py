@@ -11,6 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from charembed.util.digests import DIGEST, update_from
+from charembed.util.reading import open_regular
 
 _NO_DIGEST = "0" * 64
 _SEAL = re.compile(rb'"%b":"([0-9a-f]{64})"' % DIGEST.encode())
@@ -39,9 +40,9 @@ def check_sealed(path: Path) -> None:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged or has no digest.
+        ValueError: it is damaged or has no digest, or is not a regular file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length, size = file.read(_LENGTH_BYTES), path.stat().st_size
         header = file.read(min(int.from_bytes(length, "little"), size))
         match = _SEAL.search(header)

@@ -275,6 +275,15 @@ def test_a_compressed_file_is_not_a_configuration(tmp_path: Path, capsys: pytest
     assert "a configuration file is not UTF-8 text" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody ever writes to it
+    for option in ("--config", "--data", "--model"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", option, str(tmp_path / "pipe")])
+        assert f"error: {tmp_path / 'pipe'} is not a regular file" in capsys.readouterr().err
+
+
 def test_a_closed_pipe_is_not_an_error(run: TrainResult) -> None:
     command = [sys.executable, "-m", "charembed", "generate", "--model", str(run.folder / "best"), "--seed", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

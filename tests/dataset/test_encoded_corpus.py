@@ -221,7 +221,13 @@ def test_damaged_files_are_encoded_again(tmp_path: Path, name: str, caplog: pyte
         path.write_bytes(path.read_bytes()[:-10])
 
     flips = [partial(flip_bit, bit=bit) for bit in (0, 4 * len(intact), 8 * len(intact) - 1)]
-    for damage in (shorten, partial(Path.write_bytes, data=b""), partial(Path.write_bytes, data=b"1"), *flips):
+
+    def make_pipe(path: Path) -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    pipes = [make_pipe] if hasattr(os, "mkfifo") else []
+    for damage in (*pipes, shorten, partial(Path.write_bytes, data=b""), partial(Path.write_bytes, data=b"1"), *flips):
         caplog.clear()
         damage(path)
         again = encode_corpus(config, VocabConfig(), 1, tmp_path / "encoded")

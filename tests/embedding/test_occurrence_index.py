@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ if importlib.util.find_spec("usearch") is None:  # importing it before ONNX Runt
 
 from charembed import CharEmbedder, CharEmbedError, Corpus
 from charembed.cli.main import main
-from charembed.embedding.index_files import FILES
+from charembed.embedding.index_files import FILES, TEXT_ENDS, TEXTS
 from charembed.embedding.occurrence_index import OccurrenceIndex, open_index
 
 
@@ -108,6 +109,36 @@ def test_damage_is_noticed(name: str, tmp_path: Path) -> None:
         with pytest.raises(CharEmbedError, match=r"cannot be read.*; remove it to build it again|is not an index"):
             OccurrenceIndex(folder)
         (folder / name).unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_its_place_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.\n")
+    folder = tmp_path / "index"
+    open_index(CharEmbedder(small_model()), Corpus(str(tmp_path / "text.txt")), folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(CharEmbedError, match=f"{name} is not a regular file"):
+        OccurrenceIndex(folder)
+
+
+@pytest.mark.parametrize("name", [TEXTS, TEXT_ENDS])
+def test_a_file_that_is_cut_while_it_is_open_is_noticed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.\n")
+    folder = tmp_path / "index"
+    index = open_index(CharEmbedder(small_model()), Corpus(str(tmp_path / "text.txt")), folder)
+    vector = index.vectors([0])[0]
+    assert index.occurrences.at(0).text
+    os.truncate(folder / name, 1)
+    for search in (
+        lambda: index.occurrences.at(0),
+        lambda: index.occurrences.of_word("fox"),
+        lambda: index.vectors([0]),
+        lambda: index.neighbors(vector, "fox", 1),
+    ):
+        with pytest.raises(CharEmbedError, match=f"{name} has changed while it was open: 1 of"):
+            search()
 
 
 def test_texts_without_words_and_foreign_folders_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from pathlib import Path
 from xml.etree import ElementTree
@@ -117,3 +118,14 @@ def test_a_report_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "report.json").unlink()
     assert main(["report", str(tmp_path)]) == 2
     assert "has no report.json, which charembed tag train writes" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_report_that_is_no_regular_file_or_too_large_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.json")
+    with pytest.raises(CharEmbedError, match=r"report.json is not a regular file"):
+        TaggerReport.load(tmp_path)
+    (tmp_path / "report.json").unlink()
+    (tmp_path / "report.json").write_bytes(b" " * 5_000_000)
+    with pytest.raises(CharEmbedError, match=r"report.json has 5,000,000 bytes, expected at most"):
+        TaggerReport.load(tmp_path)

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_files_of_gensim(tmp_path: Path) -> None:
     model.save_word2vec_format(tmp_path / "file.bin", binary=True)
     with pytest.raises(CharEmbedError, match=r"file.bin, line 2: expected a word and 4 numbers"):
         read_static_vectors(tmp_path / "file.bin")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file.vec")  # nobody ever writes to it
+    with pytest.raises(CharEmbedError, match=r"file.vec is not a regular file"):
+        load_static_vectors(tmp_path / "file.vec")
 
 
 def test_words_that_cannot_be_used_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import glob
 import gzip
 import json
 import logging
@@ -19,6 +20,7 @@ import zstandard
 from charembed import CharEmbedError
 from charembed.dataset.encoding import open_corpora
 from charembed.text.corpus import Corpus, CorpusConfig, check_text_column
+from charembed.text.folders import find_files
 
 RECORDS = [{"id": n, "text": f'Лодка номер {n}\nвышла, "в море".'} for n in range(3)]
 TEXTS = [str(record["text"]) for record in RECORDS]
@@ -61,7 +63,6 @@ def test_records_are_not_read_as_raw_text(tmp_path: Path, name: str, content: st
         ("latin.json", b'[\n{"text": "caf\xe9"}]', "latin.json, line 2: byte 0xe9 is not UTF-8"),
         ("squad.json", '{"version": 1, "data": []}', "no column 'text', there are: data, version"),
         ("array.jsonl", '[{"text": "a"}]', "got list: rename a file with one array or object to end in .json"),
-        ("lines.txt", '{"text": "a"}\n', "lines.txt, line 1: a JSON record with the column 'text'"),
         ("short.csv", "id,text\n1,a\n2\n", "short.csv, line 3: 1 columns, but the first line names 2"),
         ("comma.csv", "id,text\n1,a, b\n", "comma.csv, line 2: 3 columns, but the first line names 2"),
         ("quote.csv", 'id,text\n1,"a\n', "quote.csv, line 2: not a table with columns: unexpected end of data"),
@@ -73,6 +74,100 @@ def test_records_with_another_schema_are_refused(tmp_path: Path, name: str, cont
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(CharEmbedError, match=message):
         texts_of(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [
+        ('{"text": "a"}\n', ".jsonl"),
+        ('\n{"body": "a"}\n{"body": "b"}\n', ".jsonl"),
+        ('{"body": "a"}\n' * 10_000, ".jsonl"),
+        (json.dumps(RECORDS), ".json"),
+        (json.dumps(RECORDS, indent=2), ".json"),
+        (json.dumps(RECORDS * 2000, indent=2), ".json"),
+        (json.dumps({"type": "FeatureCollection", "features": RECORDS * 2000}, indent=1), ".json"),
+        (json.dumps({"type": "FeatureCollection", "features": RECORDS}, indent=1), ".json"),
+        (TABLE, ".csv"),
+        (TABLE * 1000, ".csv"),
+        (TABLE.replace("id,", '"id";').replace(',"Л', ';"Л'), ".csv"),
+        (TABLE.replace("id,", "id\t").replace(',"Л', '\t"Л'), ".tsv"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.txt", "text", "a.geojson"])
+def test_records_in_a_file_named_like_text_are_refused(tmp_path: Path, name: str, content: str, suffix: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(CharEmbedError, match=rf"{name}, line \d: .*: rename it to end in {suffix};"):
+        texts_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1] The boat sails, and\n[2] comes home.\n",
+        "[{1}] and more\n",
+        "[]\n",
+        "{}\n",
+        "{citation needed}\nThe boat, text, and sentence.\n",
+        '{"text": "an example"}\nis a record in JSON.\n',
+        '{"text": "an example"}\n{braces}, and so on\n',
+        '[{"text": "an example"}] is an array.\n',
+        '{\n    "name": "boat"\n}\n\nint main() {\n}\n',
+        '{\n    "name": "boat",\n    size: 3,\n' + "    // a comment\n" * 9000,
+        "text,content\nwords, words, words\nmore words\nand one, two\n",
+        "text, content\na, b\nc, d\ne, f\n",
+        "text,content\na,b\n",
+        "Sentence|content\n\nNothing of this is a table\n",
+        "id,name\n1,a\n2,b\n",
+        "import text\nfrom content import a, b\n",
+        "= Boats =\n\nA boat is a watercraft , smaller than a ship .\n",
+        "[[Boat]]s are ships | text\n{| class=wikitable\n! text !! content\n|}\n",
+    ],
+)
+def test_text_that_resembles_records_is_text(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    assert texts_of(tmp_path / "a.txt") == [line for line in content.split("\n") if line.strip()]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("train/a", "dev.txt", "test.txt"),
+        ("train/a.txt", "valid.txt"),
+        ("train/a.txt", "valid.txt.gz", "test.txt.gz"),
+        ("train.txt", "valid.txt", "test.txt"),
+        ("train/a.txt", "valid/a.txt", "test/a.txt"),
+        ("Train/a.txt", "Test/a.txt"),
+        ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "corpus"])
+def test_divided_corpora_are_not_trained_on(tmp_path: Path, paths: tuple[str, ...], below: str) -> None:
+    for path in paths:
+        (tmp_path / below / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / below / path).write_text("The boat sails.\n")
+    train, *others = (tmp_path / below / path.split("/")[0] for path in paths)
+    with pytest.raises(CharEmbedError, match="is divided into training, validation and test text: train on") as caught:
+        open_corpora(CorpusConfig(train=str(tmp_path)))
+    assert all(str(path) in str(caught.value) for path in (train, *others))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [("a.txt", "test.txt"), ("test/a.txt", "valid.txt"), ("train/a.txt", "b.txt"), ("train.txt", "testing.txt")],
+)
+def test_folders_with_one_such_name_are_not_divided(tmp_path: Path, paths: tuple[str, ...]) -> None:
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("The boat sails.\n")
+    train, _ = open_corpora(CorpusConfig(train=str(tmp_path)))
+    assert len(train.sources) == 2
+
+
+def test_a_divided_corpus_is_trained_on_without_its_validation_text(tmp_path: Path) -> None:
+    for name in ("train.txt", "valid.txt"):
+        (tmp_path / name).write_text("The boat sails.\n")
+    train, _ = open_corpora(CorpusConfig(train=str(tmp_path), valid=str(tmp_path / "valid.txt")))
+    assert train.sources == [tmp_path / "train.txt"]
 
 
 def test_a_text_column_that_cannot_apply_is_an_error(tmp_path: Path) -> None:
@@ -210,6 +305,38 @@ def test_linked_subfolders_are_read_once_without_loops(tmp_path: Path, caplog: p
 
 
 @needs_links
+def test_a_glob_ends_where_links_form_several_loops(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text("A")
+    (corpus / "up").symlink_to(tmp_path)
+    (corpus / "self").symlink_to(corpus)
+    assert texts_of(tmp_path / "**" / "*.txt") == ["A"]
+    assert texts_of(tmp_path / "*" / "**") == ["A"]
+
+
+def test_globs_match_as_those_of_python(tmp_path: Path) -> None:
+    for path in ("a.txt", "b/c.txt", "b/d/e.txt", "b/d/[f].txt", ".g.txt", ".h/i.txt", "j/k.md", "b/.l/m.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    for pattern in (
+        *("*.txt", "**/*.txt", "**", "b/**", "*/*", "**/d/*", "*/d/e.txt", "**/**/*.txt", ".*", ".h/*", "*/.l/*"),
+        *("b/d/[[]f].txt", "?/[ck].*", "**/e.*", "**/b/**/e.txt"),
+    ):
+        found = {Path(path) for path in glob.glob(str(tmp_path / pattern), recursive=True)}
+        files = sorted(path for path in found if path.is_file())
+        assert find_files(str(tmp_path / pattern)) == files, pattern
+
+
+@needs_links
+def test_a_link_to_a_device_is_skipped_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.txt").write_text("A")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    assert texts_of(tmp_path) == ["A"]
+    assert "zero.txt, not a regular file" in caplog.text
+
+
+@needs_links
 def test_both_names_of_one_file_are_embedded_and_one_is_trained_on(tmp_path: Path) -> None:
     (tmp_path / "blob").write_text("The boat sails.")
     for name in ("a.txt", "b.txt"):
@@ -290,3 +417,30 @@ def test_a_record_beyond_the_limit_is_named(tmp_path: Path, name: str, content: 
 def test_a_device_without_end_is_refused() -> None:
     with pytest.raises(CharEmbedError, match="/dev/zero: it looks like UTF-16 or a binary file"):
         texts_of(Path("/dev/zero"))
+
+
+def test_a_hole_is_refused_before_all_of_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "hole.txt").open("wb") as file:
+        file.truncate(100 * 10**9)
+    with pytest.raises(CharEmbedError, match=r"hole.txt: it looks like UTF-16 or a binary file"):
+        Corpus(tmp_path / "hole.txt").digests()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data", b"PAR1\x15\x04\x15\x10", "data is a Parquet file: rename it to end in .parquet"),
+        ("data.zz", zlib.compress(b"The boat sails.\n" * 50), "data.zz is compressed with zlib, which cannot be read"),
+        ("a.txt.br", b"\x1b\x0f\x00\xf8\x8d\x94\x6e", "a.txt.br is compressed with Brotli, which cannot be read"),
+    ],
+)
+def test_binary_formats_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CharEmbedError, match=message):
+        texts_of(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["x^2 is a square.", "x\u0680 is a letter.", "PAR1 is a magic number."])
+def test_text_that_begins_like_a_binary_format_is_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.br").write_text(text, encoding="utf-8")
+    assert texts_of(tmp_path / "a.br") == [text]

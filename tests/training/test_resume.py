@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from resumable_runs import (
 
 from charembed import CharEmbedError, CharLMConfig, CharVocab, train
 from charembed.pretrained.model_folder import Pretrained
+from charembed.report.run_page import RunData
 from charembed.text.corpus import CorpusConfig
 from charembed.text.vocab import VocabConfig
 from charembed.training import precision
@@ -346,6 +348,36 @@ def test_a_run_resumes_without_its_log(killed_copy: Path) -> None:
     steps = [record["step"] for record in read_log(train(resumable(killed_copy)).folder)]
     assert steps[0] >= 59
     assert steps[-1] == STEPS
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_instead_of_files_of_a_run_are_refused_at_once(killed_copy: Path) -> None:
+    out = killed_copy / "out"
+    (out / "log.jsonl").unlink()
+    os.mkfifo(out / "log.jsonl")
+    with pytest.raises(CharEmbedError, match=r"log.jsonl is not a regular file"):
+        train(resumable(killed_copy))
+    with pytest.raises(CharEmbedError, match=r"log.jsonl.* is not a regular file"):
+        RunData.load(out, "run")
+    for path in saved_checkpoints(out / "checkpoints"):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(CharEmbedError, match=r"no checkpoint in .* can be read"):
+        train(resumable(killed_copy))
+
+
+def test_text_that_is_cut_while_it_is_trained_on_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validate = Trainer._validate
+
+    def cut_and_validate(trainer: Trainer) -> None:
+        validate(trainer)
+        path = trainer._encoded.folder / "ids.bin"
+        # Within the last page, so that the test itself cannot end with a bus error.
+        os.truncate(path, path.stat().st_size - 2)
+
+    monkeypatch.setattr(Trainer, "_validate", cut_and_validate)
+    with pytest.raises(CharEmbedError, match=r"ids.bin has become shorter while it was open"):
+        train(resumable(tmp_path))
 
 
 def test_a_budget_that_is_spent_between_validations_still_gives_a_model(tmp_path: Path) -> None:

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from charembed.errors import CharEmbedError
-from charembed.util.reading import MAX_JSON_DEPTH, parse_json, read_file
+from charembed.util.digests import file_digest
+from charembed.util.mapped_files import check_mapped
+from charembed.util.reading import MAX_JSON_DEPTH, check_regular, parse_json, read_file
+from charembed.util.sealed_tensors import check_sealed
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 
 
 @needs_pipes
-def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", [read_file, check_regular, file_digest, check_sealed])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, read: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "pipe")  # nobody ever writes to it
     with pytest.raises(CharEmbedError, match="pipe is not a regular file"):
-        read_file(tmp_path / "pipe")
+        read(tmp_path / "pipe")
+
+
+def test_a_mapped_file_that_becomes_shorter_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "ids.bin"
+    path.write_bytes(bytes(100))
+    mapped = np.memmap(path, np.uint16, "r", offset=50)
+    check_mapped(mapped)
+    check_mapped(np.zeros(3))
+    os.truncate(path, 98)
+    with pytest.raises(CharEmbedError, match=r"ids.bin has become shorter while it was open: 98 of 100 bytes"):
+        check_mapped(mapped)
+    path.unlink()
+    check_mapped(mapped)
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/proc"])
