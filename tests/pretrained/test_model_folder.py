@@ -243,7 +243,7 @@ def test_weights_that_do_not_fit_are_reported(folder: Path) -> None:
     with pytest.raises(CharEmbedError, match="has unexpected tensors 'extra'"):
         Pretrained.load(folder)
     save(**{"x" * 5000: torch.zeros(1)})
-    with pytest.raises(CharEmbedError, match="has unexpected tensors 'x{199}…"):
+    with pytest.raises(CharEmbedError, match=r"has unexpected tensors 'x{199}…"):
         Pretrained.load(folder)
     save(**{"forward.decoder.bias": torch.zeros(2)})
     with pytest.raises(CharEmbedError, match=r"forward.decoder.bias has shape \(2,\), expected"):
