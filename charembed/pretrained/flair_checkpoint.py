@@ -62,7 +62,7 @@ def read_flair(
     second_config = dataclasses.replace(second.config, dropout=first.config.dropout)
     for a, b in ((first.config, second_config), (first.delimiter, second.delimiter)):
         if a != b:
-            raise CharEmbedError(f"{first.path} and {second.path} do not belong together: {a!r} and {b!r}")
+            raise CharEmbedError(f"{first.path} and {second.path} do not belong together: {shown(a)} and {shown(b)}")
     # Their dictionaries may differ; the pair has one vocabulary with the characters of both.
     vocab = CharVocab(sorted(first.rows.keys() | second.rows.keys()))
     pair = BiCharLM(dataclasses.replace(first.config, vocab_size=len(vocab)))

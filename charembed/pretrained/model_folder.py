@@ -47,7 +47,7 @@ from charembed.pretrained.word_scale import join_static
 from charembed.projection import Projection
 from charembed.static_vectors import StaticVectors
 from charembed.text.vocab import CharVocab
-from charembed.util.checks import check_choice
+from charembed.util.checks import check_choice, shown
 from charembed.util.devices import check_device
 from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.util.folder_reading import read_unchanged, wait_for_folder
@@ -79,7 +79,7 @@ class Pretrained:
     def __post_init__(self) -> None:
         check_choice("readout", self.readout, get_args(Readout))
         if not self.delimiter or any("\ud800" <= character <= "\udfff" for character in self.delimiter):
-            raise CharEmbedError(f"delimiter must be text of at least one character, got {self.delimiter!r}")
+            raise CharEmbedError(f"delimiter must be text of at least one character, got {shown(self.delimiter)}")
         if self.projection is not None:
             check_projection(self.projection, self.part_sizes)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from charembed.errors import CharEmbedError
 from charembed.static_vectors.ngrams import MAX_CHARACTERS, MAX_N, ngram_buckets
-from charembed.util.checks import check_integer
+from charembed.util.checks import check_integer, shown
 from charembed.util.reading import parse_json
 from charembed.util.tensor_files import MAX_VALUE, read_tensors
 
@@ -248,7 +248,7 @@ class StaticVectors:
             metadata = _parse_metadata(header)
             count, min_n, max_n = (check_integer(name, metadata[name], 0) for name in ("words", "min_n", "max_n"))
             if metadata["version"] != _VERSION:
-                raise CharEmbedError(f"they have version {metadata['version']!r}: upgrade charembed")
+                raise CharEmbedError(f"they have version {shown(metadata['version'])}: upgrade charembed")
             if text.dtype != np.uint8:
                 raise CharEmbedError(f"their words are {text.dtype}, expected uint8")
             words = text.tobytes().decode().split("\n") if count else []
@@ -270,9 +270,9 @@ def _index(words: Sequence[str]) -> dict[str, int]:
     row_of: dict[str, int] = {}
     for row, word in enumerate(words):
         if not isinstance(word, str) or not word or "\n" in word:
-            raise CharEmbedError(f"a word must be text of at least one character without line breaks, got {word!r}")
+            raise CharEmbedError(f"a word must be text of at least one character without line breaks, got {shown(word)}")
         if row_of.setdefault(word, row) != row:
-            raise CharEmbedError(f"the word {word[:100]!r} occurs twice")
+            raise CharEmbedError(f"the word {shown(word)} occurs twice")
     try:
         "".join(row_of).encode()
     except UnicodeEncodeError as error:

@@ -34,7 +34,7 @@ from charembed.tagging.network import NetworkConfig, TaggerNetwork
 from charembed.tagging.tag_layer import TagLayer
 from charembed.tagging.tagger_card import tagger_card
 from charembed.tagging.tagger_weights import check_tags, load_weights, read_weights
-from charembed.util.checks import check_choice
+from charembed.util.checks import check_choice, shown
 from charembed.util.devices import shapes_only
 from charembed.util.files import atomic_folder, check_contains_only, user_path
 from charembed.util.folder_reading import read_unchanged, wait_for_folder
@@ -219,7 +219,7 @@ def _from_contents(files: Mapping[str, bytes], folder: Path, device: torch.devic
     bundled = reference.get("name")
     if bundled is not None and bundled not in bundled_models():
         raise CharEmbedError(
-            f"{path} refers to the language model {bundled!r}, which this version of charembed ({__version__}) lacks"
+            f"{path} refers to the language model {shown(bundled)}, which this version of charembed ({__version__}) lacks"
         )
     if bundled is None:
         inner = {name.removeprefix(f"{MODEL}/"): files[name] for name in files if str(name).startswith(f"{MODEL}/")}
@@ -232,7 +232,7 @@ def _from_contents(files: Mapping[str, bytes], folder: Path, device: torch.devic
         raise CharEmbedError(
             f"the language model {bundled or folder / MODEL} is not the one that the tagger {folder} was trained with:"
             " its vectors mean something else. Train the tagger again, or use the version of charembed that made it"
-            f" ({config.get('charembed_version')})"
+            f" ({shown(config.get('charembed_version'))})"
         )
     check_digests(config, {name: files[name] for name in (WEIGHTS, STATIC) if name in files}, path)
     return TaggerFiles(pretrained, network, static, embedder_options, config["provenance"])
