@@ -219,7 +219,7 @@ def _from_contents(files: Mapping[str, bytes], folder: Path, device: torch.devic
     bundled = reference.get("name")
     if bundled is not None and bundled not in bundled_models():
         raise CharEmbedError(
-            f"{path} refers to the language model {shown(bundled)}, which this version of charembed ({__version__}) lacks"
+            f"{path} refers to the language model {shown(bundled)}, which charembed {__version__} lacks"
         )
     if bundled is None:
         inner = {name.removeprefix(f"{MODEL}/"): files[name] for name in files if str(name).startswith(f"{MODEL}/")}
