@@ -100,12 +100,12 @@ class Parser(ArgumentParser):
         return parsed
 
     def _check_given_once(self, arguments: Sequence[str]) -> None:
-        """Refuse an option that is given twice: argparse would drop all values but the last without a word."""
+        """Refuse a file, folder or model that is given twice: argparse would drop all but the last without a word."""
         names = [argument.partition("=")[0] for argument in arguments]
         for action in self._actions:
             # Later configuration files are meant to overrule earlier ones, and `--NAME+` appends to a list.
             options = [name for name in action.option_strings if name != "--config" and not name.endswith("+")]
-            if (times := sum(map(names.count, options))) > 1:
+            if _takes_text(action) and (times := sum(map(names.count, options))) > 1:
                 remedy = _list_hint(options[0]) if takes_list(action) else "give it once"
                 self.error(f"{_dashed(options[0])} is given {times} times; {remedy}")
 
@@ -257,6 +257,12 @@ def takes_list(action: argparse.Action) -> bool:
         get_origin(hint) is list
         for hint in (getattr(action, "_typehint", None), *get_args(getattr(action, "_typehint", None)))
     )
+
+
+def _takes_text(action: argparse.Action) -> bool:
+    """Return whether the value of an option is text, or a list of texts: most are names of files, folders and models."""
+    hint = getattr(action, "_typehint", action.type)
+    return takes_list(action) or str in (hint, *get_args(hint))
 
 
 def _list_hint(option: str) -> str:

@@ -270,7 +270,9 @@ def _index(words: Sequence[str]) -> dict[str, int]:
     row_of: dict[str, int] = {}
     for row, word in enumerate(words):
         if not isinstance(word, str) or not word or "\n" in word:
-            raise CharEmbedError(f"a word must be text without line breaks, at least a character, got {shown(word)}")
+            raise CharEmbedError(
+                f"a word must be text of at least one character without line breaks, got {shown(word)}"
+            )
         if row_of.setdefault(word, row) != row:
             raise CharEmbedError(f"the word {shown(word)} occurs twice")
     try:

@@ -317,8 +317,12 @@ def test_several_files_for_an_option_are_not_dropped(
     [
         (("tag", "train", "--train", "a.conll", "--train=b.conll", "--output", "out"), "--train is given 2 times"),
         (("embed", "a.txt", "-o", "out", "--output", "other"), "-o is given 2 times"),
-        ((*TRAIN, "--overwrite", "--overwrite", "--overwrite"), "--overwrite is given 3 times"),
+        (("embed", "a.txt", "-m", "en", "-m", "de", "-o", "out"), "-m is given 2 times"),
     ],
 )
-def test_an_option_is_given_once(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_or_model_is_given_once(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{message}; give it once" in refusal_of(capsys, *arguments)
+
+
+def test_of_several_numbers_the_last_one_counts() -> None:
+    assert parse(*TRAIN, "--budget.minutes", "1", "--budget.minutes", "2")["budget"]["minutes"] == 2
