@@ -260,7 +260,7 @@ def takes_list(action: argparse.Action) -> bool:
 
 
 def _takes_text(action: argparse.Action) -> bool:
-    """Return whether the value of an option is text, or a list of texts: most are names of files, folders and models."""
+    """Return whether the value of an option is text, or a list: most are names of files, folders and models."""
     hint = getattr(action, "_typehint", action.type)
     return takes_list(action) or str in (hint, *get_args(hint))
 

@@ -320,7 +320,9 @@ def test_several_files_for_an_option_are_not_dropped(
         (("embed", "a.txt", "-m", "en", "-m", "de", "-o", "out"), "-m is given 2 times"),
     ],
 )
-def test_a_file_or_model_is_given_once(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_or_model_is_given_once(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert f"{message}; give it once" in refusal_of(capsys, *arguments)
 
 
