@@ -27,8 +27,12 @@ from charembed.training.schedule import BudgetConfig, OptimizerConfig
 # Their imports need the package; other tests that need one say so when they run.
 _NEEDS = {
     "onnxruntime": ["integrations/test_onnx.py", "integrations/test_onnx_tagger.py", "onnx_graphs/test_onnx_graphs.py"],
+    "psutil": ["training/test_distributed.py"],
+    "pyarrow": ["cluster/test_cluster.py", "cluster/test_units.py", "training/test_mirror.py"],
     "sklearn": ["integrations/test_sklearn.py"],
     "spacy": ["tagging/test_doc_bin.py"],
+    "sybil": ["docs/test_code_blocks.py"],
+    "zstandard": ["text/test_user_files.py"],
 }
 collect_ignore = [file for name, files in _NEEDS.items() if not importlib.util.find_spec(name) for file in files]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import json
 import runpy
@@ -126,6 +127,11 @@ INVALID_EMBEDDER_OPTIONS = [
     ({"dim": 8}, "vectors cannot be reduced to 8 dimensions, because "),
 ]
 """Invalid options of `CharEmbedder`, each with the beginning of its error."""
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skip a test whose command or program asks for a package that is not installed."""
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"needs {package}")
 
 
 def small_model(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import EXCERPT, ROOT
+from helpers import EXCERPT, ROOT, needs
 
 from charembed import CharEmbedder
 from charembed.cli.main import main
@@ -24,6 +24,8 @@ from charembed.version import __version__
 SMALL = ["--model.hidden_size", "16", "--batch_size", "4", "--seq_len", "16", "--budget.steps", "4", "--words", "none"]
 
 
+@needs("onnx")
+@needs("pyarrow")
 def test_from_training_to_neighbors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -227,12 +229,18 @@ def test_bad_input_gives_one_line_and_writes_nothing(
         ("train --data.train absent --output pipe", "output pipe is a device, pipe or socket: name a folder"),
         ("train --data.train absent --output in.txt/out", "cannot be created: in.txt is a file: name a folder"),
         ("tag train --train absent --output pipe", "pipe is a device, pipe or socket: name a folder"),
-        ("export-onnx --model model pipe", "pipe is a device, pipe or socket: name a folder"),
-        ("export-onnx --model model in.txt/out", "in.txt is a file: name a folder"),
+        pytest.param(
+            "export-onnx --model model pipe", "pipe is a device, pipe or socket: name a folder", marks=needs("onnx")
+        ),
+        pytest.param("export-onnx --model model in.txt/out", "in.txt is a file: name a folder", marks=needs("onnx")),
         ("import-flair absent absent pipe", "pipe is a device, pipe or socket: name a folder"),
         ("add-words --model absent --words absent -o pipe", "pipe is a device, pipe or socket: name a folder"),
         ("add-projection --model absent in.txt --dim 2 -o pipe", "pipe is a device, pipe or socket: name a folder"),
-        ("neighbors --model model in.txt --sentence a --word a --index pipe", "pipe or socket: name a folder"),
+        pytest.param(
+            "neighbors --model model in.txt --sentence a --word a --index pipe",
+            "pipe or socket: name a folder",
+            marks=needs("usearch"),
+        ),
         ("tag predict absent in.txt -o pipe.jsonl", "output pipe.jsonl is a device, pipe or socket: name a regular"),
         ("probe --models [absent] --train absent --output pipe", "pipe is a device, pipe or socket: name a regular"),
         ("report absent --html pipe", "output pipe is a device, pipe or socket: name a regular file"),

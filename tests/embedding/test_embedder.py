@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 import torch
 from fresh_process import run_python
-from helpers import AWKWARD_TEXTS, ENGINES, EXCERPT, assert_same_vectors, reference_vectors, small_model, unix_only
+from helpers import (
+    AWKWARD_TEXTS,
+    ENGINES,
+    EXCERPT,
+    assert_same_vectors,
+    needs,
+    reference_vectors,
+    small_model,
+    unix_only,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -443,6 +452,7 @@ def test_tf32_is_float32_on_a_cpu(engine: EngineName, pretrained) -> None:
         assert np.array_equal(result.vectors, expected.vectors)
 
 
+@needs("onnx")
 def test_auto_reports_the_chosen_engine(pretrained) -> None:
     assert CharEmbedder(pretrained).engine == "onnx"
     assert CharEmbedder(pretrained, precision="int8").engine == "onnx"
@@ -460,6 +470,7 @@ def test_auto_is_torch_if_onnxruntime_is_not_installed() -> None:
     assert "engine='torch'" in done.stdout, done.stderr
 
 
+@needs("onnx")
 def test_int8_without_onnxruntime_names_the_extra_to_install() -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"

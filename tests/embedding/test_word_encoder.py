@@ -15,6 +15,7 @@ from helpers import (
     EMBEDDER_OPTIONS,
     INVALID_EMBEDDER_OPTIONS,
     assert_same_vectors,
+    needs,
     small_model,
     small_static_vectors,
     with_projection,
@@ -192,6 +193,7 @@ def test_compiling_a_network_around_it(embedder) -> None:
     assert network.words.model.forward_lm.rnn.weight_hh_l0.grad.abs().sum() > 0
 
 
+@needs("onnx")
 def test_the_engine_is_chosen_again_after_the_model_has_moved(embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: the embedder's engine was set up for another device than the one the model is on."""
     expected = embedder.embed(["A text."])[0].vectors

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fresh_process import run_python
-from helpers import EMBEDDER_OPTIONS, ROOT, assert_same_vectors, with_projection
+from helpers import EMBEDDER_OPTIONS, ROOT, assert_same_vectors, needs, with_projection
 
 from charembed import CharEmbedder, CharEmbedError
 
@@ -288,6 +288,7 @@ def test_tagger_and_ner_train_on_one_shared_tok2vec(folder: Path, tmp_path: Path
             assert [(entity.start, entity.label_) for entity in doc.ents] == [(1, "ANIMAL")]
 
 
+@needs("spacy")
 def test_example_config_trains_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     columns = "\n\n".join(["Peter\tB-PER\nruns\tO", "Ann\tB-PER\njumps\tO", "the\tO\nParis\tB-LOC"] * 4)
     (tmp_path / "train.conll").write_text(columns + "\n")
