@@ -239,7 +239,7 @@ def cases() -> list[Any]:
 
 
 def test_onnx_operator_cases(cases: list[Any]) -> None:
-    assert len(cases) >= 18, "onnx generates fewer test cases than before"
+    assert len(cases) >= 12, "onnx generates fewer test cases than its oldest version"
     assert {case.model.graph.node[0].op_type for case in cases} == {"RNN", "GRU", "LSTM"}
     for case in cases:
         (node,) = case.model.graph.node
