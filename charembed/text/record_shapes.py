@@ -45,7 +45,7 @@ def _json_suffix(head: str, *, is_whole: bool) -> str | None:
     if isinstance(value, list):
         is_array = bool(value) and all(isinstance(item, dict) for item in value)
         return JSON_SUFFIX if is_array and not rest else None
-    # A record may be followed by another one; text that begins with an example goes on with words.
+    # After a record comes the end or the next record; after an example at the start of a text come words.
     if rest and (not rest.startswith("{") or _parse(rest, is_whole=is_whole)[0] is None):
         return None
     return JSON_SUFFIX if "\n" in head[:end] else JSONL_SUFFIXES[0]
