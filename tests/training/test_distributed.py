@@ -21,14 +21,14 @@ from charembed.training.distributed import DistributedContext
 
 OPTIONS = ["--data.train", str(EXCERPT), "--data.held_out", "0.02", "--model.hidden_size", "16", "--seq_len", "16"]
 OPTIONS += ["--model.embedding_dim", "8", "--validations", "2", "--budget.steps", "60", "--precision", "float32"]
-OPTIONS += ["--words", "none"]
 WORDS = ["--words", "train", "--static_vectors.dim", "8", "--static_vectors.words", "300"]
 DROPOUT = ["--batch_size", "2", "--model.dropout", "0.2"]
 
 
 def arguments(output: Path, *options: str) -> list[str]:
-    """Return the arguments of the command `charembed`."""
-    return ["train", *OPTIONS, "--output", str(output), *options]
+    """Return the arguments of the command `charembed`, for a model without words unless the options name some."""
+    words = [] if "--words" in options else ["--words", "none"]
+    return ["train", *OPTIONS, *words, "--output", str(output), *options]
 
 
 def run_two(program: list[str], arguments: list[str]) -> subprocess.CompletedProcess[str]:
