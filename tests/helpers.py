@@ -117,7 +117,7 @@ EMBEDDER_OPTIONS = {
 the readout "separator"."""
 
 INVALID_EMBEDDER_OPTIONS = [
-    ({"precision": "int4"}, "precision must be one of float32, tf32, int8, bfloat16, got 'int4'"),
+    ({"precision": "int4"}, "precision must be one of auto, float32, tf32, int8, bfloat16, got 'int4'"),
     ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),
     ({"parts": ["middle"]}, "parts must be one or several of forward, backward, words, in a list, got"),
     ({"parts": ["words"]}, "parts: the model has no words, only forward, backward"),

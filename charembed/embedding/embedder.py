@@ -12,7 +12,15 @@ from typing import Any, cast
 import torch
 
 from charembed.embedding.context import Context, iter_passages
-from charembed.embedding.engine_choice import ChosenEngine, EngineChooser, EngineName, EngineOptions, EnginePrecision
+from charembed.embedding.engine_choice import (
+    ChosenEngine,
+    ChosenPrecision,
+    EngineChooser,
+    EngineName,
+    EngineOptions,
+    EnginePrecision,
+    choose_precision,
+)
 from charembed.embedding.limits import DEFAULT_LIMITS, EmbeddingLimits
 from charembed.embedding.mapper import Mapper
 from charembed.embedding.passage_embedder import MemoryBudget, PassageEmbedder
@@ -68,7 +76,9 @@ class CharEmbedder:
                 uses ONNX Runtime on a CPU if it is installed, because it is as fast on many texts and faster on a
                 single one, and PyTorch otherwise.
             precision: precision of the computation. "int8" is several times faster than "float32" on a CPU, "bfloat16"
-                and "tf32" are faster on a GPU; all three are less exact. "tf32" is "float32" except on NVIDIA GPUs.
+                is faster on devices with units for it, "tf32" on NVIDIA GPUs (elsewhere it is "float32"); all three are
+                less exact. "auto" is "bfloat16" for an LSTM on a device with such units and "float32" elsewhere, so
+                that vectors depend a little on the machine.
             readout: characters at which states are read: "word" for the word's own outermost characters, "separator"
                 for the characters just outside the word. By default the setting of the model folder, which is the right
                 one for taggers trained with it.
@@ -91,7 +101,7 @@ class CharEmbedder:
         """
         self._layout = VectorLayout.of(pretrained, parts)
         sizes = _check_sizes(threads, batch_size, memory_mb, cache_mb)
-        self._options = {"engine": engine, "precision": precision, "dim": dim, "limits": limits} | sizes
+        self._options = {"engine": engine, "dim": dim, "limits": limits} | sizes
         self._options["parts"] = None if parts is None else self._layout.parts
         self.pretrained = pretrained if readout is None else dataclasses.replace(pretrained, readout=readout)
         self.preparation = TextPreparation(pretrained.vocab)
@@ -99,8 +109,10 @@ class CharEmbedder:
         # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
+        # A copy computes in the precision chosen here, also on another machine.
+        self._options["precision"] = chosen = choose_precision(precision, engine, self.model)
         self._engines = EngineChooser(
-            self.model, self._layout.directions, EngineOptions(engine, precision, threads, batch_size)
+            self.model, self._layout.directions, EngineOptions(engine, chosen, threads, batch_size)
         )
         memory = MemoryBudget(window=memory_mb * _MB, cache=cache_mb * _MB)
         self._passages = PassageEmbedder(self.pretrained, self._layout, self._engines, memory, limits, self._projection)
@@ -232,9 +244,9 @@ class CharEmbedder:
         return self._layout.dim if self.projection is None else self.projection.dim
 
     @property
-    def precision(self) -> EnginePrecision:
+    def precision(self) -> ChosenPrecision:
         """Precision of the computation."""
-        return cast(EnginePrecision, self._options["precision"])
+        return cast(ChosenPrecision, self._options["precision"])
 
     @property
     def parts(self) -> tuple[Part, ...]:

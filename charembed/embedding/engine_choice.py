@@ -15,13 +15,16 @@ from charembed.embedding.onnx_engine import OnnxEngine
 from charembed.embedding.torch_engine import TorchEngine
 from charembed.errors import CharEmbedError
 from charembed.lm.model import BiCharLM, Direction
+from charembed.recurrent.onednn_lstm import runs_on_onednn
 from charembed.util.checks import check_choice
+from charembed.util.devices import has_bfloat16_units
 from charembed.util.streams import DeviceQueue
 from charembed.util.workers import WorkerPool
 
 EngineName = Literal["auto", "torch", "onnx"]
-EnginePrecision = Literal["float32", "tf32", "int8", "bfloat16"]
+EnginePrecision = Literal["auto", "float32", "tf32", "int8", "bfloat16"]
 ChosenEngine = Literal["torch", "onnx"]
+ChosenPrecision = Literal["float32", "tf32", "int8", "bfloat16"]
 CPU_BATCH_SIZE = 128
 """Default maximum number of readings in a batch on a CPU."""
 GPU_BATCH_SIZE = 1024
@@ -33,7 +36,7 @@ class EngineOptions:
     """What the user asks for; see `CharEmbedder`."""
 
     engine: EngineName
-    precision: EnginePrecision
+    precision: ChosenPrecision
     threads: int
     batch_size: int | None
 
@@ -111,7 +114,30 @@ class EngineChooser:
         return EngineSetup(device, name, engine, batch_size, threads, pool, reader)
 
 
-def choose_engine(engine: EngineName, precision: EnginePrecision, device: torch.device) -> ChosenEngine:
+def choose_precision(precision: EnginePrecision, engine: EngineName, model: BiCharLM) -> ChosenPrecision:
+    """Return the precision to compute in.
+
+    Args:
+        precision: the precision requested. "auto" is bfloat16 where the device has units for it and PyTorch may run
+            there: on a GPU, and for an LSTM on a CPU. It is float32 elsewhere.
+        engine: the engine requested.
+        model: the language models, on the device that will run them.
+
+    Raises:
+        CharEmbedError: the precision is unknown.
+    """
+    check_choice("precision", precision, get_args(EnginePrecision))
+    if precision != "auto":
+        return precision
+    device = next(model.parameters()).device
+    if engine == "onnx" or not has_bfloat16_units(device):
+        return "float32"
+    rnn = model.direction(model.directions[0]).rnn  # the other direction has the same architecture
+    is_faster = device.type != "cpu" or runs_on_onednn(rnn, torch.bfloat16)
+    return "bfloat16" if is_faster else "float32"
+
+
+def choose_engine(engine: EngineName, precision: ChosenPrecision, device: torch.device) -> ChosenEngine:
     """Return the engine for a precision and a device.
 
     Args:
@@ -120,10 +146,9 @@ def choose_engine(engine: EngineName, precision: EnginePrecision, device: torch.
         device: where the model is.
 
     Raises:
-        CharEmbedError: the engine or precision is unknown, or they do not fit together or the device.
+        CharEmbedError: the engine is unknown, or they do not fit together or the device.
     """
     check_choice("engine", engine, get_args(EngineName))
-    check_choice("precision", precision, get_args(EnginePrecision))
     if engine == "torch" and precision == "int8":
         raise CharEmbedError("the engine torch does not support int8: use the engine onnx or auto")
     if engine == "onnx" and precision == "bfloat16":

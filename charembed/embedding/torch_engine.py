@@ -29,8 +29,9 @@ _PROJECTED_ROWS = 128
 class TorchEngine(Engine):
     """Runs the language models in PyTorch, on any device.
 
-    In float32 on a CPU, the states of a reading are the same bit for bit whatever other readings are in its batch and
-    however they are divided into calls: see `charembed.recurrent.onednn_lstm` and `charembed.recurrent.table_reader`.
+    On a CPU, in float32 and for LSTMs in bfloat16 too, the states of a reading are the same bit for bit whatever other
+    readings are in its batch and however they are divided into calls: see `charembed.recurrent.onednn_lstm` and
+    `charembed.recurrent.table_reader`.
     """
 
     def __init__(self, model: BiCharLM, directions: Sequence[Direction], precision: str = "float32") -> None:
@@ -56,10 +57,13 @@ class TorchEngine(Engine):
         self._readers.pop(direction, None)
         self._projections.pop(direction, None)
         weight = self._lms[direction].embedding.weight
-        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        if weight.device.type != "cpu":
             return
-        self._readers[direction] = OneDNNLSTM(recurrence) if runs_on_onednn(recurrence) else TableReader(recurrence)
-        if lm.proj is not None:
+        if runs_on_onednn(recurrence, weight.dtype):
+            self._readers[direction] = OneDNNLSTM(recurrence)
+        elif weight.dtype == torch.float32:
+            self._readers[direction] = TableReader(recurrence)
+        if lm.proj is not None and weight.dtype == torch.float32:
             weight, bias = lm.proj.weight.detach(), lm.proj.bias.detach()
             self._projections[direction] = StepProduct(weight, bias, rows=_PROJECTED_ROWS, calls=_PROJECTED_ROWS)
 

@@ -27,20 +27,24 @@ _EXPECTED_SHAPE = (32, 32)
 which `OneDNNLSTM.columns` avoids."""
 _LSTM_MODE = 2
 """PyTorch's number for LSTMs."""
+_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.02}
+"""Types of weights, and how far the loop may be from the same LSTM in float32."""
 
 
-def runs_on_onednn(recurrence: Recurrence[Any]) -> TypeGuard[LSTM]:
-    """Return whether `OneDNNLSTM` runs a recurrence."""
-    return isinstance(recurrence, LSTM) and recurrence.proj_size is None and _onednn_lstm_works()
+def runs_on_onednn(recurrence: Recurrence[Any], dtype: torch.dtype) -> TypeGuard[LSTM]:
+    """Return whether `OneDNNLSTM` runs a recurrence with weights of a type, float32 or bfloat16."""
+    is_lstm = isinstance(recurrence, LSTM) and recurrence.proj_size is None
+    return is_lstm and dtype in _TOLERANCES and _onednn_lstm_works(dtype)
 
 
 @cache
-def _onednn_lstm_works() -> bool:
+def _onednn_lstm_works(dtype: torch.dtype) -> bool:
     """Return whether PyTorch has its internal oneDNN loop, the one its compiler uses, and computes it correctly.
 
-    The operators are not public, so they are tried before they are trusted.
+    The operators are not public, so they are tried before they are trusted. oneDNN has the loop in bfloat16 on CPUs
+    with AVX-512.
     """
-    # On the CPU in float32 whatever the caller's default device and type are.
+    # On the CPU whatever the caller's default device and type are.
     weight_ih, weight_hh, bias, x = (
         torch.linspace(-1, 1, rows * columns, dtype=torch.float32, device="cpu").view(rows, columns)
         for rows, columns in ((16, 3), (16, 4), (16, 1), (6, 3))
@@ -49,12 +53,13 @@ def _onednn_lstm_works() -> bool:
     weights = (weight_ih, weight_hh, bias.flatten(), torch.zeros_like(bias.flatten()))
     with torch.inference_mode():
         try:
-            layer = _Layer(*weights[:3])
-            output, _ = layer(x.view(3, 2, 3), LSTMState(initial, initial))
+            layer = _Layer(*(weight.to(dtype) for weight in weights[:3]))
+            initial_state = initial.to(dtype)
+            output, _ = layer(x.view(3, 2, 3).to(dtype), LSTMState(initial_state, initial_state))
         except (AttributeError, RuntimeError, TypeError):
             return False
         expected = torch.lstm(x.view(3, 2, 3), [initial, initial], list(weights), True, 1, 0.0, False, False, False)[0]
-    return torch.allclose(output, expected, atol=1e-5)
+    return torch.allclose(output.float(), expected, atol=_TOLERANCES[dtype])
 
 
 class OneDNNLSTM:
@@ -67,7 +72,7 @@ class OneDNNLSTM:
     def __init__(self, lstm: LSTM) -> None:
         """
         Args:
-            lstm: Unidirectional LSTM without projection, in float32 on a CPU; see `runs_on_onednn`.
+            lstm: Unidirectional LSTM without projection, in float32 or bfloat16 on a CPU; see `runs_on_onednn`.
         """
         with torch.inference_mode():
             self._layers = [_Layer(**lstm.layer_parameters(layer)) for layer in range(lstm.num_layers)]

@@ -1,9 +1,9 @@
-"""Measure embedding: throughput against Flair on the same weights, single sentences, threads, int8, memory.
+"""Measure embedding: throughput against Flair on the same weights, single sentences, threads, precision, memory.
 
     python -m scripts.benchmarks.embedding speed ud_en_ewt/test.conllu.xz
     python -m scripts.benchmarks.embedding speed ud_en_ewt/test.conllu.xz --device cuda --threads '[1]'
     python -m scripts.benchmarks.embedding latency ud_en_ewt/test.conllu.xz
-    python -m scripts.benchmarks.embedding int8 runs/mine/best ud_en_ewt/test.conllu.xz
+    python -m scripts.benchmarks.embedding precision en ud_en_ewt/test.conllu.xz
     python -m scripts.benchmarks.embedding memory en_wiki/train_00.txt.xz
 
 All candidates are measured in turn within one run, and medians are printed. `speed` and `latency` first check that the
@@ -24,14 +24,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from charembed import CharEmbedder, CharLMConfig, CharVocab
 from charembed.cli.runner import run_script
 from charembed.lm.model import BiCharLM
 from charembed.pretrained.model_folder import Pretrained
+from charembed.tagging.evaluation import evaluate_tagger
 from charembed.tagging.labelled_text import read_labelled
+from charembed.tagging.tagger import Tagger
 from charembed.text.corpus import Corpus
+from charembed.util.devices import has_bfloat16_units
 from scripts.benchmarks.flair_reference import check_against_flair, embed_with_flair, flair_embeddings
 from scripts.benchmarks.interleaved import interleaved
 from scripts.benchmarks.process import memory_table, write_repeated
@@ -40,6 +44,8 @@ from scripts.benchmarks.reference_products import reference_products
 Sentences = list[list[str]]
 ENGINES: dict[str, dict[str, Any]] = {
     "torch float32": {"engine": "torch"},
+    # Elsewhere oneDNN has no LSTM in bfloat16, and PyTorch's operators are slower than in float32.
+    **({"torch bfloat16": {"precision": "bfloat16"}} if has_bfloat16_units(torch.device("cpu")) else {}),
     "onnx float32": {"engine": "onnx"},
     "onnx int8": {"engine": "onnx", "precision": "int8"},
 }
@@ -203,52 +209,43 @@ def _median_latencies(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def int8(model: str, file: str, sentences: int = 1000, tagger: str | None = None, columns: str | None = None) -> None:
-    """Compare int8 vectors of a trained model with float32 vectors: cosines of words, and scores of a tagger.
+def precision(
+    model: str, file: str, sentences: int = 1000, tagger: str | None = None, labelled: str | None = None
+) -> None:
+    """Compare the vectors of each precision with float32 vectors: cosines of words, and scores of a tagger.
 
     Args:
-        model: folder of the model.
+        model: folder of the model, or name of a bundled one.
         file: CoNLL-U file with sentences.
         sentences: number of sentences, drawn with a fixed seed.
-        tagger: file of a Flair tagger trained on float32 vectors, as `scripts/train_tagger.py --output FOLDER` saves
-            it in FOLDER.
-        columns: file to score the tagger on, with words and entity tags in columns.
+        tagger: folder of a tagger trained on float32 vectors, as `charembed tag train` writes it.
+        labelled: file to score the tagger on, of the form of its training file.
     """
     words = _read_sentences(file, sentences)
     pretrained = Pretrained.load(model)
-    exact, quantized = (
-        np.concatenate([each.vectors for each in CharEmbedder(pretrained, **ENGINES[name]).embed(words)])
-        for name in ("torch float32", "onnx int8")
-    )
-    # Cosine of the two vectors of each word.
-    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(quantized, axis=1)
-    cosines = np.einsum("ij,ij->i", exact, quantized) / norms
-    low, middle = np.percentile(cosines, [1, 50])
+    exact = _states(pretrained, words, **ENGINES["torch float32"])
+    rows = []
+    for name, options in ENGINES.items():
+        vectors = _states(pretrained, words, **options)
+        # Cosine of the two vectors of each word.
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(vectors, axis=1)
+        cosines = np.einsum("ij,ij->i", exact, vectors) / norms
+        row = [name, *(f"{value:.6f}" for value in (*np.percentile(cosines, [50, 1]), cosines.min()))]
+        if tagger is not None and labelled is not None:
+            # The same tagger with the same weights; only the engine below it changes.
+            [scores] = evaluate_tagger(Tagger.load(tagger, **options), labelled).values()
+            row.append(f"{scores.score:.3f}")
+        rows.append(row)
+    headers = ["engine", "cosine, median", "1st percentile", "smallest", "score of the tagger"]
     print(
-        f"{len(cosines):,} words: cosine {low:.5f} at the 1st percentile, median {middle:.5f}, smallest"
-        f" {cosines.min():.5f}; largest difference {np.abs(exact - quantized).max():.3f}"
+        f"{len(exact):,} words\n\n" + tabulate(rows, headers[: len(rows[0])], tablefmt="github", disable_numparse=True)
     )
-    if tagger is not None and columns is not None:
-        _score_tagger(tagger, columns)
 
 
-def _score_tagger(name: str, columns: str) -> None:
-    from flair.datasets import ColumnCorpus
-    from flair.models import SequenceTagger
-
-    import charembed.integrations.flair  # noqa: F401 (registers the class of the saved embeddings with Flair)
-
-    tagger: Any = SequenceTagger.load(name)
-    path = Path(columns).resolve()
-    for engine in ("torch float32", "onnx int8"):
-        # The same tagger with the same weights; only the engine below it changes.
-        tagger.embeddings.embedder = CharEmbedder(tagger.embeddings.embedder.pretrained, **ENGINES[engine])
-        corpus: Any = ColumnCorpus(
-            path.parent, {0: "text", 1: "ner"}, train_file=path.name, sample_missing_splits=False
-        )
-        scores = tagger.evaluate(corpus.train, gold_label_type="ner", embedding_storage_mode="none")
-        predicted = sum(len(sentence.get_spans("predicted")) for sentence in corpus.train)
-        print(f"{engine}: entity F1 {100 * scores.main_score:.3f}, {predicted} entities predicted in {columns}")
+def _states(pretrained: Pretrained, words: Sentences, **options: Any) -> NDArray[np.float32]:
+    """Return the states of all words, without their static vectors, which have no precision to choose."""
+    embedder = CharEmbedder(pretrained, parts=["forward", "backward"], **options)
+    return np.concatenate([each.vectors for each in embedder.embed(words)])
 
 
 def memory(
@@ -291,4 +288,4 @@ def _write_texts(folder: Path, text: str, megabytes: int, line_megabytes: int) -
 
 
 if __name__ == "__main__":
-    run_script({"speed": Speed, "latency": latency, "int8": int8, "memory": memory}, as_positional=True)
+    run_script({"speed": Speed, "latency": latency, "precision": precision, "memory": memory}, as_positional=True)

@@ -29,8 +29,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charembed import CharEmbedder, CharEmbedError, Context, WordEmbeddings
+from charembed.embedding import engine_choice
 from charembed.embedding.engine_choice import EngineName
 from charembed.embedding.limits import EmbeddingLimits
+from charembed.recurrent import onednn_lstm
 from charembed.recurrent.weight_pieces import _pieces
 from charembed.text.words import TextInput
 
@@ -443,6 +445,26 @@ def test_bfloat16_is_close_to_float32(pretrained) -> None:
     assert pretrained.model.forward_lm.decoder.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("has_units", "cell", "engine", "expected"),
+    [
+        (True, "lstm", "auto", "bfloat16"),
+        (True, "lstm", "torch", "bfloat16"),
+        pytest.param(True, "lstm", "onnx", "float32", marks=needs("onnx")),
+        (True, "gru", "auto", "float32"),
+        (False, "lstm", "auto", "float32"),
+    ],
+)
+def test_auto_is_bfloat16_for_an_lstm_where_the_cpu_has_units(monkeypatch, has_units, cell, engine, expected) -> None:
+    monkeypatch.setattr(engine_choice, "has_bfloat16_units", lambda _device: has_units)
+    monkeypatch.setattr(onednn_lstm, "_onednn_lstm_works", lambda dtype: dtype in (torch.float32, torch.bfloat16))
+    embedder = CharEmbedder(small_model(cell=cell), engine=engine, precision="auto")
+    assert embedder.precision == expected
+    monkeypatch.setattr(engine_choice, "has_bfloat16_units", lambda _device: not has_units)
+    # A copy in another process, perhaps on another machine, gives the same vectors.
+    assert pickle.loads(pickle.dumps(embedder)).precision == expected
+
+
 @pytest.mark.parametrize("engine", ["auto", "torch", "onnx"])
 def test_tf32_is_float32_on_a_cpu(engine: EngineName, pretrained) -> None:
     texts = ["The lazy dog.", "A quick fox"]
@@ -527,7 +549,7 @@ def test_from_pretrained_refuses_unknown_names() -> None:
     ("options", "message"),
     [
         ({"engine": "fast"}, "engine must be one of auto, torch, onnx, got 'fast'"),
-        ({"precision": "int3"}, "precision must be one of float32, tf32, int8, bfloat16, got 'int3'"),
+        ({"precision": "int3"}, "precision must be one of auto, float32, tf32, int8, bfloat16, got 'int3'"),
         ({"engine": "torch", "precision": "int8"}, "the engine torch does not support int8"),
         ({"engine": "onnx", "precision": "bfloat16"}, "the engine onnx does not support bfloat16"),
         ({"readout": "middle"}, "readout must be one of word, separator, got 'middle'"),

@@ -15,7 +15,7 @@ from charembed import CharEmbedder
 from charembed.embedding.limits import EmbeddingLimits
 from charembed.lm.model import BiCharLM, Cell, CharLMConfig
 from charembed.pretrained.model_folder import Pretrained
-from charembed.recurrent import products
+from charembed.recurrent import onednn_lstm, products
 
 _RANDOM = random.Random(5)
 ORDINARY = [line[:120] for line in EXCERPT.read_text(encoding="utf-8").splitlines() if len(line) > 40][:21]
@@ -29,8 +29,12 @@ HARD = [
 ]
 """Long runs of one character, characters that the bundled models do not know, random Unicode, and a short text."""
 needs_onednn = pytest.mark.skipif(not products._onednn_linear_works(), reason="PyTorch has no oneDNN here")
+needs_bfloat16 = pytest.mark.skipif(
+    not onednn_lstm._onednn_lstm_works(torch.bfloat16), reason="oneDNN has no LSTM in bfloat16 here"
+)
 ENGINES = [
     pytest.param("torch", "float32", marks=needs_onednn),
+    pytest.param("torch", "bfloat16", marks=needs_bfloat16),
     ("onnx", "float32"),
     ("onnx", "int8"),
 ]
