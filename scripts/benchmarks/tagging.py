@@ -33,6 +33,7 @@ from charembed.tagging.splits import Splits
 from charembed.tagging.stored_vectors import StoredVectors
 from charembed.tagging.tag_layer import TagLayer
 from charembed.text.corpus import Corpus
+from charembed.util.devices import has_bfloat16_units
 from scripts.benchmarks.interleaved import interleaved
 from scripts.benchmarks.process import memory_table, write_repeated
 
@@ -42,6 +43,7 @@ MINI_BATCH = 32
 """Sentences per step of training, and sentences that Flair tags at a time."""
 ENGINES: dict[str, dict[str, Any]] = {
     "charembed float32": {},
+    **({"charembed bfloat16": {"precision": "bfloat16"}} if has_bfloat16_units(torch.device("cpu")) else {}),
     "charembed int8": {"precision": "int8"},
 }
 
