@@ -75,13 +75,11 @@ class CharEmbedder:
             engine: software that runs the models: "torch" (PyTorch), "onnx" (ONNX Runtime, CPU only) or "auto". "auto"
                 uses ONNX Runtime on a CPU if it is installed, because it is as fast on many texts and faster on a
                 single one, and PyTorch otherwise.
-            precision: precision of the computation. "int8" is several times faster than "float32" on a CPU, "bfloat16"
-                is faster on devices with units for it, "tf32" on NVIDIA GPUs (elsewhere it is "float32"); all three are
-                less exact. "auto" is "bfloat16" for an LSTM on a device with such units and "float32" elsewhere, so
-                that vectors depend a little on the machine.
+            precision: "float32", or a precision that is faster and less exact: "int8" on a CPU, "bfloat16" on devices
+                with units for it, "tf32" on NVIDIA GPUs (elsewhere it is "float32"). "auto" is "bfloat16" for an LSTM
+                on a device with such units and "float32" elsewhere, so that vectors depend a little on the machine.
             readout: characters at which states are read: "word" for the word's own outermost characters, "separator"
-                for the characters just outside the word. By default the setting of the model folder, which is the right
-                one for taggers trained with it.
+                for those just outside it. By default that of the model folder, right for taggers trained with it.
             parts: parts of which a word's vector consists: "forward" and "backward" for the states of the language
                 models, "words" for the static vector of the word. They always follow each other in this order. By
                 default all parts that the model has. Parts that are left out are not computed.
@@ -95,8 +93,7 @@ class CharEmbedder:
             limits: how much text is read ahead and computed at a time; for tests and tuning.
 
         Raises:
-            CharEmbedError: an option is out of range, the model lacks a part or a projection to `dim` dimensions, or
-                the engine does not support the precision or device.
+            CharEmbedError: an option is invalid or does not suit the model, the engine or the device.
             MissingExtraError: ONNX Runtime is requested but not installed.
         """
         self._layout = VectorLayout.of(pretrained, parts)
@@ -109,11 +106,10 @@ class CharEmbedder:
         # Moving a module also moves it for everyone else who has it: `pretrained` is not copied.
         self.model = pretrained.model if device is None else pretrained.model.to(check_device(device))
         self.model.eval()
-        # A copy computes in the precision chosen here, also on another machine.
+        # Chosen once: a copy of the embedder computes in the same precision, also on another machine.
         self._options["precision"] = chosen = choose_precision(precision, engine, self.model)
-        self._engines = EngineChooser(
-            self.model, self._layout.directions, EngineOptions(engine, chosen, threads, batch_size)
-        )
+        options = EngineOptions(engine, chosen, threads, batch_size)
+        self._engines = EngineChooser(self.model, self._layout.directions, options)
         memory = MemoryBudget(window=memory_mb * _MB, cache=cache_mb * _MB)
         self._passages = PassageEmbedder(self.pretrained, self._layout, self._engines, memory, limits, self._projection)
 
