@@ -77,7 +77,7 @@ class CharEmbedder:
                 single one, and PyTorch otherwise.
             precision: "float32", or a precision that is faster and less exact: "int8" on a CPU, "bfloat16" on devices
                 with units for it, "tf32" on NVIDIA GPUs (elsewhere it is "float32"). "auto" is "bfloat16" for an LSTM
-                on a device with such units and "float32" elsewhere, so that vectors depend a little on the machine.
+                on such a device (a CPU: from hidden size 256), else "float32": vectors depend a little on the machine.
             readout: characters at which states are read: "word" for the word's own outermost characters, "separator"
                 for those just outside it. By default that of the model folder, right for taggers trained with it.
             parts: parts of which a word's vector consists: "forward" and "backward" for the states of the language

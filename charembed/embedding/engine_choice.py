@@ -29,6 +29,8 @@ CPU_BATCH_SIZE = 128
 """Default maximum number of readings in a batch on a CPU."""
 GPU_BATCH_SIZE = 1024
 """The same on a GPU, where the steps of a batch take nearly the same time for few readings and for many."""
+MIN_BFLOAT16_HIDDEN_SIZE = 256
+"""On a CPU, PyTorch in bfloat16 is slower than ONNX Runtime in float32 below this."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def choose_precision(precision: EnginePrecision, engine: EngineName, model: BiCh
     """Return the precision to compute in.
 
     Args:
-        precision: the precision requested. "auto" is bfloat16 where the device has units for it and PyTorch may run
-            there: on a GPU, and for an LSTM on a CPU. It is float32 elsewhere.
+        precision: the precision requested. "auto" is bfloat16 for an LSTM on a device with units for it, on a CPU from
+            hidden size 256, if PyTorch may run; it is float32 elsewhere.
         engine: the engine requested.
         model: the language models, on the device that will run them.
 
@@ -130,11 +132,11 @@ def choose_precision(precision: EnginePrecision, engine: EngineName, model: BiCh
     if precision != "auto":
         return precision
     device = next(model.parameters()).device
-    if engine == "onnx" or not has_bfloat16_units(device):
+    if engine == "onnx" or model.config.cell != "lstm" or not has_bfloat16_units(device):
         return "float32"
     rnn = model.direction(model.directions[0]).rnn  # the other direction has the same architecture
-    is_faster = device.type != "cpu" or runs_on_onednn(rnn, torch.bfloat16)
-    return "bfloat16" if is_faster else "float32"
+    is_faster_on_cpu = model.config.hidden_size >= MIN_BFLOAT16_HIDDEN_SIZE and runs_on_onednn(rnn, torch.bfloat16)
+    return "bfloat16" if device.type != "cpu" or is_faster_on_cpu else "float32"
 
 
 def choose_engine(engine: EngineName, precision: ChosenPrecision, device: torch.device) -> ChosenEngine:

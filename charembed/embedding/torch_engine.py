@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from charembed.embedding.engine import Engine, Vectors
@@ -49,22 +49,24 @@ class TorchEngine(Engine):
         self._projections: dict[Direction, StepProduct] = {}
 
     def _prepare(self, direction: Direction, lm: CharLM) -> None:
-        self._lms[direction] = copy.deepcopy(lm).bfloat16() if self._precision == "bfloat16" else lm
+        own = _in_bfloat16(lm) if self._precision == "bfloat16" else lm
         # A shallow copy shares the weights, but never applies dropout, even while the model is being trained.
-        recurrence = copy.copy(self._lms[direction].rnn)
+        recurrence = copy.copy(own.rnn)
         recurrence.training = False
-        self._recurrences[direction] = recurrence
+        self._lms[direction], self._recurrences[direction] = own, recurrence
         self._readers.pop(direction, None)
         self._projections.pop(direction, None)
-        weight = self._lms[direction].embedding.weight
+        weight = own.embedding.weight
         if weight.device.type != "cpu":
             return
         if runs_on_onednn(recurrence, weight.dtype):
             self._readers[direction] = OneDNNLSTM(recurrence)
+            if own is not lm:  # the reader has weights of its own: do not keep them twice
+                own.rnn, self._recurrences[direction] = lm.rnn, copy.copy(lm.rnn)
         elif weight.dtype == torch.float32:
             self._readers[direction] = TableReader(recurrence)
-        if lm.proj is not None and weight.dtype == torch.float32:
-            weight, bias = lm.proj.weight.detach(), lm.proj.bias.detach()
+        if own.proj is not None and weight.dtype == torch.float32:
+            weight, bias = own.proj.weight.detach(), own.proj.bias.detach()
             self._projections[direction] = StepProduct(weight, bias, rows=_PROJECTED_ROWS, calls=_PROJECTED_ROWS)
 
     def run(self, direction: Direction, ids: Ids, state: Any, flat_positions: NDArray[np.int64]) -> tuple[Vectors, Any]:
@@ -102,8 +104,10 @@ class TorchEngine(Engine):
         """
         lm, recurrence = self._lms[direction], self._recurrences[direction]
         readings = characters.shape[1]
-        # Readings that have ended are dropped from the state.
-        state = recurrence.initial_state(readings) if state is None else first_readings(state, readings)
+        if state is None:
+            state = map_state(lambda tensor: tensor.to(lm.embedding.weight.dtype), recurrence.initial_state(readings))
+        else:
+            state = first_readings(state, readings)  # those that have ended are dropped
         reader = self._readers.get(direction)
         result: tuple[Tensor, State]
         if reader is None:
@@ -129,6 +133,11 @@ class TorchEngine(Engine):
         # A layer has its input, the gates of all characters and its output.
         numbers = lm.config.embedding_dim + (len(lm.rnn.gates) + 2) * lm.config.hidden_size
         return numbers, lm.embedding.weight.dtype.itemsize
+
+
+def _in_bfloat16(lm: CharLM) -> CharLM:
+    """Return a copy in bfloat16 without the decoder, which word vectors do not need."""
+    return copy.deepcopy(lm, {id(lm.decoder): nn.Identity()}).bfloat16()
 
 
 def first_readings(state: State, count: int) -> State:

@@ -51,7 +51,8 @@ def _onednn_lstm_works(dtype: torch.dtype) -> bool:
     )
     initial = torch.zeros(1, 2, 4, dtype=torch.float32, device="cpu")
     weights = (weight_ih, weight_hh, bias.flatten(), torch.zeros_like(bias.flatten()))
-    with torch.inference_mode():
+    # The answer is remembered, so it must not depend on the caller's automatic mixed precision.
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         try:
             layer = _Layer(*(weight.to(dtype) for weight in weights[:3]))
             initial_state = initial.to(dtype)

@@ -31,14 +31,16 @@ def _onednn_linear_works() -> bool:
     # On the CPU in float32 whatever the caller's default device and type are; small integers make the result exact.
     numbers = torch.arange(37, dtype=torch.float32, device="cpu")
     x, weight, bias = numbers[:12].view(3, 4), numbers[12:32].view(5, 4), numbers[32:]
-    try:
-        reordered = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
-        from_plain, from_reordered = (
-            torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "") for w in (weight, reordered)
-        )
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    expected = x @ weight.T + bias
+    # The answer is remembered, so it must not depend on the caller's automatic mixed precision.
+    with torch.autocast("cpu", enabled=False):
+        try:
+            reordered = torch.ops.mkldnn._reorder_linear_weight(weight, 3)
+            from_plain, from_reordered = (
+                torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "") for w in (weight, reordered)
+            )
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+        expected = x @ weight.T + bias
     return torch.equal(from_plain, expected) and torch.equal(from_reordered, expected)
 
 

@@ -44,7 +44,7 @@ from scripts.benchmarks.reference_products import reference_products
 Sentences = list[list[str]]
 ENGINES: dict[str, dict[str, Any]] = {
     "torch float32": {"engine": "torch"},
-    # Elsewhere oneDNN has no LSTM in bfloat16, and PyTorch's operators are slower than in float32.
+    # Elsewhere bfloat16 is emulated, which is slower than float32.
     **({"torch bfloat16": {"precision": "bfloat16"}} if has_bfloat16_units(torch.device("cpu")) else {}),
     "onnx float32": {"engine": "onnx"},
     "onnx int8": {"engine": "onnx", "precision": "int8"},

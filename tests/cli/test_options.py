@@ -219,7 +219,7 @@ def test_the_parser_of_one_command_knows_its_options_only() -> None:
         ),
         (
             ("embed", "a.txt", "-o", "v", "-m", "en", "--precision", "int4"),
-            "must be one of float32, tf32, int8, bfloat16, got int4\n",
+            "must be one of auto, float32, tf32, int8, bfloat16, got int4\n",
         ),
     ],
 )

@@ -446,23 +446,34 @@ def test_bfloat16_is_close_to_float32(pretrained) -> None:
 
 
 @pytest.mark.parametrize(
-    ("has_units", "cell", "engine", "expected"),
+    ("has_units", "smallest", "cell", "engine", "expected"),
     [
-        (True, "lstm", "auto", "bfloat16"),
-        (True, "lstm", "torch", "bfloat16"),
-        pytest.param(True, "lstm", "onnx", "float32", marks=needs("onnx")),
-        (True, "gru", "auto", "float32"),
-        (False, "lstm", "auto", "float32"),
+        (True, 12, "lstm", "auto", "bfloat16"),
+        (True, 12, "lstm", "torch", "bfloat16"),
+        (True, 13, "lstm", "auto", "float32"),
+        pytest.param(True, 12, "lstm", "onnx", "float32", marks=needs("onnx")),
+        (True, 12, "gru", "auto", "float32"),
+        (False, 12, "lstm", "auto", "float32"),
     ],
 )
-def test_auto_is_bfloat16_for_an_lstm_where_the_cpu_has_units(monkeypatch, has_units, cell, engine, expected) -> None:
+def test_auto_is_bfloat16_for_an_lstm_where_the_cpu_has_units(
+    monkeypatch, has_units, smallest, cell, engine, expected
+) -> None:
     monkeypatch.setattr(engine_choice, "has_bfloat16_units", lambda _device: has_units)
+    monkeypatch.setattr(engine_choice, "MIN_BFLOAT16_HIDDEN_SIZE", smallest)
     monkeypatch.setattr(onednn_lstm, "_onednn_lstm_works", lambda dtype: dtype in (torch.float32, torch.bfloat16))
     embedder = CharEmbedder(small_model(cell=cell), engine=engine, precision="auto")
     assert embedder.precision == expected
     monkeypatch.setattr(engine_choice, "has_bfloat16_units", lambda _device: not has_units)
     # A copy in another process, perhaps on another machine, gives the same vectors.
     assert pickle.loads(pickle.dumps(embedder)).precision == expected
+
+
+@pytest.mark.parametrize(("cell", "expected"), [("lstm", "bfloat16"), ("gru", "float32")])
+def test_auto_on_a_gpu(monkeypatch, cell, expected) -> None:
+    monkeypatch.setattr(engine_choice, "has_bfloat16_units", lambda _device: True)
+    model = small_model(cell=cell).model.to("meta")  # any device but the CPU
+    assert engine_choice.choose_precision("auto", "auto", model) == expected
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch", "onnx"])

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from charembed import CharEmbedError
-from charembed.recurrent import GRU, LSTM, MGU, ElmanRNN, PeepholeLSTM, Recurrence, VariationalDropout, map_state
+from charembed.recurrent import (
+    GRU,
+    LSTM,
+    MGU,
+    ElmanRNN,
+    PeepholeLSTM,
+    Recurrence,
+    VariationalDropout,
+    map_state,
+    onednn_lstm,
+)
 from charembed.recurrent import products as products_module
 from charembed.recurrent.float32_precision import float32_products
 from charembed.recurrent.products import StepProduct, linear
@@ -334,6 +344,16 @@ def test_products_with_and_without_onednn(onednn: bool, monkeypatch: pytest.Monk
 def test_onednn_product_works() -> None:
     """If a new PyTorch drops the operator, everything still works at half the speed; this test makes it noticed."""
     assert products_module._onednn_linear_works()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("arguments", [(), (torch.float32,), (torch.bfloat16,)], ids=str)
+def test_whether_onednn_works_does_not_depend_on_autocast(arguments: tuple[torch.dtype, ...], dtype) -> None:
+    """The answer of the first call is remembered for the whole process."""
+    works = onednn_lstm._onednn_lstm_works if arguments else products_module._onednn_linear_works
+    expected = works.__wrapped__(*arguments)
+    with torch.autocast("cpu", dtype):
+        assert works.__wrapped__(*arguments) == expected
 
 
 @variants
