@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _LOG_INTERVAL = 60.0
 """Seconds between two log lines."""
+_RAYS_NOTE = "\nFailed to apply UDF transform"
+"""How the note begins that Ray appends to the message of an error."""
 
 
 class UnitTask(Protocol):
@@ -135,6 +137,10 @@ def _readable_errors(ray: ModuleType) -> Iterator[None]:
             # Ray's own errors imitate the class of their cause.
             is_own = isinstance(cause, (CharEmbedError, MissingExtraError, OSError))
             if is_own and not isinstance(cause, ray.exceptions.RayError):
+                # Ray appends how often it tried, and its own options for more attempts.
+                cause.args = tuple(
+                    part.partition(_RAYS_NOTE)[0] if isinstance(part, str) else part for part in cause.args
+                )
                 raise cause from error
         raise
 

@@ -163,7 +163,9 @@ def test_an_error_in_a_worker_is_reported_in_one_sentence(
     (tmp_path / "bad.txt").write_bytes(b"good\nb\xffd\n")
     arguments = ["embed", "--model", str(model), str(tmp_path / "bad.txt"), "-o", str(tmp_path / "out")]
     assert main([*arguments, "--format", "parquet", "--cluster", cluster.address]) == 2
-    assert "bad.txt: byte 6 (0xff) is not UTF-8: convert the file" in capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"charembed: error: {tmp_path}/bad.txt, line 2: byte 6 (0xff) is not UTF-8: convert")
+    assert last.endswith("to read invalid bytes as U+FFFD")
 
 
 def test_tags_are_those_of_one_machine(
