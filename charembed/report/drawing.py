@@ -104,7 +104,7 @@ def _draw(chart: Chart, kind: str, options: dict[str, Any], colors: dict[str, st
         metadata = {"Date": None} if kind == "svg" else None  # the same chart has the same bytes
         with warnings.catch_warnings():
             if options.get("svg.fonttype") == "none":  # the browser has fonts of its own
-                warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+                warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from (current )?font", UserWarning)
             figure.savefig(content, format=kind, dpi=_DPI, metadata=metadata)
     return content.getvalue()
 
