@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from charembed.embedding.embedder import CharEmbedder
 from charembed.embedding.engine import Vectors
 from charembed.errors import CharEmbedError
 from charembed.text.words import Span, SpannedText
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ def _first_words(texts: Iterable[str], count: int) -> Iterator[SpannedText]:
         yield SpannedText(spanned.text, spanned.spans[:remaining])
         remaining -= len(spanned.spans)
         if remaining <= 0:
+            logger.info(
+                "only the first %s words of the texts are compared; an index (`charembed neighbors --index`) has all",
+                f"{max(0, count):,}",
+            )
             return
 
 

@@ -89,6 +89,8 @@ class Report:
                 raise TypeError("a value has another type")
             return report
         except FileNotFoundError as error:
+            if not folder.exists():
+                raise CharEmbedError(f"{folder} does not exist") from error
             raise CharEmbedError(
                 f"{folder} has no {REPORT}: it is not the folder of a run, or the run has not been validated yet"
             ) from error

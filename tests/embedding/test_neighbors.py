@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,7 +31,10 @@ def test_neighbors_are_the_nearest_by_cosine(embedder: CharEmbedder) -> None:
 
 
 @pytest.mark.parametrize(("max_words", "words"), [(6, "The brown fox jumps ."), (8, "The brown fox jumps . A lazy")])
-def test_no_more_than_max_words_are_searched(embedder: CharEmbedder, max_words: int, words: str) -> None:
+def test_no_more_than_max_words_are_searched(
+    embedder: CharEmbedder, max_words: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     read = []
 
     def generate() -> Iterator[str]:
@@ -41,6 +45,7 @@ def test_no_more_than_max_words_are_searched(embedder: CharEmbedder, max_words: 
     neighbors = find_neighbors(embedder, "The quick dog", "quick", generate(), max_words=max_words)
     assert {neighbor.word for neighbor in neighbors} == set(words.split())
     assert read == TEXTS[: 1 if max_words == 6 else 2]
+    assert f"only the first {max_words} words of the texts are compared" in caplog.text
 
 
 def test_a_word_that_is_not_in_the_sentence_is_refused(embedder: CharEmbedder) -> None:

@@ -275,6 +275,8 @@ def test_archives_and_documents_are_named(tmp_path: Path) -> None:
         "a.tar.gz": (gzip.compress(tar), "a tar archive"),
         "a.7z": (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
         "a.txt": (b"%PDF-1.4", "a PDF document"),
+        "page.txt": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a PNG image"),
+        "page.jsonl": (b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG image"),
         "b.txt.gz": (gzip.compress(gzip.compress(b"text")), "compressed twice, with gzip and gzip"),
     }
     for name, (data, _) in others.items():

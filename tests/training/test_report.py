@@ -67,6 +67,8 @@ def test_a_folder_without_a_report(tmp_path: Path, capsys: pytest.CaptureFixture
         "has no report.json: it is not the folder of a run, or the run has not been validated yet"
         in capsys.readouterr().err
     )
+    assert main(["report", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err.strip().endswith(f"{tmp_path / 'absent'} does not exist")
     (tmp_path / "report.json").write_text('{"steps": 3}')
     with pytest.raises(CharEmbedError, match=r"report.json cannot be read: "):
         Report.load(tmp_path)
