@@ -25,6 +25,8 @@ _VALUE = re.compile(
     r"|Unable to load config \"(?P<config>.*?)\"",
     re.DOTALL,
 )
+_BROKEN = re.compile(r"Unable to load config '(.*?)'\s*- ")
+"""A file that is given for a group of options, and is not YAML."""
 _MAX_VALUE = 200
 """Characters of a refused value that a message shows."""
 _EXPECTED_LIST = "Expected a <class 'list'>"
@@ -63,15 +65,16 @@ def plain_message(message: str, actions: Sequence[argparse.Action], in_file: boo
     action = next((action for action in actions if action.dest == key), None)
     options = [action.dest for action in actions]
     name = key if in_file or file or action is None or not action.option_strings else "--" + key.replace("_", "-")
+    why = _BROKEN.sub(r'Got value: \1: ', why) if is_group(key, options) else why
     value = _VALUE.search(why)
     hint = getattr(action, "_typehint", None)
     if value is None or (hint is None and not is_group(key, options)):
         return f"{name}: {' '.join(why.split())}"
-    got = next(text for text in value.groups() if text is not None).strip()
+    got = " ".join(next(text for text in value.groups() if text is not None).split())
     got = got if len(got) <= _MAX_VALUE else f"{got[:_MAX_VALUE]} …"
     if hint is None:
         expected = describe_group(key, options, in_file)
-        if not in_file and not Path(got).exists():
+        if not in_file and value["config"] and not Path(got).exists():
             got += ", which does not exist"
     elif _is_list(hint) and not why.startswith(_EXPECTED_LIST):
         name, expected = f"each element of {name}", describe_type(get_args(hint)[0])

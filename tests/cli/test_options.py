@@ -273,6 +273,8 @@ def test_a_wrong_file_for_a_group_of_options(tmp_path: Path, capsys: pytest.Capt
     assert "error: --fit: there is no option 'fit.epoch'; did you mean fit.epochs?\n" in refusal("epoch: 3")
     assert f"error: {tmp_path}/fit.yaml: fit.epochs must be a whole number, got x\n" in refusal("epochs: x")
     assert "error: --fit must be a YAML file of its options, " in refusal("- 3")
+    no_yaml = refusal("Words: and: more\n")
+    assert f"such as --fit.epochs, got {tmp_path}/fit.yaml: mapping values are not allowed here" in no_yaml
     absent = refusal_of(capsys, *COMMANDS_WITH_FILES["tag train"], "--fit", "absent.yaml")
     assert "such as --fit.epochs, got absent.yaml, which does not exist\n" in absent
 
