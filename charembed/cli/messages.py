@@ -65,7 +65,7 @@ def plain_message(message: str, actions: Sequence[argparse.Action], in_file: boo
     action = next((action for action in actions if action.dest == key), None)
     options = [action.dest for action in actions]
     name = key if in_file or file or action is None or not action.option_strings else "--" + key.replace("_", "-")
-    why = _BROKEN.sub(r'Got value: \1: ', why) if is_group(key, options) else why
+    why = _BROKEN.sub(r"Got value: \1: ", why) if is_group(key, options) else why
     value = _VALUE.search(why)
     hint = getattr(action, "_typehint", None)
     if value is None or (hint is None and not is_group(key, options)):
