@@ -62,7 +62,7 @@ class TorchEngine(Engine):
         if runs_on_onednn(recurrence, weight.dtype):
             self._readers[direction] = OneDNNLSTM(recurrence)
             if own is not lm:  # the reader has weights of its own: do not keep them twice
-                own.rnn, self._recurrences[direction] = lm.rnn, copy.copy(lm.rnn)
+                own.rnn = self._recurrences[direction] = lm.rnn
         elif weight.dtype == torch.float32:
             self._readers[direction] = TableReader(recurrence)
         if own.proj is not None and weight.dtype == torch.float32:

@@ -223,17 +223,17 @@ def precision(
     """
     words = _read_sentences(file, sentences)
     pretrained = Pretrained.load(model)
-    exact = _states(pretrained, words, **ENGINES["torch float32"])
+    states = {name: _states(pretrained, words, **options) for name, options in ENGINES.items()}
+    exact = states["torch float32"]
     rows = []
-    for name, options in ENGINES.items():
-        vectors = _states(pretrained, words, **options)
+    for name, vectors in states.items():
         # Cosine of the two vectors of each word.
         norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(vectors, axis=1)
         cosines = np.einsum("ij,ij->i", exact, vectors) / norms
         row = [name, *(f"{value:.6f}" for value in (*np.percentile(cosines, [50, 1]), cosines.min()))]
         if tagger is not None and labelled is not None:
             # The same tagger with the same weights; only the engine below it changes.
-            [scores] = evaluate_tagger(Tagger.load(tagger, **options), labelled).values()
+            [scores] = evaluate_tagger(Tagger.load(tagger, **ENGINES[name]), labelled).values()
             row.append(f"{scores.score:.3f}")
         rows.append(row)
     headers = ["engine", "cosine, median", "1st percentile", "smallest", "score of the tagger"]
