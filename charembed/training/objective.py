@@ -94,6 +94,9 @@ class WordHead(nn.Module):
         frequencies = np.concatenate([counts[: bounds[1]], clusters]) / counts.sum()
         with torch.no_grad():
             self.softmax.head.bias.copy_(torch.from_numpy(np.log(frequencies)))
+        # Under autocast, scores leave the matrix products in bfloat16: too coarse for a softmax.
+        for linear in (self.softmax.head, *(cluster[-1] for cluster in self.softmax.tail)):
+            linear.register_forward_hook(_to_float32)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
         """Return the cross-entropy of words, in nats, in float32.
@@ -105,9 +108,12 @@ class WordHead(nn.Module):
         Returns:
             Shape: (targets,)
         """
-        with torch.autocast(states.device.type, enabled=False):
-            log_likelihoods: Tensor = self.softmax(self.projection(states.float()), words).output
+        log_likelihoods: Tensor = self.softmax(self.projection(states).float(), words).output
         return -log_likelihoods
+
+
+def _to_float32(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.float()
 
 
 def word_loss(head: WordHead, states: Tensor, words: WordTargets) -> tuple[Tensor, int]:

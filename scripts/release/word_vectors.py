@@ -21,7 +21,7 @@ from charembed.cli.runner import run_script
 from charembed.dataset.encoded_corpus import encode_corpus
 from charembed.projection import Projection
 from charembed.tagging.labelled_text import LabelledSentence
-from charembed.text.corpus import CorpusConfig
+from charembed.text.corpus import CorpusConfig, SourceNames
 from charembed.text.vocab import VocabConfig
 from charembed.training.word2vec import train_word_vectors
 from charembed.training.word_text import write_word_text
@@ -34,7 +34,7 @@ WORDS_PER_UPDATE = 1024
 
 
 def make_word_vectors(
-    text: str,
+    text: SourceNames,
     output: str,
     cache: str | None = None,
     transformer: str | None = None,
@@ -47,7 +47,7 @@ def make_word_vectors(
     """Write vectors of the most frequent words as a text file in the format of word2vec.
 
     Args:
-        text: names of the text.
+        text: name or names of the text, as `--data.train` of `charembed train`.
         output: file to write.
         cache: folder of encoded text to use, as `--data.cache` of `charembed train`.
         transformer: folder of a Hugging Face transformer, or PACKAGE/FOLDER for one in an installed package. The vector

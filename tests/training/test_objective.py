@@ -81,6 +81,22 @@ def test_the_head_starts_with_the_frequencies_of_words() -> None:
     torch.testing.assert_close(probabilities.double(), torch.from_numpy(counts / counts.sum()), rtol=1e-4, atol=1e-7)
 
 
+def test_losses_and_gradients_of_the_head_in_bfloat16() -> None:
+    """Matrix products are rounded, the softmax is not: the losses are float32 and unbiased."""
+    torch.manual_seed(0)
+    head = WordHead(20, np.arange(12_000, 0, -1))
+    states, words = torch.randn(500, 20), torch.randint(12_000, (500,))
+    expected = head(states, words)
+    gradients = torch.autograd.grad(expected.mean(), list(head.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = head(states, words)
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, expected, rtol=0, atol=0.1)
+    assert losses.mean().item() == pytest.approx(expected.mean().item(), abs=0.002)
+    for gradient, exact in zip(torch.autograd.grad(losses.mean(), list(head.parameters())), gradients, strict=True):
+        assert (gradient - exact).norm() < 0.02 * exact.norm()
+
+
 def plain_loss(
     lm: CharLM,
     head: WordHead,
