@@ -188,7 +188,10 @@ def tagger_scores(model: str, results: str, row: str) -> None:
 
 
 def _write(pretrained: Pretrained, folder: str) -> None:
-    pretrained.save(folder, dtype="float16", address=Path(folder).resolve().name)
+    """Write a model folder. Its card names it as users load it: from the package, or from `models/` of the repository."""
+    path = Path(folder)
+    address = f"models/{path.name}" if path.parent == Path("models") else path.resolve().name
+    pretrained.save(folder, dtype="float16", address=address)
 
 
 if __name__ == "__main__":

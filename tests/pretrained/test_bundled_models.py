@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
-from helpers import EXCERPT, run_script, tiny_config
+from helpers import EXCERPT, ROOT, run_script, tiny_config
 
 from charembed import CharEmbedder, CharEmbedError, TrainConfig, train
 from charembed.lm.scoring import score_all
@@ -25,6 +25,8 @@ from charembed.util.workers import WorkerPool
 from scripts.quality.embedders import weights_digest
 from scripts.quality.results import Result
 
+PUBLISHED = sorted((ROOT / "models").glob("*"))
+"""Models that are published beside the package; the source distribution does not contain them."""
 SENTENCE = {"en": "The bank of the river was steep.", "de": "Die Bank am Ufer des Flusses war grün."}
 
 
@@ -32,20 +34,31 @@ def test_english_and_german_are_bundled() -> None:
     assert set(SENTENCE) == set(bundled_models())
 
 
-@pytest.mark.parametrize("name", bundled_models())
-def test_bundled_model_embeds_its_language_and_has_a_card(name: str) -> None:
-    folder = BUNDLED_MODELS / name
+@pytest.mark.parametrize(
+    "folder", [*(BUNDLED_MODELS / name for name in bundled_models()), *PUBLISHED], ids=lambda path: path.name
+)
+def test_released_model_embeds_its_language_and_has_a_card(folder: Path) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15_000_000
-    embedder = CharEmbedder.from_pretrained(name)
+    embedder = CharEmbedder.from_pretrained(str(folder))
     pretrained = embedder.pretrained
-    assert pretrained.provenance["language"] == name
-    (result,) = embedder.embed([SENTENCE[name]])
+    language, _, _ = folder.name.partition("-")
+    assert pretrained.provenance["language"] == language
+    (result,) = embedder.embed([SENTENCE[language]])
     assert result.vectors.shape == (len(result.words), embedder.embedding_dim)
-    assert UNKNOWN_ID not in embedder.pretrained.vocab.encode(SENTENCE[name])
+    assert UNKNOWN_ID not in embedder.pretrained.vocab.encode(SENTENCE[language])
     card = (folder / "README.md").read_text()
-    for text in (f'from_pretrained("{name}")', "## Attribution", "CC BY-SA 3.0", "## Weaknesses", "## Tagger scores"):
+    address = f"models/{folder.name}" if folder in PUBLISHED else folder.name
+    for text in (
+        f'from_pretrained("{address}")',
+        "## Attribution",
+        "CC BY-SA 3.0",
+        "## Weaknesses",
+        "## Tagger scores",
+    ):
         assert text in card
-    assert card == model_card(pretrained.model, pretrained.provenance, name, pretrained.static, pretrained.projection)
+    assert card == model_card(
+        pretrained.model, pretrained.provenance, address, pretrained.static, pretrained.projection
+    )
     paths = re.findall(r'"/[^"]*', json.dumps(embedder.pretrained.provenance))
     assert not paths, f"the card contains paths of the machine that trained the model: {paths}"
     with safetensors.safe_open(folder / "model.safetensors", "numpy") as weights:
