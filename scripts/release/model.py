@@ -188,7 +188,7 @@ def tagger_scores(model: str, results: str, row: str) -> None:
 
 
 def _write(pretrained: Pretrained, folder: str) -> None:
-    """Write a model folder. Its card names it as users load it: from the package, or from `models/` of the repository."""
+    """Write a model folder. Its card names it as users load it: by name, or in `models/` of the repository."""
     path = Path(folder)
     address = f"models/{path.name}" if path.parent == Path("models") else path.resolve().name
     pretrained.save(folder, dtype="float16", address=address)
