@@ -95,7 +95,7 @@ class WordHead(nn.Module):
         with torch.no_grad():
             self.softmax.head.bias.copy_(torch.from_numpy(np.log(frequencies)))
         # Under autocast, scores leave the matrix products in bfloat16: too coarse for a softmax.
-        for linear in (self.softmax.head, *(cluster[-1] for cluster in self.softmax.tail)):
+        for linear in (self.softmax.head, *(list(cluster.children())[-1] for cluster in self.softmax.tail)):
             linear.register_forward_hook(_to_float32)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
