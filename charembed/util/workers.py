@@ -36,6 +36,13 @@ def check_cancelled() -> None:
         raise WorkCancelledError
 
 
+def _use_one_thread() -> None:
+    """Let PyTorch's operators use one thread in a thread that has just started."""
+    # A thread takes over the default number of threads when it first asks for it, whatever was set there before.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Let PyTorch's operators use one thread in the caller, as in the threads of a pool."""
@@ -68,7 +75,7 @@ class WorkerPool:
     def _start(self) -> None:
         self._process = os.getpid()
         self._executor = ThreadPoolExecutor(
-            max(1, self._threads - self._caller_works), "charembed", initializer=torch.set_num_threads, initargs=(1,)
+            max(1, self._threads - self._caller_works), "charembed", initializer=_use_one_thread
         )
         self._is_new = True
 

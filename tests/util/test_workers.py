@@ -50,6 +50,23 @@ def test_as_many_threads_work_as_requested(threads: int, caller_works: bool) -> 
         assert set(thread_counts.values()) == {1}
 
 
+def test_a_thread_that_computes_nothing_at_first_uses_one_thread_later() -> None:
+    """The caller restores its number after the first call, and PyTorch gives it to threads that have not yet asked."""
+    pool, before = WorkerPool(2), torch.get_num_threads()
+    together = threading.Barrier(2, timeout=60)  # both threads work in both calls
+
+    def count_threads(_: int) -> int:
+        together.wait()
+        return torch.get_num_threads()
+
+    try:
+        torch.set_num_threads(2)
+        pool.map(lambda _: together.wait(), [1, 2])
+        assert pool.map(count_threads, [1, 2]) == {1: 1, 2: 1}
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(("threads", "caller_works"), POOLS)
 def test_an_error_stops_all_threads(threads: int, caller_works: bool) -> None:
     started = []
