@@ -95,8 +95,8 @@ class WordHead(nn.Module):
         with torch.no_grad():
             self.softmax.head.bias.copy_(torch.from_numpy(np.log(frequencies)))
         # Under autocast, scores leave the matrix products in bfloat16: too coarse for a softmax.
-        for linear in (self.softmax.head, *(list(cluster.children())[-1] for cluster in self.softmax.tail)):
-            linear.register_forward_hook(_to_float32)
+        for scorer in (self.softmax.head, *self.softmax.tail):
+            scorer.register_forward_hook(_to_float32)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
         """Return the cross-entropy of words, in nats, in float32.
