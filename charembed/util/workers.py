@@ -19,6 +19,8 @@ Result = TypeVar("Result")
 
 _thread = threading.local()
 """Event, in `cancelled`, that says whether the work of this thread is to stop."""
+_starting = threading.Lock()
+"""Held by a thread that changes PyTorch's default number of threads for a moment."""
 
 
 class WorkCancelledError(Exception):
@@ -37,10 +39,16 @@ def check_cancelled() -> None:
 
 
 def _use_one_thread() -> None:
-    """Let PyTorch's operators use one thread in a thread that has just started."""
-    # A thread takes over the default number of threads when it first asks for it, whatever was set there before.
-    torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Let PyTorch's operators use one thread in a thread that has just started, and no other thread."""
+    with _starting:
+        # A thread takes over PyTorch's default when it first asks for its number, whatever was set there before.
+        default = torch.get_num_threads()
+        torch.set_num_threads(1)
+        # The number that a thread sets is also the default of threads that have not asked yet, such as the caller.
+        restoring = threading.Thread(target=torch.set_num_threads, args=(default,))
+        with suppress(RuntimeError):  # the interpreter ends
+            restoring.start()
+            restoring.join()
 
 
 @contextmanager
@@ -77,7 +85,6 @@ class WorkerPool:
         self._executor = ThreadPoolExecutor(
             max(1, self._threads - self._caller_works), "charembed", initializer=_use_one_thread
         )
-        self._is_new = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the pool as a new one with threads of its own."""
@@ -142,8 +149,4 @@ class WorkerPool:
             waiting.clear()
             for future in futures:
                 future.exception()
-            # PyTorch makes the number that a thread sets the default of later threads: restore the caller's.
-            if self._is_new and futures:
-                torch.set_num_threads(torch.get_num_threads())
-                self._is_new = False
         return {item: results[item] for item in items}

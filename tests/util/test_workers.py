@@ -50,8 +50,33 @@ def test_as_many_threads_work_as_requested(threads: int, caller_works: bool) -> 
         assert set(thread_counts.values()) == {1}
 
 
+def test_threads_outside_the_pool_keep_their_numbers() -> None:
+    """What one thread sets is PyTorch's default for all threads that have not yet asked for theirs."""
+    counts: list[int] = []
+
+    def count_in_new_thread() -> None:
+        thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+
+    def use_pool() -> None:
+        torch.set_num_threads(3)
+        pool, together = WorkerPool(2), threading.Barrier(2, timeout=60)
+        pool.map(str, [1])  # one thread of the pool starts, and the other in the next call
+        counts.append(torch.get_num_threads())
+        pool.map(lambda _: together.wait(), [1, 2])
+        count_in_new_thread()
+
+    before = torch.get_num_threads()
+    caller = threading.Thread(target=use_pool)
+    caller.start()
+    caller.join()
+    torch.set_num_threads(before)
+    assert counts == [3, 3], "the caller's number, and that of a new thread"
+
+
 def test_a_thread_that_computes_nothing_at_first_uses_one_thread_later() -> None:
-    """The caller restores its number after the first call, and PyTorch gives it to threads that have not yet asked."""
+    """PyTorch gives the caller's number to threads that have not yet asked for theirs."""
     pool, before = WorkerPool(2), torch.get_num_threads()
     together = threading.Barrier(2, timeout=60)  # both threads work in both calls
 
