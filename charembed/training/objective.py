@@ -86,7 +86,7 @@ class WordHead(nn.Module):
         cutoffs = [cutoff for cutoff in _CUTOFFS if cutoff < len(counts)]
         self.projection = nn.Linear(state_size, _PROJECTION_SIZE)
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
-            _PROJECTION_SIZE, len(counts), cutoffs or [len(counts) - 1], div_value=2.0, head_bias=True
+            _PROJECTION_SIZE, len(counts), cutoffs or [len(counts) - 1], head_bias=True
         )
         # The head chooses among the most frequent words and the clusters of all others.
         bounds = [0, *self.softmax.cutoffs]
