@@ -30,18 +30,14 @@ PUBLISHED = sorted((ROOT / "models").glob("*"))
 SENTENCE = {
     "en": "The bank of the river was steep.",
     "de": "Die Bank am Ufer des Flusses war grün.",
-    "fr": "La rive du fleuve était fleurie.",
     "pt": "A margem do rio não é íngreme.",
     "sv": "Banken på flodens strand är grön.",
-    "fi": "Joen ranta on jyrkkä.",
 }
 LICENCE = {
     "en": "CC BY-SA 3.0",
     "de": "CC BY-SA 3.0",
-    "fr": "Licence Ouverte 2.0",
     "pt": "CC BY 4.0",
     "sv": "CC BY 4.0",
-    "fi": "CC BY 4.0",
 }
 """Licence of the training text of each language, which a card must name."""
 
