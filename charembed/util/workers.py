@@ -19,8 +19,11 @@ Result = TypeVar("Result")
 
 _thread = threading.local()
 """Event, in `cancelled`, that says whether the work of this thread is to stop."""
-_starting = threading.Lock()
+_starting = threading.RLock()
 """Held by a thread that changes PyTorch's default number of threads for a moment."""
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    # A forked process has neither the thread that holds the lock nor the one that would restore the default.
+    os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_starting.release)
 
 
 class WorkCancelledError(Exception):
@@ -39,14 +42,17 @@ def check_cancelled() -> None:
 
 
 def _use_one_thread() -> None:
-    """Let PyTorch's operators use one thread in a thread that has just started, and no other thread."""
+    """Let PyTorch's operators use one thread in a thread that has just started.
+
+    For a moment, one is also the default of threads that ask PyTorch for their number for the first time.
+    """
     with _starting:
         # A thread takes over PyTorch's default when it first asks for its number, whatever was set there before.
         default = torch.get_num_threads()
         torch.set_num_threads(1)
-        # The number that a thread sets is also the default of threads that have not asked yet, such as the caller.
+        # The number that a thread sets is also the default of threads that have not asked yet.
         restoring = threading.Thread(target=torch.set_num_threads, args=(default,))
-        with suppress(RuntimeError):  # the interpreter ends
+        with suppress(RuntimeError):  # no more threads can be started, or the interpreter ends
             restoring.start()
             restoring.join()
 
@@ -109,6 +115,9 @@ class WorkerPool:
             self._start()
         results: dict[Item, Result] = {}
         waiting, cancelled = deque(items), threading.Event()
+        # The caller takes over PyTorch's default before threads of the pool change it for a moment.
+        with _starting:
+            torch.get_num_threads()
 
         def process_items() -> None:
             outer, _thread.cancelled = getattr(_thread, "cancelled", None), cancelled
@@ -149,4 +158,7 @@ class WorkerPool:
             waiting.clear()
             for future in futures:
                 future.exception()
+            # A thread that has only just started, and found no work left, restores the default first.
+            with _starting:
+                pass
         return {item: results[item] for item in items}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import signal
 import threading
@@ -9,8 +10,9 @@ import time
 
 import pytest
 import torch
+from helpers import unix_only
 
-from charembed.util.workers import WorkerPool, check_cancelled
+from charembed.util.workers import WorkerPool, _starting, check_cancelled
 
 POOLS = [(1, False), (2, False), (1, True), (2, True), (4, True)]
 
@@ -73,6 +75,48 @@ def test_threads_outside_the_pool_keep_their_numbers() -> None:
     caller.join()
     torch.set_num_threads(before)
     assert counts == [3, 3], "the caller's number, and that of a new thread"
+
+
+def test_callers_keep_their_number_though_they_never_asked_for_it() -> None:
+    counts: list[int] = []
+
+    def use_pool() -> None:
+        WorkerPool(2).map(str, [1, 2])
+        counts.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for _ in range(50):
+            caller = threading.Thread(target=use_pool)
+            caller.start()
+            caller.join()
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [3] * 50
+
+
+@unix_only
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_process_forked_while_a_pool_starts() -> None:
+    """The fork waits until the thread that starts has released the lock, which nobody would release in the child."""
+    holds = threading.Event()
+
+    def start_slowly() -> None:
+        with _starting:
+            holds.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=start_slowly)
+    thread.start()
+    holds.wait()
+    child = multiprocessing.get_context("fork").Process(target=WorkerPool(2).map, args=(str, [1, 2]))
+    child.start()
+    child.join(timeout=20)
+    child.kill()
+    thread.join()
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_a_thread_that_computes_nothing_at_first_uses_one_thread_later() -> None:
