@@ -36,6 +36,10 @@ _NEEDS = {
 }
 collect_ignore = [file for name, files in _NEEDS.items() if not importlib.util.find_spec(name) for file in files]
 
+# A shell that is not interactive lets what it starts in the background ignore Ctrl-C, which tests raise.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("charembed", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("charembed")
 
