@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,10 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, uninterrupted: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_a_checkpoint(
-    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, number: int
 ) -> None:
+    # A signal that is ignored, as SIGHUP is under nohup, would stay ignored.
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     config = resumable(tmp_path, checkpoint_minutes=60.0)
     original = Trainer._take_step
 
