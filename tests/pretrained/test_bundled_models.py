@@ -32,12 +32,16 @@ SENTENCE = {
     "de": "Die Bank am Ufer des Flusses war grün.",
     "pt": "A margem do rio não é íngreme.",
     "sv": "Banken på flodens strand är grön.",
+    "fr": "La rive du fleuve était fleurie.",
+    "fi": "Joen ranta on jyrkkä.",
 }
 LICENCE = {
     "en": "CC BY-SA 3.0",
     "de": "CC BY-SA 3.0",
     "pt": "CC BY 4.0",
     "sv": "CC BY 4.0",
+    "fr": "Licence Ouverte 2.0",
+    "fi": "CC BY 4.0",
 }
 """Licence of the training text of each language, which a card must name."""
 
